@@ -1,0 +1,2 @@
+//! ratekeeper: a gRPC rate-limit server for Envoy.
+pub mod bucket;

@@ -1,0 +1,149 @@
+//! One limit as it is configured: rate, capacity, algorithm, name.
+
+use crate::bucket::{MAX_PERIOD, Micros, Terms};
+
+/// The unit of a limit's period.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Unit {
+    /// 1 second.
+    Second,
+    /// 60 seconds.
+    Minute,
+    /// 3,600 seconds.
+    Hour,
+    /// 86,400 seconds.
+    Day,
+    /// 7 days; windows begin on Thursdays, as the Unix epoch did.
+    Week,
+    /// 30 days, as in envoyproxy/ratelimit.
+    Month,
+    /// 365 days, as in envoyproxy/ratelimit.
+    Year,
+}
+
+impl Unit {
+    /// All units, shortest first.
+    pub const ALL: [Self; 7] = [
+        Self::Second,
+        Self::Minute,
+        Self::Hour,
+        Self::Day,
+        Self::Week,
+        Self::Month,
+        Self::Year,
+    ];
+
+    /// The unit's name in lower case.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Second => "second",
+            Self::Minute => "minute",
+            Self::Hour => "hour",
+            Self::Day => "day",
+            Self::Week => "week",
+            Self::Month => "month",
+            Self::Year => "year",
+        }
+    }
+
+    /// The unit with this name, in any case.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|unit| unit.name().eq_ignore_ascii_case(name))
+    }
+
+    /// The unit's length in seconds.
+    #[must_use]
+    pub fn seconds(self) -> u64 {
+        match self {
+            Self::Second => 1,
+            Self::Minute => 60,
+            Self::Hour => 3_600,
+            Self::Day => 86_400,
+            Self::Week => 7 * 86_400,
+            Self::Month => 30 * 86_400,
+            Self::Year => 365 * 86_400,
+        }
+    }
+}
+
+/// How a limit forgets what was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Algorithm {
+    /// Continuously, token by token.
+    #[default]
+    TokenBucket,
+    /// All at once, at the end of each period since the Unix epoch.
+    FixedWindow,
+}
+
+/// Whether hits are asked for before the work or reported after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Hits {
+    /// Before: denied hits are not taken.
+    Prepaid,
+    /// After: hits are taken in any case.
+    Postpaid,
+    /// Postpaid once the rule has been asked with zero hits on this instance.
+    #[default]
+    Auto,
+}
+
+/// One limit of a rule, or the one that a request brought itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limit {
+    /// Tokens that come back in a period; 0 denies everything.
+    pub requests_per_unit: u32,
+    /// The unit of the period.
+    pub unit: Unit,
+    /// Units in a period; at least 1.
+    pub unit_multiplier: u32,
+    /// Tokens in a full bucket. For a fixed window, the hits of one window.
+    pub burst: u32,
+    /// How what was taken comes back.
+    pub algorithm: Algorithm,
+    /// When hits are taken.
+    pub hits: Hits,
+    /// How far below empty postpaid hits can bring the bucket, in tokens.
+    pub max_debt: u32,
+    /// The name that responses carry; empty when there is none.
+    pub name: String,
+    /// Names of limits that do not apply to a request that meets this one.
+    pub replaces: Vec<String>,
+}
+
+impl Limit {
+    /// A limit with the defaults of everything but its rate: capacity and debt as the rate.
+    #[must_use]
+    pub fn new(requests_per_unit: u32, unit: Unit, algorithm: Algorithm) -> Self {
+        Self {
+            requests_per_unit,
+            unit,
+            unit_multiplier: 1,
+            burst: requests_per_unit,
+            algorithm,
+            hits: Hits::Auto,
+            max_debt: requests_per_unit,
+            name: String::new(),
+            replaces: Vec::new(),
+        }
+    }
+
+    /// The period in microseconds; at most [`MAX_PERIOD`].
+    #[must_use]
+    pub fn period(&self) -> Micros {
+        (self.unit.seconds() * u64::from(self.unit_multiplier) * 1_000_000).min(MAX_PERIOD)
+    }
+
+    /// The limit as the arithmetic needs it.
+    #[must_use]
+    pub fn terms(&self) -> Terms {
+        match self.algorithm {
+            Algorithm::TokenBucket => {
+                Terms::token_bucket(self.requests_per_unit, self.period(), self.burst, self.max_debt)
+            }
+            Algorithm::FixedWindow => Terms::fixed_window(self.burst, self.period(), self.max_debt),
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Where buckets live. A store has one duty: to decide the charges of a request, atomically.
+//!
+//! [`memory`] and [`redis`] give the same answers to the same calls at the same times, because both
+//! leave the answer to [`settle`].
+
+pub mod memory;
+pub mod redis;
+mod settle;
+
+use std::future::Future;
+
+use thiserror::Error;
+
+use crate::bucket::{Micros, Terms};
+use crate::key::BucketKey;
+
+pub use settle::settle;
+
+/// Decides the charges of a request, all together or not at all.
+pub trait Store: Send + Sync + 'static {
+    /// Decides one request and takes what it takes.
+    ///
+    /// No two charges may have the same key. The outcomes are in the order of the charges.
+    ///
+    /// # Errors
+    /// When the store cannot be asked; then it is unknown whether anything was taken.
+    fn decide(&self, charges: &[Charge]) -> impl Future<Output = Result<Decision, StoreError>> + Send;
+}
+
+/// What a request asks of one bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Charge {
+    /// The bucket.
+    pub key: BucketKey,
+    /// The limit that it is charged under.
+    pub terms: Terms,
+    /// Tokens to take, within ±[`MAX_HITS`]; 0 asks whether one is left, negative gives back.
+    pub hits: i64,
+    /// When the hits are taken.
+    pub payment: Payment,
+    /// How the charge counts in its request.
+    pub part: Part,
+}
+
+/// The most hits a charge can carry. More than any bucket holds, debt included, so that capping
+/// at it changes no answer, and exact in a script's numbers.
+pub const MAX_HITS: i64 = 1 << 40;
+
+/// When hits are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Payment {
+    /// Asked for before the work: taken only when the request is admitted and they fit.
+    Prepaid,
+    /// Reported after the work: taken in any case, into debt if need be.
+    Postpaid,
+}
+
+/// How a charge counts in its request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Vetoes the request when denied.
+    Must,
+    /// One charge of a numbered group; a group is denied when one of its charges is. Vetoes the
+    /// request only when every group is denied.
+    Quota(u16),
+    /// Never vetoes.
+    Shadow,
+}
+
+/// The answer to a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// Whether the request passes.
+    pub admitted: bool,
+    /// One outcome per charge, in their order.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// What a store says of one charge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome {
+    /// Whether the charge, alone, would have passed.
+    pub admitted: bool,
+    /// Whole tokens left after the request.
+    pub remaining: u32,
+    /// Microseconds until the same hits would pass: 0 when they did, `None` when they never will.
+    pub retry_in: Option<Micros>,
+    /// Microseconds until the bucket is full, or its window ends.
+    pub full_in: Micros,
+}
+
+/// Why a store could not decide.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// No connection could be had, or it broke.
+    #[error("Redis at {address} cannot be reached: {cause}")]
+    Unreachable {
+        /// Where it should be, without credentials.
+        address: String,
+        /// What the network said.
+        cause: String,
+    },
+    /// There was no answer in time.
+    #[error("Redis at {address} did not answer within {millis} ms")]
+    Timeout {
+        /// Where it is, without credentials.
+        address: String,
+        /// How long was waited.
+        millis: u128,
+    },
+    /// There was an answer, but not one to work with.
+    #[error("Redis at {address} answered: {cause}")]
+    Refused {
+        /// Where it is, without credentials.
+        address: String,
+        /// What it said.
+        cause: String,
+    },
+}
