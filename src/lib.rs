@@ -1,2 +1,4 @@
 //! ratekeeper: a gRPC rate-limit server for Envoy.
 pub mod bucket;
+pub mod key;
+pub mod rules;
