@@ -14,6 +14,9 @@ fn the_demo_shows_requests_passing_and_being_denied() {
         "4, 4;w=60;name=\"per-client\"",
         "bob     200 OK                 remaining 3",
     ] {
-        assert!(printed.contains(text), "{text:?} is missing from:\n{printed}");
+        assert!(
+            printed.contains(text),
+            "{text:?} is missing from:\n{printed}"
+        );
     }
 }

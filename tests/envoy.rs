@@ -57,16 +57,26 @@ struct Mesh {
 /// Runs a test on every store, each time with processes of its own.
 fn on_every_store(environment: &[(&str, &str)], plan: &Plan, test: impl Fn(Mesh)) {
     for backend in Backend::all() {
-        let environment = environment.iter().map(|(name, value)| (*name, (*value).to_owned()));
-        let ratekeeper = Ratekeeper::start(RULES, backend.environment().into_iter().chain(environment));
+        let environment = environment
+            .iter()
+            .map(|(name, value)| (*name, (*value).to_owned()));
+        let ratekeeper =
+            Ratekeeper::start(RULES, backend.environment().into_iter().chain(environment));
         let envoy = Envoy::start(ratekeeper.address(), plan);
-        test(Mesh { envoy, ratekeeper, _backend: backend });
+        test(Mesh {
+            envoy,
+            ratekeeper,
+            _backend: backend,
+        });
     }
 }
 
 /// A plan of one route, with a rate limit entry that has one action and perhaps more fields.
 fn plan(path: &'static str, rate_limits: Value) -> Plan {
-    Plan { routes: vec![Route::new(path, rate_limits)], ..Plan::default() }
+    Plan {
+        routes: vec![Route::new(path, rate_limits)],
+        ..Plan::default()
+    }
 }
 
 /// The action that sends a fixed entry.
@@ -83,17 +93,26 @@ fn generic_key_spends_one_bucket_and_is_then_denied() {
         for (remaining, reset) in [("2", DAY / 3), ("1", 2 * DAY / 3), ("0", DAY)] {
             let reply = mesh.envoy.get("/", &[]);
             assert_eq!((reply.status, reply.body.as_str()), (200, "hello"));
-            assert_eq!(reply.header("x-ratelimit-limit"), "3, 3;w=86400;name=\"free\"");
+            assert_eq!(
+                reply.header("x-ratelimit-limit"),
+                "3, 3;w=86400;name=\"free\""
+            );
             assert_eq!(reply.header("x-ratelimit-remaining"), remaining);
             // Until the bucket is full again: a third of a day for each token taken.
             let told: u64 = reply.header("x-ratelimit-reset").parse().unwrap();
-            assert!(told <= reset && told > reset - DAY / 3, "{told} s, expected {reset} s");
+            assert!(
+                told <= reset && told > reset - DAY / 3,
+                "{told} s, expected {reset} s"
+            );
         }
         for _ in 0..2 {
             let reply = mesh.envoy.get("/", &[]);
             assert_eq!((reply.status, reply.body.as_str()), (429, ""));
             assert_eq!(reply.header("x-envoy-ratelimited"), "true");
-            assert_eq!(reply.header("x-ratelimit-limit"), "3, 3;w=86400;name=\"free\"");
+            assert_eq!(
+                reply.header("x-ratelimit-limit"),
+                "3, 3;w=86400;name=\"free\""
+            );
             assert_eq!(reply.header("x-ratelimit-remaining"), "0");
             // Until one token is back.
             let told: u64 = reply.header("x-ratelimit-reset").parse().unwrap();
@@ -106,8 +125,14 @@ fn generic_key_spends_one_bucket_and_is_then_denied() {
 fn request_headers_give_every_value_a_bucket_of_its_own() {
     let action = json!({"request_headers": {"header_name": "x-user", "descriptor_key": "user"}});
     on_every_store(&[], &plan("/", json!([{"actions": [action]}])), |mesh| {
-        assert_eq!(mesh.envoy.statuses(3, "/", &[("x-user", "ann")]), [200, 200, 429]);
-        assert_eq!(mesh.envoy.statuses(3, "/", &[("x-user", "ben")]), [200, 200, 429]);
+        assert_eq!(
+            mesh.envoy.statuses(3, "/", &[("x-user", "ann")]),
+            [200, 200, 429]
+        );
+        assert_eq!(
+            mesh.envoy.statuses(3, "/", &[("x-user", "ben")]),
+            [200, 200, 429]
+        );
         // Without the header there is no descriptor, and nothing to limit.
         assert_eq!(mesh.envoy.statuses(4, "/", &[]), [200; 4]);
     });
@@ -119,9 +144,18 @@ fn remote_address_limits_clients_by_address() {
     on_every_store(&[], &plan("/", limits), |mesh| {
         for address in ["192.0.2.1", "2001:db8::1"] {
             let from = [("x-forwarded-for", address)];
-            assert_eq!(mesh.envoy.statuses(3, "/", &from), [200, 200, 429], "{address}");
+            assert_eq!(
+                mesh.envoy.statuses(3, "/", &from),
+                [200, 200, 429],
+                "{address}"
+            );
         }
-        assert_eq!(mesh.envoy.get("/", &[("x-forwarded-for", "192.0.2.66")]).status, 429);
+        assert_eq!(
+            mesh.envoy
+                .get("/", &[("x-forwarded-for", "192.0.2.66")])
+                .status,
+            429
+        );
         // Without the header it is the address of the connection, 127.0.0.1.
         assert_eq!(mesh.envoy.statuses(3, "/", &[]), [200, 200, 429]);
     });
@@ -146,7 +180,8 @@ fn header_value_match_limits_what_matches() {
 fn hits_addend_of_a_route_takes_that_many() {
     let work = |value| json!([generic_key("work", value)]);
     let by_number = json!([{"actions": work("number"), "hits_addend": {"number": 4}}]);
-    let by_format = json!([{"actions": work("format"), "hits_addend": {"format": "%REQ(x-hits)%"}}]);
+    let by_format =
+        json!([{"actions": work("format"), "hits_addend": {"format": "%REQ(x-hits)%"}}]);
     let refund = json!([{
         "actions": work("format"),
         "hits_addend": {"number": 5, "is_negative_hits": true},
@@ -194,7 +229,10 @@ fn cost_reported_when_the_stream_is_done_holds_the_limit() {
             "on_header_present": {"metadata_namespace": "cost", "key": "tokens", "type": "NUMBER"},
         }]}),
     );
-    let plan = Plan { filters_before: vec![cost_of_response], ..plan("/", limits) };
+    let plan = Plan {
+        filters_before: vec![cost_of_response],
+        ..plan("/", limits)
+    };
     on_every_store(&[], &plan, |mesh| {
         // Envoy reports after it has answered, so the bucket is watched until the report is in.
         let remaining = || check(&mesh.ratekeeper, "tokens", "ann").limit_remaining;
@@ -210,10 +248,16 @@ fn cost_reported_when_the_stream_is_done_holds_the_limit() {
         eventually("all are taken", || remaining() == 0);
         for _ in 0..3 {
             let reply = spend("1");
-            assert_eq!((reply.status, reply.header("x-ratelimit-remaining")), (429, "0"));
+            assert_eq!(
+                (reply.status, reply.header("x-ratelimit-remaining")),
+                (429, "0")
+            );
             // A hundredth of a day for each token of the debt, and for the one to be left then.
             let told: u64 = reply.header("x-ratelimit-reset").parse().unwrap();
-            assert!((60 * DAY / 100..=61 * DAY / 100).contains(&told), "{told} s");
+            assert!(
+                (60 * DAY / 100..=61 * DAY / 100).contains(&told),
+                "{told} s"
+            );
         }
     });
 }
@@ -221,7 +265,10 @@ fn cost_reported_when_the_stream_is_done_holds_the_limit() {
 /// The status of a check with zero hits, straight from the server.
 fn check(ratekeeper: &Ratekeeper, key: &str, value: &str) -> DescriptorStatus {
     let descriptor = RateLimitDescriptor {
-        entries: vec![Entry { key: key.to_owned(), value: value.to_owned() }],
+        entries: vec![Entry {
+            key: key.to_owned(),
+            value: value.to_owned(),
+        }],
         hits_addend: Some(0),
         ..RateLimitDescriptor::default()
     };
@@ -245,7 +292,10 @@ fn a_request_takes_from_all_of_its_buckets_or_from_none() {
         assert_eq!(reply.header("x-ratelimit-limit"), policies);
         assert_eq!(reply.header("x-ratelimit-remaining"), "1");
 
-        assert_eq!(mesh.envoy.statuses(5, "/", &[("x-user", "ann")]), [200, 429, 429, 429, 429]);
+        assert_eq!(
+            mesh.envoy.statuses(5, "/", &[("x-user", "ann")]),
+            [200, 429, 429, 429, 429]
+        );
         // Ann took two of the ten, though she asked six times.
         assert_eq!(check(&mesh.ratekeeper, "work", "all").limit_remaining, 8);
     });
@@ -257,7 +307,10 @@ fn all_limits_of_a_rule_must_admit() {
     on_every_store(&[], &plan("/", limits), |mesh| {
         assert_eq!(mesh.envoy.statuses(3, "/", &[]), [200, 200, 429]);
         let reply = mesh.envoy.get("/", &[]);
-        assert_eq!(reply.header("x-ratelimit-limit"), "2, 2;w=3600;name=\"hourly\"");
+        assert_eq!(
+            reply.header("x-ratelimit-limit"),
+            "2, 2;w=3600;name=\"hourly\""
+        );
     });
 }
 
@@ -266,7 +319,10 @@ fn the_window_of_a_multiplied_unit_arrives() {
     let limits = json!([{"actions": [generic_key("rhythm", "x")]}]);
     on_every_store(&[], &plan("/", limits), |mesh| {
         let reply = mesh.envoy.get("/", &[]);
-        assert_eq!(reply.header("x-ratelimit-limit"), "4, 4;w=21600;name=\"rhythm\"");
+        assert_eq!(
+            reply.header("x-ratelimit-limit"),
+            "4, 4;w=21600;name=\"rhythm\""
+        );
         assert_eq!(reply.header("x-ratelimit-reset"), "5400");
     });
 }
@@ -276,7 +332,10 @@ fn a_shadow_rule_never_denies() {
     let limits = json!([{"actions": [generic_key("trial", "x")]}]);
     on_every_store(&[], &plan("/", limits), |mesh| {
         assert_eq!(mesh.envoy.statuses(3, "/", &[]), [200; 3]);
-        assert_eq!(mesh.envoy.get("/", &[]).header("x-ratelimit-remaining"), "0");
+        assert_eq!(
+            mesh.envoy.get("/", &[]).header("x-ratelimit-remaining"),
+            "0"
+        );
     });
 }
 
@@ -301,14 +360,20 @@ fn limits_that_envoy_sends_override_the_configured_one() {
         }]}),
     );
     let plan = Plan {
-        routes: vec![Route::new("/metadata", from_metadata), Route::new("/route", from_route)],
+        routes: vec![
+            Route::new("/metadata", from_metadata),
+            Route::new("/route", from_route),
+        ],
         filters_before: vec![account],
         ..Plan::default()
     };
     on_every_store(&[], &plan, |mesh| {
         let reply = mesh.envoy.get("/metadata", &[]);
         assert_eq!(reply.header("x-ratelimit-limit"), "4, 4;w=3600");
-        assert_eq!(mesh.envoy.statuses(4, "/metadata", &[]), [200, 200, 200, 429]);
+        assert_eq!(
+            mesh.envoy.statuses(4, "/metadata", &[]),
+            [200, 200, 200, 429]
+        );
         assert_eq!(mesh.envoy.statuses(2, "/route", &[]), [200, 429]);
     });
 }
@@ -334,7 +399,10 @@ fn status_body_and_headers_of_a_denial_are_envoys_to_choose() {
         let reply = mesh.envoy.get("/", &[]);
         assert_eq!((reply.status, reply.body.as_str()), (503, "slow down"));
         assert_eq!(reply.header("x-why"), "too fast");
-        assert_eq!(reply.header("retry-after"), reply.header("x-ratelimit-reset"));
+        assert_eq!(
+            reply.header("retry-after"),
+            reply.header("x-ratelimit-reset")
+        );
     });
 }
 
@@ -362,8 +430,14 @@ fn headers_of_the_server_reach_the_client() {
 #[test]
 fn dynamic_metadata_reaches_the_filters_of_envoy() {
     let mut route = Route::new("/", json!([{"actions": [generic_key("known", "x")]}]));
-    route.response_headers = vec![("x-metadata", "%DYNAMIC_METADATA(envoy.filters.http.ratelimit)%")];
-    let plan = Plan { routes: vec![route], ..Plan::default() };
+    route.response_headers = vec![(
+        "x-metadata",
+        "%DYNAMIC_METADATA(envoy.filters.http.ratelimit)%",
+    )];
+    let plan = Plan {
+        routes: vec![route],
+        ..Plan::default()
+    };
     on_every_store(&[("RESPONSE_DYNAMIC_METADATA", "true")], &plan, |mesh| {
         let metadata: Value =
             serde_json::from_str(mesh.envoy.get("/", &[]).header("x-metadata")).unwrap();
@@ -382,12 +456,18 @@ fn dynamic_metadata_reaches_the_filters_of_envoy() {
 fn envoy_decides_when_the_server_is_stopped() {
     let limits = json!([{"actions": [generic_key("work", "x")]}]);
     for (deny, status) in [(true, 500), (false, 200)] {
-        let plan = Plan { filter: json!({"failure_mode_deny": deny}), ..plan("/", limits.clone()) };
+        let plan = Plan {
+            filter: json!({"failure_mode_deny": deny}),
+            ..plan("/", limits.clone())
+        };
         on_every_store(&[], &plan, |mesh| {
             assert_eq!(mesh.envoy.get("/", &[]).status, 200);
             assert_eq!(mesh.ratekeeper.stop().code(), Some(0));
             let reply = mesh.envoy.get("/", &[]);
-            assert_eq!((reply.status, reply.header("x-ratelimit-limit")), (status, ""));
+            assert_eq!(
+                (reply.status, reply.header("x-ratelimit-limit")),
+                (status, "")
+            );
         });
     }
 }

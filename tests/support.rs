@@ -41,7 +41,11 @@ pub fn tool(name: &str) -> PathBuf {
 /// A TCP port of the loopback address that nobody listened on a moment ago. Another process may take
 /// it first; whoever uses this tries again then.
 pub fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 /// Waits until something is so that nobody announces.

@@ -2,7 +2,7 @@
 //! compiled by others, on another gRPC implementation.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fmt::Write as _;
+use std::fmt::{Debug, Write as _};
 
 use prost::Message;
 use prost_types::value::Kind;
@@ -14,11 +14,11 @@ use ratekeeper::service::pb::{
     HeaderValue, RateLimitDescriptor, RateLimitRequest, RateLimitResponse,
 };
 use serde_json::{Value, json};
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
+use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
-use tonic_reflection::pb::v1::ServerReflectionRequest;
 
 use crate::support::{Ratekeeper, client};
 
@@ -39,7 +39,9 @@ descriptors:
 ";
 
 fn start(environment: &[(&'static str, &str)]) -> Ratekeeper {
-    let environment = environment.iter().map(|(name, value)| (*name, (*value).to_owned()));
+    let environment = environment
+        .iter()
+        .map(|(name, value)| (*name, (*value).to_owned()));
     Ratekeeper::start(RULES, environment)
 }
 
@@ -56,23 +58,72 @@ fn every_field_of_an_answer_arrives() {
         ("LIMIT_RESPONSE_HEADERS_ENABLED", "true"),
         ("RESPONSE_DYNAMIC_METADATA", "true"),
     ]);
-    let user = json!([{"key": "account", "value": "a"}, {"key": "user", "value": "u"}]);
-    let answer = call(&server, &json!({
+    let answer = call(&server, &one_descriptor_of_each_kind());
+    assert_eq!(answer["overallCode"], "OK");
+    assert_eq!(answer["statuses"], statuses_of_each_kind());
+
+    // The status with the least left is the one of the last descriptor.
+    let headers: BTreeMap<&str, &str> = answer["responseHeadersToAdd"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|header| {
+            (
+                header["key"].as_str().unwrap(),
+                header["value"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    let expected = [
+        ("RateLimit-Limit", "6"),
+        ("RateLimit-Remaining", "4"),
+        ("RateLimit-Reset", "20"),
+    ];
+    assert_eq!(headers, BTreeMap::from(expected));
+
+    let metadata = &answer["dynamicMetadata"];
+    assert_eq!(metadata["domain"], "wire");
+    assert_eq!(metadata["hitsAddend"], 2.0);
+    assert_eq!(metadata["metadata"], json!({"tier": "gold"}));
+    assert_eq!(
+        metadata["descriptors"][0],
+        json!({"entries": ["account=a", "user=u"]})
+    );
+    assert_eq!(
+        metadata["descriptors"][1],
+        json!({"entries": ["quarter=q"], "hitsAddend": 9.0})
+    );
+    assert_eq!(
+        answer.as_object().unwrap().len(),
+        4,
+        "nothing else is said: {answer}"
+    );
+}
+
+/// A request that meets every kind of rule.
+fn one_descriptor_of_each_kind() -> Value {
+    let entry = |key: &str, value: &str| json!({"key": key, "value": value});
+    json!({
         "domain": "wire",
         "hitsAddend": 2,
         "descriptors": [
-            {"entries": user},
-            {"entries": [{"key": "quarter", "value": "q"}], "hitsAddend": "9"},
-            {"entries": [{"key": "weekly", "value": "w"}]},
-            {"entries": [{"key": "free", "value": ""}]},
-            {"entries": [{"key": "unknown", "value": "x"}]},
+            {"entries": [entry("account", "a"), entry("user", "u")]},
+            {"entries": [entry("quarter", "q")], "hitsAddend": "9"},
+            {"entries": [entry("weekly", "w")]},
+            {"entries": [entry("free", "")]},
+            {"entries": [entry("unknown", "x")]},
             {
-                "entries": [{"key": "unknown", "value": "y"}],
+                "entries": [entry("unknown", "y")],
                 "limit": {"requestsPerUnit": 6, "unit": "MINUTE"},
             },
         ],
-    }));
-    let statuses = json!([
+    })
+}
+
+/// The statuses that it gets. A bucket is full again when what was taken has come back: 2 of 10 an
+/// hour take 720 s, 9 of 90 in three months of 30 days take nine of those days.
+fn statuses_of_each_kind() -> Value {
+    json!([
         {
             "code": "OK",
             "currentLimit": {"requestsPerUnit": 10, "unit": "HOUR", "name": "per-user"},
@@ -99,21 +150,7 @@ fn every_field_of_an_answer_arrives() {
             "limitRemaining": 4,
             "durationUntilReset": "20s",
         },
-    ]);
-    assert_eq!(answer["overallCode"], "OK");
-    assert_eq!(answer["statuses"], statuses);
-    let headers: BTreeMap<&str, &str> = answer["responseHeadersToAdd"].as_array().unwrap().iter()
-        .map(|header| (header["key"].as_str().unwrap(), header["value"].as_str().unwrap()))
-        .collect();
-    let expected = [("RateLimit-Limit", "6"), ("RateLimit-Remaining", "4"), ("RateLimit-Reset", "20")];
-    assert_eq!(headers, BTreeMap::from(expected));
-    let metadata = &answer["dynamicMetadata"];
-    assert_eq!(metadata["domain"], "wire");
-    assert_eq!(metadata["hitsAddend"], 2.0);
-    assert_eq!(metadata["metadata"], json!({"tier": "gold"}));
-    assert_eq!(metadata["descriptors"][0], json!({"entries": ["account=a", "user=u"]}));
-    assert_eq!(metadata["descriptors"][1], json!({"entries": ["quarter=q"], "hitsAddend": 9.0}));
-    assert_eq!(answer.as_object().unwrap().len(), 4, "{answer}");
+    ])
 }
 
 #[test]
@@ -123,9 +160,12 @@ fn every_field_of_a_request_counts() {
     let ask = |request_hits: u32, fields: Value| {
         let mut descriptor = fields;
         descriptor["entries"] = entries.clone();
-        let request = json!({"domain": "wire", "hitsAddend": request_hits, "descriptors": [descriptor]});
+        let request =
+            json!({"domain": "wire", "hitsAddend": request_hits, "descriptors": [descriptor]});
         let answer = call(&server, &request);
-        let left = answer["statuses"][0]["limitRemaining"].as_u64().unwrap_or(0);
+        let left = answer["statuses"][0]["limitRemaining"]
+            .as_u64()
+            .unwrap_or(0);
         (answer["overallCode"].as_str().unwrap().to_owned(), left)
     };
     let answer = |code: &str, left| (code.to_owned(), left);
@@ -137,12 +177,17 @@ fn every_field_of_a_request_counts() {
     assert_eq!(ask(0, json!({})), answer("OK", 0));
     assert_eq!(ask(2, json!({"hitsAddend": "0"})), answer("OVER_LIMIT", 0));
     // Given back, and never more than there is room for.
-    assert_eq!(ask(0, json!({"hitsAddend": "4", "isNegativeHits": true})), answer("OK", 4));
+    assert_eq!(
+        ask(0, json!({"hitsAddend": "4", "isNegativeHits": true})),
+        answer("OK", 4)
+    );
     assert_eq!(ask(9, json!({"isNegativeHits": true})), answer("OK", 7));
     // An override has a bucket of its own.
-    let limit = |multiplier: u32| json!({"limit": {
-        "requestsPerUnit": 3, "unit": "HOUR", "unitMultiplier": multiplier,
-    }});
+    let limit = |multiplier: u32| {
+        json!({"limit": {
+            "requestsPerUnit": 3, "unit": "HOUR", "unitMultiplier": multiplier,
+        }})
+    };
     assert_eq!(ask(3, limit(2)), answer("OK", 0));
     assert_eq!(ask(1, limit(2)), answer("OVER_LIMIT", 0));
 }
@@ -160,7 +205,10 @@ fn a_bad_request_is_told_what_is_wrong() {
     ] {
         let answer = call(&server, &request);
         assert_eq!(answer["code"], "INVALID_ARGUMENT", "{request}");
-        assert!(answer["details"].as_str().unwrap().contains(' '), "{answer}");
+        assert!(
+            answer["details"].as_str().unwrap().contains(' '),
+            "{answer}"
+        );
     }
 }
 
@@ -174,15 +222,25 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn bytes(hex: &str) -> Vec<u8> {
-    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+    (0..hex.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+        .collect()
 }
 
 /// The same values in our message and in JSON are the same bytes for both, in both directions.
-fn assert_same_bytes<M: Message + Default + PartialEq>(name: &str, message: &M, json: &Value) {
+fn assert_same_bytes<M: Message + Default + PartialEq + Debug>(
+    name: &str,
+    message: &M,
+    json: &Value,
+) {
     let ours = message.encode_to_vec();
     let theirs = client(["encode", name, &json.to_string()]);
     assert_eq!(hex(&ours), theirs);
-    assert_eq!(M::decode(bytes(theirs.as_str().unwrap()).as_slice()).unwrap(), *message);
+    assert_eq!(
+        M::decode(bytes(theirs.as_str().unwrap()).as_slice()).unwrap(),
+        *message
+    );
     assert_eq!(client(["decode", name, &hex(&ours)]), *json);
 }
 
@@ -194,8 +252,14 @@ fn requests_are_the_same_bytes() {
         descriptors: vec![
             RateLimitDescriptor {
                 entries: vec![
-                    Entry { key: "k".to_owned(), value: "v".to_owned() },
-                    Entry { key: "only".to_owned(), value: String::new() },
+                    Entry {
+                        key: "k".to_owned(),
+                        value: "v".to_owned(),
+                    },
+                    Entry {
+                        key: "only".to_owned(),
+                        value: String::new(),
+                    },
                 ],
                 limit: Some(RateLimitOverride {
                     requests_per_unit: u32::MAX,
@@ -205,58 +269,34 @@ fn requests_are_the_same_bytes() {
                 hits_addend: Some(0),
                 is_negative_hits: true,
             },
-            RateLimitDescriptor { hits_addend: Some(u64::MAX), ..RateLimitDescriptor::default() },
+            RateLimitDescriptor {
+                hits_addend: Some(u64::MAX),
+                ..RateLimitDescriptor::default()
+            },
         ],
     };
-    assert_same_bytes("RateLimitRequest", &message, &json!({
-        "domain": "d\u{e9}",
-        "hitsAddend": 300,
-        "descriptors": [
-            {
-                "entries": [{"key": "k", "value": "v"}, {"key": "only"}],
-                "limit": {"requestsPerUnit": u32::MAX, "unit": "YEAR", "unitMultiplier": 4},
-                "hitsAddend": "0",
-                "isNegativeHits": true,
-            },
-            {"hitsAddend": u64::MAX.to_string()},
-        ],
-    }));
+    assert_same_bytes(
+        "RateLimitRequest",
+        &message,
+        &json!({
+            "domain": "d\u{e9}",
+            "hitsAddend": 300,
+            "descriptors": [
+                {
+                    "entries": [{"key": "k", "value": "v"}, {"key": "only"}],
+                    "limit": {"requestsPerUnit": u32::MAX, "unit": "YEAR", "unitMultiplier": 4},
+                    "hitsAddend": "0",
+                    "isNegativeHits": true,
+                },
+                {"hitsAddend": u64::MAX.to_string()},
+            ],
+        }),
+    );
 }
 
 #[test]
 fn responses_are_the_same_bytes() {
-    let text = |text: &str| StructValue { kind: Some(Kind::StringValue(text.to_owned())) };
-    let list = ListValue { values: vec![text("x"), StructValue { kind: Some(Kind::NullValue(0)) }] };
-    let list = StructValue { kind: Some(Kind::ListValue(list)) };
-    let header = |key: &str, raw_value: &[u8]| HeaderValue {
-        key: key.to_owned(),
-        value: if raw_value.is_empty() { "v".to_owned() } else { String::new() },
-        raw_value: raw_value.to_vec(),
-    };
-    let message = RateLimitResponse {
-        overall_code: Code::OverLimit.into(),
-        statuses: vec![
-            DescriptorStatus {
-                code: Code::Ok.into(),
-                current_limit: Some(RateLimit {
-                    requests_per_unit: 5,
-                    unit: Unit::Week.into(),
-                    name: "n".to_owned(),
-                    unit_multiplier: Some(2),
-                }),
-                limit_remaining: u32::MAX,
-                duration_until_reset: Some(Duration { seconds: 3_000_000_000, nanos: 0 }),
-            },
-            DescriptorStatus::default(),
-        ],
-        response_headers_to_add: vec![header("a", b"")],
-        request_headers_to_add: vec![header("b", &[0xff])],
-        raw_body: b"body".to_vec(),
-        dynamic_metadata: Some(Struct {
-            fields: [("a".to_owned(), text("t")), ("b".to_owned(), list)].into(),
-        }),
-    };
-    assert_same_bytes("RateLimitResponse", &message, &json!({
+    let json = json!({
         "overallCode": "OVER_LIMIT",
         "statuses": [
             {
@@ -273,7 +313,49 @@ fn responses_are_the_same_bytes() {
         "requestHeadersToAdd": [{"key": "b", "rawValue": "/w=="}],
         "rawBody": "Ym9keQ==",
         "dynamicMetadata": {"a": "t", "b": ["x", null]},
-    }));
+    });
+    assert_same_bytes("RateLimitResponse", &response_with_every_field(), &json);
+}
+
+fn response_with_every_field() -> RateLimitResponse {
+    let value = |kind| StructValue { kind: Some(kind) };
+    let text = |text: &str| value(Kind::StringValue(text.to_owned()));
+    let list = ListValue {
+        values: vec![text("x"), value(Kind::NullValue(0))],
+    };
+    let metadata = [
+        ("a".to_owned(), text("t")),
+        ("b".to_owned(), value(Kind::ListValue(list))),
+    ];
+    let status = DescriptorStatus {
+        code: Code::Ok.into(),
+        current_limit: Some(RateLimit {
+            requests_per_unit: 5,
+            unit: Unit::Week.into(),
+            name: "n".to_owned(),
+            unit_multiplier: Some(2),
+        }),
+        limit_remaining: u32::MAX,
+        duration_until_reset: Some(Duration {
+            seconds: 3_000_000_000,
+            nanos: 0,
+        }),
+    };
+    let header = |key: &str, value: &str, raw_value: &[u8]| HeaderValue {
+        key: key.to_owned(),
+        value: value.to_owned(),
+        raw_value: raw_value.to_vec(),
+    };
+    RateLimitResponse {
+        overall_code: Code::OverLimit.into(),
+        statuses: vec![status, DescriptorStatus::default()],
+        response_headers_to_add: vec![header("a", "v", b"")],
+        request_headers_to_add: vec![header("b", "", &[0xff])],
+        raw_body: b"body".to_vec(),
+        dynamic_metadata: Some(Struct {
+            fields: metadata.into(),
+        }),
+    }
 }
 
 // --- Health and reflection ---
@@ -293,9 +375,16 @@ fn health_names_the_server_and_the_service() {
 fn reflection_serves_the_messages_of_envoy() {
     let server = start(&[]);
     let found = client(["reflect", &server.address().to_string()]);
-    let services: Vec<&str> =
-        found["services"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
-    for service in ["envoy.service.ratelimit.v3.RateLimitService", "grpc.health.v1.Health"] {
+    let services: Vec<&str> = found["services"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|name| name.as_str().unwrap())
+        .collect();
+    for service in [
+        "envoy.service.ratelimit.v3.RateLimitService",
+        "grpc.health.v1.Health",
+    ] {
         assert!(services.contains(&service), "{services:?}");
     }
     assert_eq!(found["different"], json!([]));
@@ -324,21 +413,28 @@ fn reflection_serves_the_messages_of_envoy() {
 #[tokio::test]
 async fn reflection_resolves_a_message_with_its_imports() {
     let server = start(&[]);
-    let mut reflection =
-        ServerReflectionClient::connect(format!("http://{}", server.address())).await.unwrap();
+    let endpoint = Endpoint::try_from(format!("http://{}", server.address())).unwrap();
+    let mut reflection = ServerReflectionClient::new(endpoint.connect().await.unwrap());
     let symbol = "envoy.service.ratelimit.v3.RateLimitRequest".to_owned();
     let mut wanted = VecDeque::from([MessageRequest::FileContainingSymbol(symbol)]);
     let mut files = BTreeMap::new();
     while let Some(request) = wanted.pop_front() {
         for file in files_of(&mut reflection, request).await {
-            let imports = file.dependency.iter().filter(|name| !files.contains_key(*name));
+            let imports = file
+                .dependency
+                .iter()
+                .filter(|name| !files.contains_key(*name));
             wanted.extend(imports.cloned().map(MessageRequest::FileByFilename));
             files.insert(file.name().to_owned(), file);
         }
     }
     let messages: Vec<String> = files
         .values()
-        .flat_map(|file| file.message_type.iter().map(|m| format!("{}.{}", file.package(), m.name())))
+        .flat_map(|file| {
+            file.message_type
+                .iter()
+                .map(|m| format!("{}.{}", file.package(), m.name()))
+        })
         .collect();
     for name in [
         "envoy.service.ratelimit.v3.RateLimitRequest",
@@ -346,7 +442,10 @@ async fn reflection_resolves_a_message_with_its_imports() {
         "google.protobuf.UInt64Value",
         "google.protobuf.Struct",
     ] {
-        assert!(messages.iter().any(|message| message == name), "{name} is not in {messages:?}");
+        assert!(
+            messages.iter().any(|message| message == name),
+            "{name} is not in {messages:?}"
+        );
     }
 }
 

@@ -38,7 +38,11 @@ pub struct Route {
 impl Route {
     /// A path with limits.
     pub fn new(path: &'static str, rate_limits: Value) -> Self {
-        Self { path, rate_limits, response_headers: Vec::new() }
+        Self {
+            path,
+            rate_limits,
+            response_headers: Vec::new(),
+        }
     }
 }
 
@@ -92,10 +96,26 @@ impl Envoy {
             .unwrap_or_else(|ended| panic!("{}", ended.report));
         let agent = agent();
         let listeners = format!("http://{}/listeners", fs::read_to_string(admin).unwrap());
-        let listeners = agent.get(listeners).call().unwrap().body_mut().read_to_string().unwrap();
-        let front = listeners.lines().find_map(|line| line.strip_prefix("front::"));
-        let front = front.expect("Envoy lists the listener that it was given").parse().unwrap();
-        Self { front, agent, _process: process, _directory: directory }
+        let listeners = agent
+            .get(listeners)
+            .call()
+            .unwrap()
+            .body_mut()
+            .read_to_string()
+            .unwrap();
+        let front = listeners
+            .lines()
+            .find_map(|line| line.strip_prefix("front::"));
+        let front = front
+            .expect("Envoy lists the listener that it was given")
+            .parse()
+            .unwrap();
+        Self {
+            front,
+            agent,
+            _process: process,
+            _directory: directory,
+        }
     }
 
     /// Sends a GET request with headers.
@@ -105,15 +125,17 @@ impl Envoy {
 
     /// Sends a request with headers and no body.
     pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Reply {
-        let mut request =
-            http::Request::builder().method(method).uri(format!("http://{}{path}", self.front));
+        let mut request = http::Request::builder()
+            .method(method)
+            .uri(format!("http://{}{path}", self.front));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let mut response = self.agent.run(request.body(()).unwrap()).unwrap();
-        let headers = response.headers().iter().map(|(name, value)| {
-            (name.as_str().to_owned(), value.to_str().unwrap().to_owned())
-        });
+        let headers = response
+            .headers()
+            .iter()
+            .map(|(name, value)| (name.as_str().to_owned(), value.to_str().unwrap().to_owned()));
         Reply {
             status: response.status().as_u16(),
             headers: headers.collect(),

@@ -39,9 +39,17 @@ impl Process {
             .spawn()
             .unwrap_or_else(|error| panic!("{name} cannot be started ({error}): run tests/setup"));
         let (sender, lines) = channel();
-        forward(child.stdout.take().expect("stdout is piped"), sender.clone());
+        forward(
+            child.stdout.take().expect("stdout is piped"),
+            sender.clone(),
+        );
         forward(child.stderr.take().expect("stderr is piped"), sender);
-        Self { name, child, lines, log: String::new() }
+        Self {
+            name,
+            child,
+            lines,
+            log: String::new(),
+        }
     }
 
     /// Waits for a line from which something can be read, and returns that.
@@ -76,7 +84,13 @@ impl Process {
         // The signal goes by way of the shell: the standard library sends none but SIGKILL, and
         // Debian's kill program is in a package that need not be installed.
         let kill = format!("kill -TERM {}", self.child.id());
-        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+        assert!(
+            Command::new("sh")
+                .args(["-c", &kill])
+                .status()
+                .unwrap()
+                .success()
+        );
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.next_line(deadline) {
@@ -90,7 +104,9 @@ impl Process {
     }
 
     fn next_line(&mut self, deadline: Instant) -> Result<String, RecvTimeoutError> {
-        let line = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now()))?;
+        let line = self
+            .lines
+            .recv_timeout(deadline.saturating_duration_since(Instant::now()))?;
         self.log.push_str(&line);
         self.log.push('\n');
         Ok(line)
@@ -98,6 +114,7 @@ impl Process {
 }
 
 impl Drop for Process {
+    #[expect(clippy::print_stderr, reason = "a failed test is read by people")]
     fn drop(&mut self) {
         // Fails only when the process has ended already, which is as good.
         let _ = self.child.kill();

@@ -44,7 +44,11 @@ impl Ratekeeper {
         let address = process
             .wait_for("it listened", listening_address)
             .unwrap_or_else(|ended| panic!("{}", ended.report));
-        Self { process, address, _directory: directory }
+        Self {
+            process,
+            address,
+            _directory: directory,
+        }
     }
 
     /// Where it serves gRPC.
@@ -57,7 +61,9 @@ impl Ratekeeper {
     /// # Panics
     /// When it cannot connect.
     pub async fn client(&self) -> RateLimitServiceClient<Channel> {
-        RateLimitServiceClient::connect(format!("http://{}", self.address)).await.unwrap()
+        RateLimitServiceClient::connect(format!("http://{}", self.address))
+            .await
+            .unwrap()
     }
 
     /// One call, for tests that are not asynchronous.
@@ -65,7 +71,10 @@ impl Ratekeeper {
     /// # Errors
     /// What the server says when it does not decide.
     pub fn ask(&self, request: RateLimitRequest) -> Result<RateLimitResponse, Status> {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.block_on(async {
             let response = self.client().await.should_rate_limit(request).await?;
             Ok(response.into_inner())

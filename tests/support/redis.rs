@@ -34,7 +34,13 @@ impl Redis {
                 line.contains("Ready to accept connections").then_some(())
             });
             match ready {
-                Ok(()) => return Self { port, _process: process, _directory: directory },
+                Ok(()) => {
+                    return Self {
+                        port,
+                        _process: process,
+                        _directory: directory,
+                    };
+                }
                 Err(ended) if ended.report.contains("Address already in use") => {}
                 Err(ended) => panic!("{}", ended.report),
             }
