@@ -162,17 +162,26 @@ impl State {
     /// then is not refilled twice.
     #[must_use]
     pub fn at(self, terms: &Terms, now: Micros) -> Self {
-        self.refilled(now).carried_over(terms, now).clamped(terms)
+        let refilled = self.refilled(now);
+        if refilled.is_charged() {
+            refilled.carried_over(terms, now).clamped(terms)
+        } else {
+            // Exactly as if it had been forgotten, which a store is free to do from here on.
+            Self::full(terms, now)
+        }
     }
 
-    /// True when the bucket must be stored even though nothing was taken, because
-    /// [`at`](Self::at) had to change more than time does: the limit is another one, or lower.
+    /// True when the bucket must be written even though nothing was taken, because
+    /// [`at`](Self::at) did more than let time pass: the limit is another one, or lower, or the bucket
+    /// is full and to be forgotten (lest a clock that steps back bring it up again).
     #[must_use]
     pub fn needs_healing(self, terms: &Terms, now: Micros) -> bool {
         let refilled = self.refilled(now);
-        refilled.is_charged()
-            && (refilled.carried_over(terms, now).clamped(terms) != refilled
-                || (self.drip, self.period) != (terms.drip, terms.period))
+        if refilled.is_charged() {
+            refilled.carried_over(terms, now).clamped(terms) != refilled
+        } else {
+            self.is_charged()
+        }
     }
 
     /// True unless the bucket is full.
@@ -221,9 +230,6 @@ impl State {
     fn carried_over(self, terms: &Terms, now: Micros) -> Self {
         if (self.drip, self.period) == (terms.drip, terms.period) {
             return self;
-        }
-        if !self.is_charged() {
-            return Self::full(terms, now);
         }
         let part = (u128::from(self.part) * u128::from(terms.period))
             .div_ceil(u128::from(self.period));
@@ -286,7 +292,7 @@ impl State {
         if self.drip == 0 {
             (self.at + self.period).saturating_sub(now)
         } else {
-            self.full_at().saturating_sub(now)
+            self.wait(self.taken(), now)
         }
     }
 
@@ -302,8 +308,13 @@ impl State {
             return Some(self.full_in(now));
         }
         let excess = self.taken() - u128::from(spare) * u128::from(self.period);
-        let wait = micros(excess.div_ceil(u128::from(self.drip)));
-        Some(self.at.saturating_sub(now).saturating_add(wait))
+        Some(self.wait(excess, now))
+    }
+
+    /// Microseconds from `now` until so much, in `1/period` tokens, has come back.
+    fn wait(&self, taken: u128, now: Micros) -> Micros {
+        let refill = micros(taken.div_ceil(u128::from(self.drip)));
+        self.at.saturating_sub(now).saturating_add(refill)
     }
 }
 

@@ -1,2 +1,26 @@
 //! ratekeeper: a gRPC rate-limit server for Envoy.
+//!
+//! The modules in the order in which a request flows through them; each knows only those below it.
+//!
+//! - [`cli`]: commands and options.
+//! - [`app`]: puts the parts together and runs them.
+//! - [`service`]: gRPC; wire types stop here.
+//! - [`limiter`]: the use case: match, ask the store, say the verdict.
+//! - [`rules`]: pure; configuration text to limits.
+//! - [`source`]: where the configuration comes from.
+//! - [`store`]: where buckets live.
+//! - [`key`]: pure; what a bucket is called.
+//! - [`bucket`]: pure; the arithmetic of one limit.
+//! - [`clock`], [`telemetry`]: what time it is, and what is told.
+
+pub mod app;
 pub mod bucket;
+pub mod cli;
+pub mod clock;
+pub mod key;
+pub mod limiter;
+pub mod rules;
+pub mod service;
+pub mod source;
+pub mod store;
+pub mod telemetry;

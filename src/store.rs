@@ -62,7 +62,7 @@ pub enum Part {
     Must,
     /// One charge of a numbered group; a group is denied when one of its charges is. Vetoes the
     /// request only when every group is denied.
-    Quota(u16),
+    Quota(u32),
     /// Never vetoes.
     Shadow,
 }

@@ -50,7 +50,9 @@ impl Unit {
     /// The unit with this name, in any case.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|unit| unit.name().eq_ignore_ascii_case(name))
+        Self::ALL
+            .into_iter()
+            .find(|unit| unit.name().eq_ignore_ascii_case(name))
     }
 
     /// The unit's length in seconds.
@@ -133,16 +135,20 @@ impl Limit {
     /// The period in microseconds; at most [`MAX_PERIOD`].
     #[must_use]
     pub fn period(&self) -> Micros {
-        (self.unit.seconds() * u64::from(self.unit_multiplier) * 1_000_000).min(MAX_PERIOD)
+        let seconds = self.unit.seconds() * u64::from(self.unit_multiplier);
+        seconds.saturating_mul(1_000_000).min(MAX_PERIOD)
     }
 
     /// The limit as the arithmetic needs it.
     #[must_use]
     pub fn terms(&self) -> Terms {
         match self.algorithm {
-            Algorithm::TokenBucket => {
-                Terms::token_bucket(self.requests_per_unit, self.period(), self.burst, self.max_debt)
-            }
+            Algorithm::TokenBucket => Terms::token_bucket(
+                self.requests_per_unit,
+                self.period(),
+                self.burst,
+                self.max_debt,
+            ),
             Algorithm::FixedWindow => Terms::fixed_window(self.burst, self.period(), self.max_debt),
         }
     }

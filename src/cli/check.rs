@@ -1,0 +1,38 @@
+//! `ratekeeper check`: reads configuration as the server would, and reports all mistakes.
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use super::Outcome;
+use super::options::Configuration;
+use crate::rules::RuleSet;
+
+/// What can be typed.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A file or directory to check instead of the configured one
+    path: Option<PathBuf>,
+    #[command(flatten)]
+    configuration: Configuration,
+}
+
+/// Prints what is in the files, or everything that is wrong with them.
+pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let files = args.configuration.location_or(args.path.as_ref()).read()?;
+    match RuleSet::load(&files, args.configuration.load_options()) {
+        Ok(rules) => {
+            writeln!(
+                io::stdout(),
+                "ok: {} files, {} domains, {} rules",
+                files.len(),
+                rules.domains().count(),
+                rules.rules().len()
+            )?;
+            Ok(Outcome::Done)
+        }
+        Err(mistakes) => {
+            writeln!(io::stderr(), "{mistakes}")?;
+            Ok(Outcome::Mistakes)
+        }
+    }
+}

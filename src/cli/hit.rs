@@ -1,0 +1,222 @@
+//! `ratekeeper hit`: sends one request to a server and prints the verdict.
+
+use std::io::{self, Write as _};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+use tonic::transport::Endpoint;
+
+use super::Outcome;
+use super::descriptor::Typed;
+use super::options::boolean;
+use crate::rules::Unit;
+use crate::service::pb::rate_limit_descriptor::{Entry, RateLimitOverride};
+use crate::service::pb::rate_limit_response::{Code, DescriptorStatus, rate_limit};
+use crate::service::pb::rate_limit_service_client::RateLimitServiceClient;
+use crate::service::pb::{RateLimitDescriptor, RateLimitRequest, RateLimitResponse};
+
+/// What can be typed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Exit code: 0 admitted, 2 denied, 1 no answer.\n\n\
+    Try:  ratekeeper hit shop client=alice\n      \
+          ratekeeper hit shop client=alice,path=/cart method=GET --hits 5 --json")]
+pub(super) struct Args {
+    /// The domain
+    domain: String,
+
+    /// Descriptors, each as key=value,key=value
+    #[arg(required = true)]
+    descriptors: Vec<Typed>,
+
+    /// The server, as host:port
+    #[arg(long, short, value_name = "ADDRESS", default_value = "localhost:8081")]
+    address: String,
+
+    /// Hits of the request
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    hits: u32,
+
+    /// Hits of each descriptor; 0 asks without taking
+    #[arg(long, value_name = "COUNT")]
+    descriptor_hits: Option<u64>,
+
+    /// Give the hits back instead of taking them
+    #[arg(long, value_name = "BOOL", value_parser = boolean, default_value = "false",
+        default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    give_back: bool,
+
+    /// A limit to use instead of the configured ones, such as 10/minute
+    #[arg(long, value_name = "LIMIT", value_parser = parse_limit)]
+    limit: Option<RateLimitOverride>,
+
+    /// How long to wait for the answer
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+
+    /// Print the response as JSON, as protobuf maps it
+    #[arg(long)]
+    json: bool,
+}
+
+/// Sends the request; the outcome is the verdict.
+pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let response = runtime.block_on(send(args))?;
+    if args.json {
+        writeln!(io::stdout(), "{:#}", to_json(&response))?;
+    } else {
+        write!(io::stdout(), "{}", to_text(args, &response))?;
+    }
+    match response.overall_code() {
+        Code::Ok => Ok(Outcome::Done),
+        Code::OverLimit => Ok(Outcome::Denied),
+        Code::Unknown => anyhow::bail!("the server answered with the overall code UNKNOWN"),
+    }
+}
+
+async fn send(args: &Args) -> anyhow::Result<RateLimitResponse> {
+    let endpoint = Endpoint::from_shared(format!("http://{}", args.address))
+        .with_context(|| format!("{:?} is not an address; write host:port", args.address))?;
+    let call = async {
+        let channel = endpoint.connect().await.with_context(|| {
+            format!("no server at {}; is ratekeeper running there?", args.address)
+        })?;
+        let response = RateLimitServiceClient::new(channel)
+            .should_rate_limit(args.request())
+            .await
+            .map_err(|status| anyhow::anyhow!("{}: {}", status.code(), status.message()))?;
+        Ok(response.into_inner())
+    };
+    tokio::time::timeout(args.timeout, call)
+        .await
+        .with_context(|| format!("no answer from {} within {:?}", args.address, args.timeout))?
+}
+
+impl Args {
+    fn request(&self) -> RateLimitRequest {
+        RateLimitRequest {
+            domain: self.domain.clone(),
+            hits_addend: self.hits,
+            descriptors: self.descriptors.iter().map(|typed| self.descriptor(typed)).collect(),
+        }
+    }
+
+    fn descriptor(&self, Typed(entries): &Typed) -> RateLimitDescriptor {
+        RateLimitDescriptor {
+            entries: entries
+                .iter()
+                .map(|e| Entry { key: e.key.clone(), value: e.value.clone() })
+                .collect(),
+            limit: self.limit,
+            hits_addend: self.descriptor_hits,
+            is_negative_hits: self.give_back,
+        }
+    }
+}
+
+fn parse_limit(text: &str) -> Result<RateLimitOverride, String> {
+    let parsed = text.split_once('/').and_then(|(requests, unit)| {
+        let unit = Unit::from_name(unit)?.name().to_ascii_uppercase();
+        Some(RateLimitOverride {
+            requests_per_unit: requests.parse().ok()?,
+            unit: rate_limit::Unit::from_str_name(&unit)?.into(),
+        })
+    });
+    parsed.ok_or_else(|| {
+        "write requests/unit, such as 10/minute; units are second, minute, hour, day, week, \
+         month and year"
+            .to_owned()
+    })
+}
+
+// --- For people ---
+
+fn to_text(args: &Args, response: &RateLimitResponse) -> String {
+    let mut text = format!("{}\n", response.overall_code().as_str_name());
+    for (Typed(entries), status) in args.descriptors.iter().zip(&response.statuses) {
+        let entries: Vec<_> = entries.iter().map(|e| format!("{}={}", e.key, e.value)).collect();
+        text += &format!(
+            "  {}: {}, {}\n",
+            entries.join(","),
+            status.code().as_str_name(),
+            describe(status)
+        );
+    }
+    for header in &response.response_headers_to_add {
+        text += &format!("  header {}: {}\n", header.key, header.value);
+    }
+    if let Some(metadata) = &response.dynamic_metadata {
+        text += &format!("  dynamic metadata {}\n", struct_to_json(metadata));
+    }
+    text
+}
+
+fn describe(status: &DescriptorStatus) -> String {
+    let Some(limit) = &status.current_limit else {
+        return "no limit applies".to_owned();
+    };
+    let name = if limit.name.is_empty() { String::new() } else { format!(" ({})", limit.name) };
+    let unit = limit.unit().as_str_name().to_ascii_lowercase();
+    let when = match (&status.duration_until_reset, status.code()) {
+        (None, _) => "which these hits can never pass".to_owned(),
+        (Some(wait), Code::OverLimit) => format!("try again in {} s", wait.seconds),
+        (Some(wait), _) => format!("full again in {} s", wait.seconds),
+    };
+    format!("{} left of {}/{unit}{name}, {when}", status.limit_remaining, limit.requests_per_unit)
+}
+
+// --- For programs ---
+
+/// The response as protobuf's JSON mapping has it: no default values, durations as `"5s"`.
+fn to_json(response: &RateLimitResponse) -> Value {
+    let statuses: Vec<Value> = response.statuses.iter().map(status_to_json).collect();
+    let mut json = json!({ "overallCode": response.overall_code().as_str_name(), "statuses": statuses });
+    if !response.response_headers_to_add.is_empty() {
+        json["responseHeadersToAdd"] = response
+            .response_headers_to_add
+            .iter()
+            .map(|header| json!({ "key": header.key, "value": header.value }))
+            .collect();
+    }
+    if let Some(metadata) = &response.dynamic_metadata {
+        json["dynamicMetadata"] = struct_to_json(metadata);
+    }
+    json
+}
+
+fn status_to_json(status: &DescriptorStatus) -> Value {
+    let mut json = json!({ "code": status.code().as_str_name() });
+    if let Some(limit) = &status.current_limit {
+        json["currentLimit"] = json!({ "unit": limit.unit().as_str_name() });
+        if limit.requests_per_unit > 0 {
+            json["currentLimit"]["requestsPerUnit"] = limit.requests_per_unit.into();
+        }
+        if !limit.name.is_empty() {
+            json["currentLimit"]["name"] = limit.name.as_str().into();
+        }
+    }
+    if status.limit_remaining > 0 {
+        json["limitRemaining"] = status.limit_remaining.into();
+    }
+    if let Some(reset) = &status.duration_until_reset {
+        json["durationUntilReset"] = format!("{}s", reset.seconds).into();
+    }
+    json
+}
+
+fn struct_to_json(fields: &prost_types::Struct) -> Value {
+    fields.fields.iter().map(|(name, value)| (name.clone(), value_to_json(value))).collect()
+}
+
+fn value_to_json(value: &prost_types::Value) -> Value {
+    use prost_types::value::Kind;
+    match &value.kind {
+        None | Some(Kind::NullValue(_)) => Value::Null,
+        Some(Kind::BoolValue(value)) => (*value).into(),
+        Some(Kind::NumberValue(value)) => (*value).into(),
+        Some(Kind::StringValue(value)) => value.as_str().into(),
+        Some(Kind::ListValue(list)) => list.values.iter().map(value_to_json).collect(),
+        Some(Kind::StructValue(fields)) => struct_to_json(fields),
+    }
+}

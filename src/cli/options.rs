@@ -1,0 +1,135 @@
+//! Options that several commands share, and how their values are read.
+
+use std::path::PathBuf;
+use std::{fmt, str::FromStr};
+
+use clap::{Args, ValueEnum};
+
+use crate::rules::{Algorithm, LoadOptions};
+use crate::source::files::Location;
+
+/// Where the rules are and how they are read.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Configuration")]
+pub(super) struct Configuration {
+    /// A configuration file, or a directory of *.yaml, *.yml and *.json files
+    ///
+    /// Changes are noticed and put in force within a second. Wins over RUNTIME_ROOT and
+    /// its companions.
+    #[arg(long, env = "CONFIG", value_name = "PATH")]
+    config: Option<PathBuf>,
+
+    /// Directory of the configuration, as envoyproxy/ratelimit lays it out: all files below
+    /// RUNTIME_ROOT/RUNTIME_SUBDIRECTORY/RUNTIME_APPDIRECTORY are read
+    #[arg(long, env = "RUNTIME_ROOT", value_name = "PATH", default_value = "/srv/runtime_data/current")]
+    runtime_root: PathBuf,
+
+    /// See RUNTIME_ROOT
+    #[arg(long, env = "RUNTIME_SUBDIRECTORY", value_name = "PATH", default_value = "")]
+    runtime_subdirectory: PathBuf,
+
+    /// See RUNTIME_ROOT
+    #[arg(long, env = "RUNTIME_APPDIRECTORY", value_name = "PATH", default_value = "config")]
+    runtime_appdirectory: PathBuf,
+
+    /// Leave out files and directories below RUNTIME_ROOT whose names begin with a dot
+    #[arg(long, env = "RUNTIME_IGNOREDOTFILES", value_name = "BOOL", value_parser = boolean,
+        default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    runtime_ignoredotfiles: bool,
+
+    /// Watch for RUNTIME_ROOT itself being replaced; edits inside are noticed in any case
+    #[arg(long, env = "RUNTIME_WATCH_ROOT", value_name = "BOOL", value_parser = boolean,
+        default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    runtime_watch_root: bool,
+
+    /// Let several files add to the same domain
+    #[arg(long, env = "MERGE_DOMAIN_CONFIG", value_name = "BOOL", value_parser = boolean,
+        default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    merge_domain_config: bool,
+
+    /// The algorithm of limits that name none
+    #[arg(long, env = "DEFAULT_ALGORITHM", value_name = "NAME", default_value = "token_bucket")]
+    default_algorithm: AlgorithmName,
+}
+
+impl Configuration {
+    /// Where the rules are.
+    pub(super) fn location(&self) -> Location {
+        match &self.config {
+            Some(path) => Location::Path(path.clone()),
+            None => Location::Runtime {
+                root: self.runtime_root.clone(),
+                subdirectory: self.runtime_subdirectory.clone(),
+                app_directory: self.runtime_appdirectory.clone(),
+                ignore_dot_files: self.runtime_ignoredotfiles,
+                watch_root: self.runtime_watch_root,
+            },
+        }
+    }
+
+    /// The same with a path that was typed as an argument, if one was.
+    pub(super) fn location_or(&self, path: Option<&PathBuf>) -> Location {
+        path.map_or_else(|| self.location(), |path| Location::Path(path.clone()))
+    }
+
+    /// How the rules are read.
+    pub(super) fn load_options(&self) -> LoadOptions {
+        LoadOptions {
+            default_algorithm: self.default_algorithm.into(),
+            merge_domains: self.merge_domain_config,
+        }
+    }
+}
+
+/// How an algorithm is called in options.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(super) enum AlgorithmName {
+    /// Tokens come back continuously
+    TokenBucket,
+    /// All hits are forgotten at the end of each period
+    FixedWindow,
+}
+
+impl From<AlgorithmName> for Algorithm {
+    fn from(name: AlgorithmName) -> Self {
+        match name {
+            AlgorithmName::TokenBucket => Self::TokenBucket,
+            AlgorithmName::FixedWindow => Self::FixedWindow,
+        }
+    }
+}
+
+/// Reads a boolean in the spellings that envoyproxy/ratelimit takes (Go's `strconv.ParseBool`).
+pub(super) fn boolean(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err("write true or false".to_owned()),
+    }
+}
+
+/// A text that no log shows.
+#[derive(Clone)]
+pub(super) struct Secret(String);
+
+impl Secret {
+    /// The text itself.
+    pub(super) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+impl FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}

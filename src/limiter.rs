@@ -1,0 +1,155 @@
+//! The use case: match every descriptor of a request, ask the store once, and say what the
+//! request gets.
+//!
+//! Knows no wire format and no Redis. What a verdict is made of follows envoyproxy/ratelimit, except
+//! where a token bucket or "all or nothing" must answer otherwise.
+
+mod plan;
+mod request;
+mod verdict;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwapOption;
+use thiserror::Error;
+
+use crate::key::KeyFormat;
+use crate::rules::{Algorithm, RuleSet};
+use crate::store::{Decision, Store, StoreError};
+
+pub use request::{BadRequest, Bounds, Descriptor, Entry, Override, Request};
+pub use verdict::{Code, ShownLimit, Status, Verdict};
+
+use plan::Plan;
+
+/// How the limiter decides, apart from the rules.
+#[derive(Debug, Clone)]
+pub struct LimiterSettings {
+    /// Stands before every bucket key.
+    pub key_prefix: String,
+    /// How large a request may be.
+    pub bounds: Bounds,
+    /// The algorithm of limits that requests bring themselves.
+    pub default_algorithm: Algorithm,
+    /// Every request is told that it passes, whatever its descriptors get.
+    pub shadow_mode: bool,
+    /// Every limit counts as if its rule were in quota mode.
+    pub quota_mode: bool,
+}
+
+/// Decides requests by the rules in force, on the buckets of one store.
+#[derive(Debug)]
+pub struct Limiter<S> {
+    store: S,
+    snapshot: ArcSwapOption<Snapshot>,
+    keys: KeyFormat,
+    settings: LimiterSettings,
+}
+
+/// Why a request got no verdict.
+#[derive(Debug, Error)]
+pub enum LimitError {
+    /// The request cannot be decided, now or ever.
+    #[error(transparent)]
+    BadRequest(#[from] BadRequest),
+    /// No configuration has been loaded yet.
+    #[error("no rate limit configuration loaded")]
+    NotLoaded,
+    /// The store could not be asked.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl<S: Store> Limiter<S> {
+    /// A limiter without rules: until [`install`](Self::install), it decides nothing.
+    #[must_use]
+    pub fn new(store: S, settings: LimiterSettings) -> Self {
+        Self {
+            store,
+            snapshot: ArcSwapOption::empty(),
+            keys: KeyFormat::new(settings.key_prefix.clone()),
+            settings,
+        }
+    }
+
+    /// Puts rules in force, for all requests that come in from now on.
+    pub fn install(&self, rules: RuleSet) {
+        let before = self.snapshot.load();
+        self.snapshot.store(Some(Arc::new(Snapshot::new(rules, before.as_deref()))));
+    }
+
+    /// The rules in force.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        self.snapshot.load_full()
+    }
+
+    /// Decides a request and takes what it takes.
+    ///
+    /// # Errors
+    /// When the request is malformed, there are no rules yet, or the store cannot be asked.
+    pub async fn decide(&self, request: &Request) -> Result<Verdict, LimitError> {
+        request.check(&self.settings.bounds)?;
+        let snapshot = self.snapshot().ok_or(LimitError::NotLoaded)?;
+        let plan = Plan::new(&snapshot, request, &self.keys, &self.settings);
+        let decision = if plan.charges().is_empty() {
+            Decision { admitted: true, outcomes: Vec::new() }
+        } else {
+            self.store.decide(plan.charges()).await?
+        };
+        let (code, statuses) = plan.answer(&decision);
+        Ok(Verdict { code, statuses, snapshot: Arc::clone(&snapshot) })
+    }
+}
+
+/// The rules in force and what was learnt while they were.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The rules.
+    pub rules: RuleSet,
+    /// Per rule, then per domain: whether it has been asked with zero hits, so that hits that
+    /// come without asking are the cost of work already done (`hits: auto`). The entries of the
+    /// domains are for limits that requests bring themselves and no rule matches.
+    asked: Box<[AtomicBool]>,
+}
+
+impl Snapshot {
+    fn new(rules: RuleSet, before: Option<&Self>) -> Self {
+        let known: HashMap<&str, bool> = before
+            .map(|before| before.names().zip(before.asked.iter().map(load)).collect())
+            .unwrap_or_default();
+        let mut snapshot = Self { rules, asked: Box::default() };
+        snapshot.asked = snapshot
+            .names()
+            .map(|name| AtomicBool::new(known.get(name).copied().unwrap_or_default()))
+            .collect();
+        snapshot
+    }
+
+    /// What the entries of `asked` stand for. A rule's path begins with its domain's name and
+    /// a dot, so no rule is called like a domain of its own.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let rules = self.rules.rules().iter().map(|rule| rule.path.as_str());
+        rules.chain(self.rules.domains().map(|domain| domain.name()))
+    }
+
+    fn asked(&self, slot: usize) -> bool {
+        load(&self.asked[slot])
+    }
+
+    fn remember_asked(&self, slot: usize) {
+        // Reading first keeps the cache line shared once the answer is known.
+        if !self.asked(slot) {
+            self.asked[slot].store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+fn load(flag: &AtomicBool) -> bool {
+    flag.load(Ordering::Relaxed)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+//! What is asked: a domain and descriptors, checked for size and sense.
+
+use thiserror::Error;
+
+use crate::rules::Unit;
+
+/// A request for a verdict.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Request {
+    /// Names the rule tree.
+    pub domain: String,
+    /// What to look up in it.
+    pub descriptors: Vec<Descriptor>,
+    /// Hits of every descriptor that has none of its own; 0 means 1.
+    pub hits_addend: u32,
+}
+
+/// An ordered list of entries, and how it is to be charged.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Descriptor {
+    /// What is looked up, level by level.
+    pub entries: Vec<Entry>,
+    /// A limit that takes the place of the configured ones.
+    pub limit: Option<Override>,
+    /// Hits; 0 asks without taking. Wins over the request's.
+    pub hits_addend: Option<u64>,
+    /// The hits are given back.
+    pub is_negative_hits: bool,
+}
+
+/// One `(key, value)` of a descriptor.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// The key.
+    pub key: String,
+    /// The value; may be empty.
+    pub value: String,
+}
+
+/// A limit that a request brings itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Override {
+    /// Tokens that come back in a unit, and the capacity.
+    pub requests_per_unit: u32,
+    /// The unit.
+    pub unit: Unit,
+}
+
+/// How large a request may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Descriptors in a request.
+    pub descriptors: usize,
+    /// Entries in a descriptor.
+    pub entries: usize,
+    /// Bytes in the domain, the keys and the values together.
+    pub bytes: usize,
+}
+
+/// Why a request cannot be decided.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum BadRequest {
+    /// No domain is named.
+    #[error("rate limit domain must not be empty; set it to the `domain` of a configuration file")]
+    EmptyDomain,
+    /// Nothing is asked.
+    #[error("rate limit descriptor list must not be empty; send at least one descriptor")]
+    NoDescriptors,
+    /// More descriptors than allowed.
+    #[error("the request has {count} descriptors, more than MAX_DESCRIPTORS={bound}")]
+    TooManyDescriptors {
+        /// What was sent.
+        count: usize,
+        /// What is allowed.
+        bound: usize,
+    },
+    /// More entries in a descriptor than allowed.
+    #[error("descriptor {index} has {count} entries, more than MAX_DESCRIPTOR_ENTRIES={bound}")]
+    TooManyEntries {
+        /// Which descriptor, from 0.
+        index: usize,
+        /// What was sent.
+        count: usize,
+        /// What is allowed.
+        bound: usize,
+    },
+    /// More text than allowed.
+    #[error("domain, keys and values have {count} bytes, more than MAX_REQUEST_BYTES={bound}")]
+    TooManyBytes {
+        /// What was sent.
+        count: usize,
+        /// What is allowed.
+        bound: usize,
+    },
+    /// A limit of the request's own has no usable unit.
+    #[error(
+        "descriptor {index} has a limit with unit {number}; \
+         use 1 (SECOND), 2 (MINUTE), 3 (HOUR), 4 (DAY), 5 (MONTH), 6 (YEAR) or 7 (WEEK)"
+    )]
+    UnknownUnit {
+        /// Which descriptor, from 0.
+        index: usize,
+        /// The number on the wire.
+        number: i32,
+    },
+}
+
+impl Request {
+    /// Whether the request can be decided at all.
+    pub(super) fn check(&self, bounds: &Bounds) -> Result<(), BadRequest> {
+        if self.domain.is_empty() {
+            return Err(BadRequest::EmptyDomain);
+        }
+        let count = self.descriptors.len();
+        if count == 0 {
+            return Err(BadRequest::NoDescriptors);
+        }
+        if count > bounds.descriptors {
+            return Err(BadRequest::TooManyDescriptors { count, bound: bounds.descriptors });
+        }
+        let mut bytes = self.domain.len();
+        for (index, descriptor) in self.descriptors.iter().enumerate() {
+            let count = descriptor.entries.len();
+            if count > bounds.entries {
+                return Err(BadRequest::TooManyEntries { index, count, bound: bounds.entries });
+            }
+            bytes += descriptor.entries.iter().map(|e| e.key.len() + e.value.len()).sum::<usize>();
+        }
+        if bytes > bounds.bytes {
+            return Err(BadRequest::TooManyBytes { count: bytes, bound: bounds.bytes });
+        }
+        Ok(())
+    }
+
+    /// The hits of a descriptor, signed: what it takes, or gives back.
+    pub(super) fn hits(&self, descriptor: &Descriptor) -> i64 {
+        let hits = match descriptor.hits_addend {
+            Some(hits) => i64::try_from(hits).unwrap_or(i64::MAX),
+            None => i64::from(self.hits_addend.max(1)),
+        };
+        if descriptor.is_negative_hits { -hits } else { hits }
+    }
+}

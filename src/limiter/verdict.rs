@@ -1,0 +1,139 @@
+//! What a request gets: an overall code, and a status for each of its descriptors.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::Snapshot;
+use super::plan::{Ask, Limited, Plan};
+use crate::bucket::Micros;
+use crate::rules::{Limit, Rule, Unit};
+use crate::store::{Decision, Outcome};
+
+/// The answer to a request.
+#[derive(Debug, Clone)]
+pub struct Verdict {
+    /// Whether the request passes.
+    pub code: Code,
+    /// One status per descriptor, in their order.
+    pub statuses: Vec<Status>,
+    /// What it was decided by.
+    pub(super) snapshot: Arc<Snapshot>,
+}
+
+/// Whether something passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// It passes.
+    Ok,
+    /// A limit denies it.
+    OverLimit,
+}
+
+/// What a descriptor gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// What its own limits say; in shadow mode always [`Code::Ok`].
+    pub code: Code,
+    /// The limit that tells most: the one that denied with the longest wait, else the one with
+    /// the least left. `None` when no limit applies.
+    pub limit: Option<ShownLimit>,
+    /// Whole tokens left under that limit; `u32::MAX` for a rule without a limit.
+    pub remaining: u32,
+    /// Whole seconds, rounded up: when admitted, until the bucket is full (or its window ends);
+    /// when denied, until the same hits would be admitted. `None` when that will never be.
+    pub reset_seconds: Option<u64>,
+    /// Whether the descriptor's rule is a quota.
+    pub is_quota: bool,
+    /// The rule that decided, by its place in the rule set; `None` for a limit of the request's own.
+    pub rule: Option<usize>,
+}
+
+/// A limit as responses show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShownLimit {
+    /// The configured name; may be empty.
+    pub name: String,
+    /// As configured.
+    pub requests_per_unit: u32,
+    /// As configured.
+    pub unit: Unit,
+}
+
+impl Verdict {
+    /// The rule that decided a descriptor.
+    #[must_use]
+    pub fn rule(&self, status: &Status) -> Option<&Rule> {
+        status.rule.map(|id| &self.snapshot.rules.rules()[id])
+    }
+
+    /// The metadata that a status brings into the response: that of its rule, if it passed.
+    #[must_use]
+    pub fn metadata(&self, status: &Status) -> Option<&Map<String, Value>> {
+        let passed = status.code == Code::Ok && status.limit.is_some();
+        self.rule(status).filter(|_| passed)?.metadata.as_ref()
+    }
+}
+
+impl Plan<'_> {
+    /// What the store's decision means for the request.
+    pub(super) fn answer(&self, decision: &Decision) -> (Code, Vec<Status>) {
+        let code = if decision.admitted || self.shadow_mode { Code::Ok } else { Code::OverLimit };
+        let statuses = self
+            .asks
+            .iter()
+            .map(|ask| match ask {
+                Ask::Free => Status::without_limit(0),
+                Ask::Unlimited { .. } => Status::without_limit(u32::MAX),
+                Ask::Limited(limited) => Status::of(limited, &decision.outcomes),
+            })
+            .collect();
+        (code, statuses)
+    }
+}
+
+impl Status {
+    fn without_limit(remaining: u32) -> Self {
+        Self {
+            code: Code::Ok,
+            limit: None,
+            remaining,
+            reset_seconds: None,
+            is_quota: false,
+            rule: None,
+        }
+    }
+
+    fn of(limited: &Limited<'_>, outcomes: &[Outcome]) -> Self {
+        let (limit, outcome) = telling(limited, outcomes);
+        let wait = if outcome.admitted { Some(outcome.full_in) } else { outcome.retry_in };
+        Self {
+            code: if outcome.admitted || limited.is_shadow { Code::Ok } else { Code::OverLimit },
+            limit: Some(ShownLimit {
+                name: limit.name.clone(),
+                requests_per_unit: limit.requests_per_unit,
+                unit: limit.unit,
+            }),
+            remaining: outcome.remaining,
+            reset_seconds: wait.map(|micros| micros.div_ceil(1_000_000)),
+            is_quota: limited.is_quota,
+            rule: limited.rule.map(|rule| rule.id),
+        }
+    }
+}
+
+/// The limit of a descriptor that tells most, and its outcome; of equals, the first.
+fn telling<'a>(limited: &'a Limited<'_>, outcomes: &[Outcome]) -> (&'a Limit, Outcome) {
+    // Smaller is more telling: denied before admitted; the longer wait, never being the longest;
+    // the less left.
+    let rank = |outcome: &Outcome| {
+        let patience = Micros::MAX - outcome.retry_in.unwrap_or(Micros::MAX);
+        (outcome.admitted, patience, outcome.remaining)
+    };
+    limited
+        .limits
+        .iter()
+        .map(|applied| (&*applied.limit, outcomes[applied.charge]))
+        .min_by_key(|(_, outcome)| rank(outcome))
+        .expect("a limited descriptor has a limit")
+}

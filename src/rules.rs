@@ -1,0 +1,121 @@
+//! Rules: configuration text to an immutable tree, and a descriptor to the limits that apply to it.
+//!
+//! [`RuleSet::load`] takes the texts of all files and gives a set of rules or all mistakes of all
+//! files; [`Domain::find`] walks a descriptor through the tree; [`RuleSet::trace`] tells how the walk
+//! went and what came close. The language is that of envoyproxy/ratelimit with a few words more, which
+//! [`schema`] describes.
+//!
+//! This module is pure: it reads no file, no clock and no environment.
+//!
+//! ```
+//! use ratekeeper::rules::{LoadOptions, RuleSet, SourceFile};
+//!
+//! let text = "
+//! domain: shop
+//! descriptors:
+//!   - key: path
+//!     value: /cart
+//!     rate_limit: { unit: second, requests_per_unit: 10, burst: 50 }
+//! ";
+//! let file = SourceFile { name: "shop.yaml".into(), text: text.into() };
+//! let rules = RuleSet::load(&[file], LoadOptions::default())?;
+//! let shop = rules.domain("shop").expect("it was loaded");
+//! let found = shop.find([("path", "/cart")]).expect("there is a rule for it");
+//! assert_eq!(found.rule.path, "shop.path_/cart");
+//! assert!(shop.find([("path", "/")]).is_none());
+//! # Ok::<(), ratekeeper::rules::Mistakes>(())
+//! ```
+
+pub mod limit;
+mod mistake;
+
+mod build;
+mod pattern;
+mod read;
+mod schema;
+mod spelling;
+mod trace;
+mod tree;
+mod vocabulary;
+mod yaml;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+pub use limit::{Algorithm, Hits, Limit, Unit};
+pub use mistake::{Mistake, Mistakes};
+pub use schema::schema;
+pub use trace::{Candidate, End, Step, Trace};
+pub use tree::{Domain, How, Limits, Match, Node, Nodes, OnStoreFailure, Rule};
+
+/// A configuration file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceFile {
+    /// What mistakes call it, such as its path.
+    pub name: String,
+    /// Its contents: YAML, and so also JSON.
+    pub text: String,
+}
+
+/// How to read files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// The algorithm of limits that name none.
+    pub default_algorithm: Algorithm,
+    /// Whether files may add to a domain of an earlier file.
+    pub merge_domains: bool,
+}
+
+/// All rules of all domains. It never changes; a reload makes another one.
+#[derive(Debug, Clone, Default)]
+pub struct RuleSet {
+    domains: Vec<Domain>,
+    names: HashMap<String, usize>,
+    rules: Vec<Arc<Rule>>,
+}
+
+impl RuleSet {
+    /// The rules of these files.
+    ///
+    /// With [`merge_domains`](LoadOptions::merge_domains), the order of the files is the order of their
+    /// patterns.
+    ///
+    /// # Errors
+    /// All mistakes of all files.
+    pub fn load(files: &[SourceFile], options: LoadOptions) -> Result<Self, Mistakes> {
+        build::build(files, options)
+    }
+
+    /// No rules at all: nothing is limited.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// The domain with this name.
+    #[must_use]
+    pub fn domain(&self, name: &str) -> Option<&Domain> {
+        self.names.get(name).map(|&id| &self.domains[id])
+    }
+
+    /// All domains; the place of each is its [`id`](Domain::id).
+    pub fn domains(&self) -> impl ExactSizeIterator<Item = &Domain> {
+        self.domains.iter()
+    }
+
+    /// Every node that owns limits; the place of each is its [`id`](Rule::id).
+    #[must_use]
+    pub fn rules(&self) -> &[Arc<Rule>] {
+        &self.rules
+    }
+
+    /// How a descriptor fares: the way it takes through the tree, and what comes close when no rule
+    /// applies.
+    #[must_use]
+    pub fn trace(&self, domain: &str, entries: &[(&str, &str)]) -> Trace {
+        trace::trace(self, domain, entries)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,161 @@
+//! What the files say, put together: domains, their trees, and what only several files can get wrong.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::mistake::Report;
+use super::read::{self, Descriptor};
+use super::spelling::shown;
+use super::tree::{Domain, Node, Rule, composite};
+use super::{LoadOptions, Mistakes, RuleSet, SourceFile};
+
+pub(super) fn build(files: &[SourceFile], options: LoadOptions) -> Result<RuleSet, Mistakes> {
+    let mut builder = Builder::default();
+    for source in files {
+        let file = read::read(&source.name, &source.text, options, &mut builder.report);
+        if let Some(file) = file {
+            builder.add(&source.name, file, options);
+        }
+    }
+    let Builder {
+        domains,
+        names,
+        rules,
+        report,
+        ..
+    } = builder;
+    report.into_result()?;
+    Ok(RuleSet {
+        domains,
+        names,
+        rules,
+    })
+}
+
+#[derive(Default)]
+struct Builder {
+    domains: Vec<Domain>,
+    names: HashMap<String, usize>,
+    /// Where each domain was named first.
+    origins: Vec<String>,
+    rules: Vec<Arc<Rule>>,
+    report: Report,
+}
+
+impl Builder {
+    fn add(&mut self, name: &str, file: read::File, options: LoadOptions) {
+        let source: Arc<str> = name.into();
+        let Some(domain_name) = &file.domain else {
+            // Nothing will come of it, but its tree may have mistakes of its own.
+            self.grow_apart("", &source, file.descriptors);
+            return;
+        };
+        if let Some(&id) = self.names.get(domain_name) {
+            if options.merge_domains {
+                self.domains[id].add_file(&source);
+                self.grow(id, None, domain_name, &source, file.descriptors);
+                return;
+            }
+            let what = format!("duplicate domain '{}' in config file", shown(domain_name));
+            let advice = format!(
+                "it is also the domain of {}; move all of its rules into one file, or set \
+                 MERGE_DOMAIN_CONFIG=true",
+                self.origins[id]
+            );
+            self.report.add(name, file.at, what, advice);
+            self.grow_apart(domain_name, &source, file.descriptors);
+            return;
+        }
+        let id = self.domains.len();
+        let mut domain = Domain::new(domain_name.clone(), id);
+        domain.add_file(&source);
+        self.domains.push(domain);
+        self.names.insert(domain_name.clone(), id);
+        self.origins
+            .push(format!("{name}:{}:{}", file.at.line, file.at.column));
+        self.grow(id, None, domain_name, &source, file.descriptors);
+    }
+
+    /// Builds a tree only for its mistakes.
+    fn grow_apart(&mut self, name: &str, source: &Arc<str>, descriptors: Vec<Descriptor>) {
+        let id = self.domains.len();
+        self.domains.push(Domain::new(name.to_owned(), id));
+        self.origins.push(String::new());
+        self.grow(id, None, name, source, descriptors);
+    }
+
+    /// Adds descriptors below a node; `path` is that node's.
+    fn grow(
+        &mut self,
+        domain: usize,
+        parent: Option<usize>,
+        path: &str,
+        source: &Arc<str>,
+        descriptors: Vec<Descriptor>,
+    ) {
+        for mut descriptor in descriptors {
+            let children = std::mem::take(&mut descriptor.descriptors);
+            let key = descriptor.key.as_deref().unwrap_or("?");
+            let path = format!("{path}.{}", composite(key, descriptor.value.as_deref()));
+            let id = self.place(domain, parent, &path, source, &descriptor);
+            if let Some(limits) = descriptor.limits {
+                let rule = Arc::new(Rule {
+                    id: self.rules.len(),
+                    domain,
+                    path: path.clone(),
+                    limits,
+                    shadow_mode: descriptor.shadow_mode,
+                    quota_mode: descriptor.quota_mode,
+                    detailed_metric: descriptor.detailed_metric,
+                    metadata: descriptor.metadata,
+                    on_store_failure: descriptor.on_store_failure,
+                    file: Arc::clone(source),
+                    line: descriptor.at.line,
+                });
+                self.domains[domain].set_rule(id, Arc::clone(&rule));
+                self.rules.push(rule);
+            }
+            self.grow(domain, Some(id), &path, source, children);
+        }
+    }
+
+    fn place(
+        &mut self,
+        domain: usize,
+        parent: Option<usize>,
+        path: &str,
+        source: &Arc<str>,
+        descriptor: &Descriptor,
+    ) -> usize {
+        let domain = &mut self.domains[domain];
+        let id = domain.push(
+            parent,
+            Node {
+                key: descriptor.key.clone().unwrap_or_default(),
+                value: descriptor.value.clone(),
+                value_to_metric: descriptor.value_to_metric,
+                share_threshold: descriptor.share_threshold,
+                file: Arc::clone(source),
+                line: descriptor.at.line,
+                rule: None,
+                children: None,
+                path: Box::default(),
+            },
+        );
+        // Without its key a descriptor cannot be compared with its siblings.
+        if descriptor.key.is_none() {
+            return id;
+        }
+        if let Err(first) = domain.link(parent, id) {
+            let first = domain.node(first);
+            let what = format!("duplicate descriptor composite key '{}'", shown(path));
+            let advice = format!(
+                "it is defined first at {}:{}; remove one, or put both limits in one rate_limit \
+                 list",
+                first.file, first.line
+            );
+            self.report.add(source, descriptor.at, what, advice);
+        }
+        id
+    }
+}

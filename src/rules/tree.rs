@@ -1,0 +1,360 @@
+//! The rules of a domain as a tree, and the walk of a descriptor through it.
+//!
+//! An entry is looked up among the children of the node that the entry before it led to: an exact key
+//! and value first, then patterns in the order of the file, then the key alone. The first that fits is
+//! taken and never reconsidered, and the descriptor must end where the rule does. This is how
+//! envoyproxy/ratelimit walks, except that it joins key and value into one text first: here
+//! `("a", "b_c")` and `("a_b", "c")` are different entries.
+
+use std::collections::HashMap;
+use std::iter::FusedIterator;
+use std::sync::Arc;
+
+use super::limit::Limit;
+use super::pattern::{self, is_wildcard};
+
+// --- What a tree is made of ---
+
+/// A node that owns limits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rule {
+    /// Its place in [`RuleSet::rules`](super::RuleSet::rules).
+    pub id: usize,
+    /// The [`id`](Domain::id) of its domain.
+    pub domain: usize,
+    /// Domain and entries, such as `shop.path_/cart.user`; patterns and missing values as configured.
+    pub path: String,
+    /// What applies to descriptors that end here.
+    pub limits: Limits,
+    /// Counted and reported, but never denied.
+    pub shadow_mode: bool,
+    /// Denies only together with all other quota rules of a request.
+    pub quota_mode: bool,
+    /// Metrics show the values of all entries.
+    pub detailed_metric: bool,
+    /// What to send back as dynamic metadata.
+    pub metadata: Option<serde_json::Map<String, serde_json::Value>>,
+    /// What to do while the store cannot be reached, if not what the server does.
+    pub on_store_failure: Option<OnStoreFailure>,
+    /// The file that it came from.
+    pub file: Arc<str>,
+    /// The line in that file, from 1.
+    pub line: usize,
+}
+
+/// The limits of a rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Limits {
+    /// Admits everything and counts nothing.
+    Unlimited {
+        /// The name; empty when there is none.
+        name: String,
+        /// Names of limits that do not apply to a request that meets this rule.
+        replaces: Vec<String>,
+    },
+    /// All must admit; never empty.
+    Limited(Vec<Limit>),
+}
+
+/// What a rule does while the store cannot be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OnStoreFailure {
+    /// Go on with buckets of this instance.
+    Local,
+    /// Admit.
+    Allow,
+    /// Deny.
+    Deny,
+    /// Answer with an error, so that the caller decides.
+    Error,
+}
+
+/// A node of the tree: what an entry must be to come here.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// The key, or a pattern for keys.
+    pub key: String,
+    /// The value, or a pattern for values; `None` for any value.
+    pub value: Option<String>,
+    /// Metrics of the rules at and below this node show the value of the entry.
+    pub value_to_metric: bool,
+    /// All values that match share one bucket.
+    pub share_threshold: bool,
+    /// The file that it came from.
+    pub file: Arc<str>,
+    /// The line in that file, from 1.
+    pub line: usize,
+    pub(super) rule: Option<Arc<Rule>>,
+    pub(super) children: Option<Box<Level>>,
+    /// The nodes from the top to this one, itself included.
+    pub(super) path: Box<[usize]>,
+}
+
+impl Node {
+    /// With `share_threshold`, the pattern that stands for the value of the entry in bucket keys and
+    /// metrics: the value as configured, or `*` when only the key is a pattern and the value is free.
+    /// (Entries with different keys never share a bucket.)
+    #[must_use]
+    pub fn shared_pattern(&self) -> Option<&str> {
+        self.share_threshold
+            .then(|| self.value.as_deref().unwrap_or("*"))
+    }
+
+    /// The rule, when the node owns limits.
+    #[must_use]
+    pub fn rule(&self) -> Option<&Rule> {
+        self.rule.as_deref()
+    }
+
+    fn is_wildcard(&self) -> bool {
+        is_wildcard(&self.key) || self.value.as_deref().is_some_and(is_wildcard)
+    }
+
+    fn matches(&self, key: &str, value: &str) -> bool {
+        pattern::matches(&self.key, key)
+            && self
+                .value
+                .as_ref()
+                .is_none_or(|pattern| pattern::matches(pattern, value))
+    }
+}
+
+/// Key and value joined as envoyproxy/ratelimit shows them; only for display.
+pub(super) fn composite(key: &str, value: Option<&str>) -> String {
+    value.map_or_else(|| key.to_owned(), |value| format!("{key}_{value}"))
+}
+
+/// The children of a node, by what finds them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Level {
+    keys: HashMap<Box<str>, Named>,
+    /// Nodes whose key has a `*`, in the order of the file.
+    wild_keys: Vec<usize>,
+}
+
+/// The children with the same text for a key.
+#[derive(Debug, Clone, Default)]
+struct Named {
+    /// Patterns are here too: a value may be the very text of a pattern.
+    values: HashMap<Box<str>, usize>,
+    /// Nodes whose value (and not the key) has a `*`, in the order of the file.
+    wild_values: Vec<usize>,
+    bare: Option<usize>,
+}
+
+impl Level {
+    /// All children, in the order of the file.
+    pub(super) fn nodes(&self) -> Vec<usize> {
+        let named = self.keys.values();
+        let mut nodes: Vec<_> = named
+            .flat_map(|named| named.values.values().copied().chain(named.bare))
+            .collect();
+        nodes.sort_unstable();
+        nodes
+    }
+}
+
+/// The rules of one domain.
+#[derive(Debug, Clone)]
+pub struct Domain {
+    name: String,
+    id: usize,
+    files: Vec<Arc<str>>,
+    root: Level,
+    nodes: Vec<Node>,
+}
+
+/// Why a node fits an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// Key and value are the node's.
+    Exact,
+    /// They match the node's patterns.
+    Wildcard,
+    /// The key is the node's, which has no value.
+    BareKey,
+}
+
+// --- Building ---
+
+impl Domain {
+    pub(super) fn new(name: String, id: usize) -> Self {
+        Self {
+            name,
+            id,
+            files: Vec::new(),
+            root: Level::default(),
+            nodes: Vec::new(),
+        }
+    }
+
+    pub(super) fn add_file(&mut self, file: &Arc<str>) {
+        self.files.push(Arc::clone(file));
+    }
+
+    /// Adds a node that is not yet anybody's child.
+    pub(super) fn push(&mut self, parent: Option<usize>, node: Node) -> usize {
+        let id = self.nodes.len();
+        let above = parent.map_or(&[][..], |parent| &self.nodes[parent].path);
+        let path = above.iter().copied().chain([id]).collect();
+        self.nodes.push(Node { path, ..node });
+        id
+    }
+
+    /// Makes a node a child of `parent`, unless there is one for the same key and value already,
+    /// which is returned.
+    pub(super) fn link(&mut self, parent: Option<usize>, id: usize) -> Result<(), usize> {
+        let node = &self.nodes[id];
+        let (key, value, is_wildcard) = (node.key.clone(), node.value.clone(), node.is_wildcard());
+        let level = match parent {
+            None => &mut self.root,
+            Some(parent) => self.nodes[parent].children.get_or_insert_default(),
+        };
+        let is_wild_key = pattern::is_wildcard(&key);
+        let named = level.keys.entry(key.into_boxed_str()).or_default();
+        let slot = match value {
+            Some(value) => named.values.entry(value.into_boxed_str()).or_insert(id),
+            None => named.bare.get_or_insert(id),
+        };
+        if *slot != id {
+            return Err(*slot);
+        }
+        if is_wild_key {
+            level.wild_keys.push(id);
+        } else if is_wildcard {
+            named.wild_values.push(id);
+        }
+        Ok(())
+    }
+
+    pub(super) fn node(&self, id: usize) -> &Node {
+        &self.nodes[id]
+    }
+
+    pub(super) fn set_rule(&mut self, id: usize, rule: Arc<Rule>) {
+        self.nodes[id].rule = Some(rule);
+    }
+}
+
+// --- Matching ---
+
+impl Domain {
+    /// The name that requests use.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its place among the domains, from 0.
+    #[must_use]
+    pub fn id(&self) -> usize {
+        self.id
+    }
+
+    /// The files that it came from: one, unless domains are merged.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(|file| &**file)
+    }
+
+    /// The rule for a descriptor with these entries, keys and values in order.
+    pub fn find<'t, 'e>(
+        &'t self,
+        entries: impl IntoIterator<Item = (&'e str, &'e str)>,
+    ) -> Option<Match<'t>> {
+        let (mut level, mut last) = (Some(&self.root), None);
+        for (key, value) in entries {
+            let (id, _) = self.step(level?, key, value)?;
+            let node = self.node(id);
+            level = node.children.as_deref();
+            last = Some(node);
+        }
+        let node = last?;
+        let rule = node.rule.as_deref()?;
+        Some(Match {
+            rule,
+            nodes: Nodes {
+                domain: self,
+                path: &node.path,
+            },
+        })
+    }
+
+    pub(super) fn root(&self) -> &Level {
+        &self.root
+    }
+
+    /// The child that an entry leads to. It allocates nothing, and what it costs does not depend on
+    /// the number of siblings, except of patterns that share the entry's key or have one in the key.
+    pub(super) fn step(&self, level: &Level, key: &str, value: &str) -> Option<(usize, How)> {
+        let named = level.keys.get(key);
+        if let Some(&id) = named.and_then(|named| named.values.get(value)) {
+            return Some((id, How::Exact));
+        }
+        let fits = |id: &usize| self.nodes[*id].matches(key, value);
+        let wild_value = named.and_then(|named| named.wild_values.iter().copied().find(fits));
+        let mut earlier = level
+            .wild_keys
+            .iter()
+            .copied()
+            .take_while(|&id| wild_value.is_none_or(|w| id < w));
+        if let Some(id) = earlier.find(fits).or(wild_value) {
+            return Some((id, How::Wildcard));
+        }
+        named
+            .and_then(|named| named.bare)
+            .map(|id| (id, How::BareKey))
+    }
+
+    /// Every child that fits an entry in some way, best first.
+    pub(super) fn candidates(&self, level: &Level, key: &str, value: &str) -> Vec<(usize, How)> {
+        let fitting = |id: usize| {
+            let node = &self.nodes[id];
+            if node.key == key && node.value.as_deref() == Some(value) {
+                Some((id, How::Exact))
+            } else if node.is_wildcard() {
+                node.matches(key, value).then_some((id, How::Wildcard))
+            } else {
+                (node.key == key && node.value.is_none()).then_some((id, How::BareKey))
+            }
+        };
+        let mut all: Vec<_> = level.nodes().into_iter().filter_map(fitting).collect();
+        all.sort_by_key(|&(id, how)| (how as u8, id));
+        all
+    }
+}
+
+/// Where a descriptor ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Match<'t> {
+    /// The rule that applies.
+    pub rule: &'t Rule,
+    /// The node that each entry led to, in order.
+    pub nodes: Nodes<'t>,
+}
+
+/// The nodes from the top of the tree to a rule.
+#[derive(Debug, Clone, Copy)]
+pub struct Nodes<'t> {
+    domain: &'t Domain,
+    path: &'t [usize],
+}
+
+impl<'t> Iterator for Nodes<'t> {
+    type Item = &'t Node;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (&first, rest) = self.path.split_first()?;
+        self.path = rest;
+        Some(self.domain.node(first))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.path.len(), Some(self.path.len()))
+    }
+}
+
+impl ExactSizeIterator for Nodes<'_> {}
+impl FusedIterator for Nodes<'_> {}
+
+#[cfg(test)]
+mod tests;

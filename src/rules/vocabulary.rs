@@ -1,0 +1,249 @@
+//! The words of a configuration file: which key may stand where, and what it takes.
+//!
+//! The reader refuses keys that are not in this table, and the schema is made from it, so an editor
+//! and the server cannot disagree about what exists.
+
+/// A kind of map in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    File,
+    Descriptor,
+    RateLimit,
+    Replaces,
+}
+
+impl Place {
+    /// The place as messages name it: "unknown key ... in <this>".
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::File => "the file",
+            Self::Descriptor => "a descriptor",
+            Self::RateLimit => "rate_limit",
+            Self::Replaces => "replaces",
+        }
+    }
+
+    /// Where a key of this place belongs: "<key> belongs <this>".
+    pub(super) fn home(self) -> &'static str {
+        match self {
+            Self::File => "at the top of the file",
+            Self::Descriptor => "beside rate_limit, in the descriptor",
+            Self::RateLimit => "inside rate_limit",
+            Self::Replaces => "inside an entry of replaces",
+        }
+    }
+
+    /// The keys of this place.
+    pub(super) fn keys(self) -> impl Iterator<Item = &'static Key> {
+        KEYS.iter().filter(move |key| key.place == self)
+    }
+}
+
+/// What a key takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Takes {
+    /// A text that must be there and must not be empty.
+    RequiredText,
+    Text,
+    Flag,
+    /// A whole number from this one up to 2^32 - 1.
+    Count(u32),
+    Unit,
+    Word(&'static [&'static str]),
+    Descriptors,
+    Limits,
+    Replaces,
+    AnyMap,
+}
+
+/// A key that may stand in a place.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) place: Place,
+    pub(super) name: &'static str,
+    pub(super) takes: Takes,
+    pub(super) about: &'static str,
+}
+
+pub(super) const ALGORITHMS: &[&str] = &["token_bucket", "fixed_window"];
+pub(super) const HITS: &[&str] = &["prepaid", "postpaid", "auto"];
+pub(super) const FAILURE_MODES: &[&str] = &["local", "allow", "deny", "error"];
+
+const fn key(place: Place, name: &'static str, takes: Takes, about: &'static str) -> Key {
+    Key {
+        place,
+        name,
+        takes,
+        about,
+    }
+}
+
+use Place::{Descriptor, File, RateLimit};
+
+pub(super) const KEYS: &[Key] = &[
+    key(
+        File,
+        "domain",
+        Takes::RequiredText,
+        "The namespace of these rules; every request names one.",
+    ),
+    key(
+        File,
+        "descriptors",
+        Takes::Descriptors,
+        "The rules for the first entry of a descriptor.",
+    ),
+    key(
+        Descriptor,
+        "key",
+        Takes::RequiredText,
+        "The key of the entry that this rule is for. A * stands for any text.",
+    ),
+    key(
+        Descriptor,
+        "value",
+        Takes::Text,
+        "The value of the entry that this rule is for. A * stands for any text; without a value \
+         the rule is for all values that no sibling is for, each counted apart.",
+    ),
+    key(
+        Descriptor,
+        "rate_limit",
+        Takes::Limits,
+        "The limit of descriptors that end here, or a list of limits that all must admit. \
+         Without it, descriptors that end here are not limited.",
+    ),
+    key(
+        Descriptor,
+        "descriptors",
+        Takes::Descriptors,
+        "The rules for the next entry of the descriptor.",
+    ),
+    key(
+        Descriptor,
+        "shadow_mode",
+        Takes::Flag,
+        "Count and report, but never deny.",
+    ),
+    key(
+        Descriptor,
+        "quota_mode",
+        Takes::Flag,
+        "Deny a request only when all of its quota_mode rules are exhausted.",
+    ),
+    key(
+        Descriptor,
+        "detailed_metric",
+        Takes::Flag,
+        "Show the values of all entries in the metrics of this rule.",
+    ),
+    key(
+        Descriptor,
+        "value_to_metric",
+        Takes::Flag,
+        "Show the value of this entry in the metrics of the rules at and below it.",
+    ),
+    key(
+        Descriptor,
+        "share_threshold",
+        Takes::Flag,
+        "All values that match the * share one bucket, instead of one each.",
+    ),
+    key(
+        Descriptor,
+        "metadata",
+        Takes::AnyMap,
+        "Returned with the response as dynamic metadata, when that is enabled.",
+    ),
+    key(
+        Descriptor,
+        "on_store_failure",
+        Takes::Word(FAILURE_MODES),
+        "What this rule does while the store cannot be reached; the default is STORE_FAILURE_MODE.",
+    ),
+    key(RateLimit, "unit", Takes::Unit, "The unit of the period."),
+    key(
+        RateLimit,
+        "requests_per_unit",
+        Takes::Count(0),
+        "Tokens that come back in every period; 0, the default, denies everything.",
+    ),
+    key(
+        RateLimit,
+        "unit_multiplier",
+        Takes::Count(1),
+        "Units in a period; 1 by default.",
+    ),
+    key(
+        RateLimit,
+        "burst",
+        Takes::Count(1),
+        "Tokens in a full bucket: what may come at once. requests_per_unit by default.",
+    ),
+    key(
+        RateLimit,
+        "algorithm",
+        Takes::Word(ALGORITHMS),
+        "token_bucket refills continuously; fixed_window forgets at the end of every period. The \
+         default is DEFAULT_ALGORITHM.",
+    ),
+    key(
+        RateLimit,
+        "hits",
+        Takes::Word(HITS),
+        "prepaid hits are asked for before the work, postpaid ones are reported after it and \
+         always taken; auto, the default, is postpaid once the rule has been asked with zero hits.",
+    ),
+    key(
+        RateLimit,
+        "max_debt",
+        Takes::Count(0),
+        "How far below empty postpaid hits can bring the bucket; its capacity by default.",
+    ),
+    key(
+        RateLimit,
+        "unlimited",
+        Takes::Flag,
+        "No limit, and no bucket.",
+    ),
+    key(
+        RateLimit,
+        "name",
+        Takes::Text,
+        "The name that responses show, and that replaces of other limits can name.",
+    ),
+    key(
+        RateLimit,
+        "replaces",
+        Takes::Replaces,
+        "Limits that do not apply to a request that meets this one.",
+    ),
+    key(
+        Place::Replaces,
+        "name",
+        Takes::RequiredText,
+        "The name of the limit to replace.",
+    ),
+];
+
+/// The place where a key belongs that was found in `wrong`: the nearest one that knows it.
+pub(super) fn home_of(name: &str, wrong: Place) -> Option<Place> {
+    KEYS.iter()
+        .find(|key| key.name == name && key.place != wrong)
+        .map(|key| key.place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::KEYS;
+
+    #[test]
+    fn no_key_is_twice_in_a_place() {
+        for (i, key) in KEYS.iter().enumerate() {
+            let twin = KEYS[..i]
+                .iter()
+                .find(|k| (k.place, k.name) == (key.place, key.name));
+            assert!(twin.is_none(), "{}", key.name);
+        }
+    }
+}

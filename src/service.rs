@@ -1,0 +1,29 @@
+//! The rim: gRPC. Wire types stop here.
+
+mod convert;
+mod metadata;
+mod rls;
+
+pub use rls::{HeaderNames, RateLimit, ResponseSettings};
+
+/// The wire types, generated from `proto/`.
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::all,
+    reason = "generated; documented by the .proto files"
+)]
+pub mod pb {
+    include!(concat!(env!("OUT_DIR"), "/pb.rs"));
+
+    /// All of `proto/` as an encoded `FileDescriptorSet`, for reflection.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+    pub use envoy::config::core::v3::HeaderValue;
+    pub use envoy::extensions::common::ratelimit::v3::{RateLimitDescriptor, rate_limit_descriptor};
+    pub use envoy::service::ratelimit::v3::{
+        RateLimitRequest, RateLimitResponse, rate_limit_response, rate_limit_service_client,
+        rate_limit_service_server,
+    };
+}

@@ -1,0 +1,102 @@
+//! From wire types to the limiter's and back.
+
+use prost_types::Duration;
+
+use super::pb::rate_limit_descriptor::RateLimitOverride;
+use super::pb::rate_limit_response::rate_limit::Unit as WireUnit;
+use super::pb::rate_limit_response::{Code as WireCode, DescriptorStatus, RateLimit};
+use super::pb::{RateLimitDescriptor, RateLimitRequest};
+use crate::limiter::{BadRequest, Code, Descriptor, Entry, Override, Request, ShownLimit, Status};
+use crate::rules::Unit;
+
+/// The longest `google.protobuf.Duration`, by its specification: 10,000 years.
+const MAX_DURATION_SECONDS: u64 = 315_576_000_000;
+
+impl TryFrom<RateLimitRequest> for Request {
+    type Error = BadRequest;
+
+    fn try_from(wire: RateLimitRequest) -> Result<Self, BadRequest> {
+        Ok(Self {
+            domain: wire.domain,
+            hits_addend: wire.hits_addend,
+            descriptors: wire
+                .descriptors
+                .into_iter()
+                .enumerate()
+                .map(|(index, descriptor)| from_wire(index, descriptor))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+fn from_wire(index: usize, wire: RateLimitDescriptor) -> Result<Descriptor, BadRequest> {
+    let limit = match wire.limit {
+        Some(RateLimitOverride { requests_per_unit, unit: number }) => {
+            let unit = unit(number).ok_or(BadRequest::UnknownUnit { index, number })?;
+            Some(Override { requests_per_unit, unit })
+        }
+        None => None,
+    };
+    Ok(Descriptor {
+        entries: wire
+            .entries
+            .into_iter()
+            .map(|entry| Entry { key: entry.key, value: entry.value })
+            .collect(),
+        limit,
+        hits_addend: wire.hits_addend,
+        is_negative_hits: wire.is_negative_hits,
+    })
+}
+
+/// The unit with that number, which is the same in limits and in overrides.
+fn unit(number: i32) -> Option<Unit> {
+    Unit::ALL.into_iter().find(|unit| wire_unit(*unit) as i32 == number)
+}
+
+pub(super) fn wire_unit(unit: Unit) -> WireUnit {
+    match unit {
+        Unit::Second => WireUnit::Second,
+        Unit::Minute => WireUnit::Minute,
+        Unit::Hour => WireUnit::Hour,
+        Unit::Day => WireUnit::Day,
+        Unit::Week => WireUnit::Week,
+        Unit::Month => WireUnit::Month,
+        Unit::Year => WireUnit::Year,
+    }
+}
+
+impl From<Code> for WireCode {
+    fn from(code: Code) -> Self {
+        match code {
+            Code::Ok => Self::Ok,
+            Code::OverLimit => Self::OverLimit,
+        }
+    }
+}
+
+impl From<&Status> for DescriptorStatus {
+    fn from(status: &Status) -> Self {
+        Self {
+            code: WireCode::from(status.code).into(),
+            current_limit: status.limit.as_ref().map(RateLimit::from),
+            limit_remaining: status.remaining,
+            duration_until_reset: status.reset_seconds.map(duration),
+        }
+    }
+}
+
+impl From<&ShownLimit> for RateLimit {
+    fn from(limit: &ShownLimit) -> Self {
+        Self {
+            name: limit.name.clone(),
+            requests_per_unit: limit.requests_per_unit,
+            unit: wire_unit(limit.unit).into(),
+        }
+    }
+}
+
+fn duration(seconds: u64) -> Duration {
+    let seconds = i64::try_from(seconds.min(MAX_DURATION_SECONDS)).unwrap_or(i64::MAX);
+    Duration { seconds, nanos: 0 }
+}

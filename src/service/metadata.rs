@@ -1,0 +1,94 @@
+//! The dynamic metadata of a response, as envoyproxy/ratelimit shapes it: what was asked, and the
+//! metadata of the rules that let it pass.
+
+use prost_types::value::Kind;
+use prost_types::{ListValue, Struct, Value};
+use serde_json::{Map, Value as Json};
+
+use super::convert::wire_unit;
+use crate::limiter::{Descriptor, Request, Verdict};
+
+/// `domain`, `descriptors`, the request's `hitsAddend` and the rules' `metadata`.
+pub(super) fn dynamic_metadata(request: &Request, verdict: &Verdict) -> Struct {
+    let mut fields = vec![
+        ("domain", string(&request.domain)),
+        ("descriptors", list(request.descriptors.iter().map(descriptor))),
+    ];
+    if request.hits_addend > 0 {
+        fields.push(("hitsAddend", number(f64::from(request.hits_addend))));
+    }
+    let metadata = merged(verdict);
+    if !metadata.is_empty() {
+        fields.push(("metadata", from_json(&Json::Object(metadata))));
+    }
+    structure(fields)
+}
+
+fn descriptor(descriptor: &Descriptor) -> Value {
+    let entries = descriptor.entries.iter();
+    let mut fields =
+        vec![("entries", list(entries.map(|e| string(&format!("{}={}", e.key, e.value)))))];
+    if let Some(limit) = &descriptor.limit {
+        let unit = wire_unit(limit.unit).as_str_name();
+        let text = format!("requests_per_unit:{} unit:{unit}", limit.requests_per_unit);
+        fields.push(("limit", string(&text)));
+    }
+    if let Some(hits) = descriptor.hits_addend {
+        #[expect(clippy::cast_precision_loss, reason = "JSON and Struct have no other numbers")]
+        fields.push(("hitsAddend", number(hits as f64)));
+    }
+    Value { kind: Some(Kind::StructValue(structure(fields))) }
+}
+
+/// The metadata of all rules that let their descriptor pass; the first value of a name stays.
+fn merged(verdict: &Verdict) -> Map<String, Json> {
+    let mut all = Map::new();
+    for metadata in verdict.statuses.iter().filter_map(|status| verdict.metadata(status)) {
+        merge(&mut all, metadata);
+    }
+    all
+}
+
+fn merge(into: &mut Map<String, Json>, from: &Map<String, Json>) {
+    for (name, value) in from {
+        match (into.get_mut(name), value) {
+            (None, _) => {
+                into.insert(name.clone(), value.clone());
+            }
+            (Some(Json::Object(into)), Json::Object(from)) => merge(into, from),
+            (Some(_), _) => {}
+        }
+    }
+}
+
+fn structure<'a>(fields: impl IntoIterator<Item = (&'a str, Value)>) -> Struct {
+    Struct {
+        fields: fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+    }
+}
+
+fn list(values: impl Iterator<Item = Value>) -> Value {
+    Value { kind: Some(Kind::ListValue(ListValue { values: values.collect() })) }
+}
+
+fn string(text: &str) -> Value {
+    Value { kind: Some(Kind::StringValue(text.to_owned())) }
+}
+
+fn number(number: f64) -> Value {
+    Value { kind: Some(Kind::NumberValue(number)) }
+}
+
+fn from_json(json: &Json) -> Value {
+    let kind = match json {
+        Json::Null => Kind::NullValue(0),
+        Json::Bool(value) => Kind::BoolValue(*value),
+        Json::Number(value) => Kind::NumberValue(value.as_f64().unwrap_or(f64::NAN)),
+        Json::String(value) => Kind::StringValue(value.clone()),
+        Json::Array(values) => return list(values.iter().map(from_json)),
+        Json::Object(fields) => Kind::StructValue(structure(
+            fields.iter().map(|(name, value)| (name.as_str(), from_json(value))),
+        )),
+    };
+    Value { kind: Some(kind) }
+}

@@ -1,0 +1,133 @@
+//! Connections to Redis: where it is, and when one is no longer to be used.
+
+use std::time::Duration;
+
+use bb8_redis::bb8::ManageConnection;
+use bb8_redis::redis::aio::MultiplexedConnection;
+use bb8_redis::redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, FromRedisValue,
+    IntoConnectionInfo as _, RedisError, ScriptInvocation,
+};
+use thiserror::Error;
+
+/// An address that cannot be used.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("{0}")]
+pub struct AddressError(String);
+
+/// Reads a Redis address: `host:port`, `redis://[user:password@]host[:port][/db]`,
+/// `unix:///path`, or the path of a socket.
+///
+/// `auth` (`password` or `user:password`) wins over what the address says.
+///
+/// # Errors
+/// When the address is not of these forms. The message never contains a password.
+pub fn parse_address(text: &str, auth: Option<&str>) -> Result<ConnectionInfo, AddressError> {
+    let url = match text {
+        _ if text.contains("://") => text.to_owned(),
+        _ if text.starts_with('/') => format!("unix://{text}"),
+        _ if text.contains(',') => {
+            return Err(AddressError(
+                "several Redis addresses mean Sentinel or Cluster, which this version does not \
+                 speak; give one server as host:port"
+                    .to_owned(),
+            ));
+        }
+        _ => format!("redis://{text}"),
+    };
+    let scheme = url.split("://").next().unwrap_or_default();
+    if matches!(scheme, "rediss" | "valkeys") {
+        return Err(AddressError(format!(
+            "{scheme}:// asks for TLS, which this version does not speak to Redis; use redis://"
+        )));
+    }
+    // The driver's own text may repeat the address, credentials included, so it is not shown.
+    let info = url.as_str().into_connection_info().map_err(|_| {
+        AddressError(
+            "not a Redis address; write host:port, redis://host:port or unix:///path".to_owned(),
+        )
+    })?;
+    Ok(match auth {
+        Some(auth) => with_credentials(info, auth),
+        None => info,
+    })
+}
+
+fn with_credentials(info: ConnectionInfo, auth: &str) -> ConnectionInfo {
+    let settings = info.redis_settings().clone();
+    let settings = match auth.split_once(':') {
+        Some((user, password)) => settings.set_username(user).set_password(password),
+        None => settings.set_password(auth),
+    };
+    info.set_redis_settings(settings)
+}
+
+/// The address for people: where, without credentials.
+pub(super) fn address(info: &ConnectionInfo) -> String {
+    match info.addr() {
+        ConnectionAddr::Tcp(host, port) => format!("{host}:{port}"),
+        ConnectionAddr::Unix(path) => path.display().to_string(),
+        other => other.to_string(),
+    }
+}
+
+/// A connection, and whether it can still be used.
+#[derive(Debug)]
+pub(super) struct Connection {
+    inner: MultiplexedConnection,
+    broken: bool,
+}
+
+impl Connection {
+    /// Runs the script; loads it first, once, if Redis does not know it.
+    pub(super) async fn call<T: FromRedisValue>(
+        &mut self,
+        invocation: &ScriptInvocation<'_>,
+    ) -> Result<T, RedisError> {
+        // A caller that gives up drops this future: then the reply is still to come, and the
+        // connection is not handed to anybody else.
+        self.broken = true;
+        let result = invocation.invoke_async(&mut self.inner).await;
+        self.broken = match &result {
+            Ok(_) => false,
+            Err(error) => error.is_timeout() || error.is_unrecoverable_error() || error.is_io_error(),
+        };
+        result
+    }
+}
+
+/// Makes connections for the pool.
+#[derive(Debug)]
+pub(super) struct Connector {
+    client: Client,
+    config: AsyncConnectionConfig,
+}
+
+impl Connector {
+    pub(super) fn new(info: ConnectionInfo, timeout: Duration) -> Result<Self, RedisError> {
+        Ok(Self {
+            client: Client::open(info)?,
+            config: AsyncConnectionConfig::new()
+                .set_connection_timeout(Some(timeout))
+                .set_response_timeout(Some(timeout)),
+        })
+    }
+}
+
+impl ManageConnection for Connector {
+    type Connection = Connection;
+    type Error = RedisError;
+
+    async fn connect(&self) -> Result<Connection, RedisError> {
+        let inner = self.client.get_multiplexed_async_connection_with_config(&self.config).await?;
+        Ok(Connection { inner, broken: false })
+    }
+
+    async fn is_valid(&self, connection: &mut Connection) -> Result<(), RedisError> {
+        bb8_redis::redis::cmd("PING").query_async(&mut connection.inner).await
+    }
+
+    fn has_broken(&self, connection: &mut Connection) -> bool {
+        connection.broken
+    }
+}

@@ -1,0 +1,39 @@
+//! What the server tells about itself: logs.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::bucket::Micros;
+
+/// Lets a recurring message through once per interval.
+#[derive(Debug)]
+pub struct Throttle {
+    interval: Micros,
+    /// When the next one may pass.
+    next: AtomicU64,
+}
+
+impl Throttle {
+    /// Lets one through every `interval` microseconds.
+    #[must_use]
+    pub fn every(interval: Micros) -> Self {
+        Self {
+            interval,
+            next: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether the message may be told at `now`.
+    pub fn passes(&self, now: Micros) -> bool {
+        let next = self.next.load(Ordering::Relaxed);
+        now >= next
+            && self
+                .next
+                .compare_exchange(
+                    next,
+                    now.saturating_add(self.interval),
+                    Ordering::Relaxed,
+                    Ordering::Relaxed,
+                )
+                .is_ok()
+    }
+}
