@@ -17,12 +17,11 @@ use tonic_health::server::HealthReporter;
 
 use crate::clock;
 use crate::limiter::{Limiter, LimiterSettings};
-use crate::rules::{LoadOptions, RuleSet};
+use crate::rules::{LoadOptions, RuleSet, SourceFile};
 use crate::service::pb::DESCRIPTORS;
 use crate::service::pb::rate_limit_service_server::RateLimitServiceServer;
 use crate::service::{RateLimit, ResponseSettings};
-use crate::source::files::{self, Location};
-use crate::source::{SourceError, SourceFiles};
+use crate::source::files::{self, Location, SourceError};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use crate::store::redis::{RedisSettings, RedisStore};
@@ -80,7 +79,9 @@ impl Listeners {
     /// # Errors
     /// When an address cannot be bound.
     pub async fn bind(grpc: SocketAddr) -> io::Result<Self> {
-        Ok(Self { grpc: TcpListener::bind(grpc).await? })
+        Ok(Self {
+            grpc: TcpListener::bind(grpc).await?,
+        })
     }
 }
 
@@ -184,10 +185,14 @@ async fn tell_health(health: &HealthReporter, status: ServingStatus) {
 async fn apply<S: Store>(
     limiter: &Limiter<S>,
     health: &HealthReporter,
-    files: Result<SourceFiles, SourceError>,
+    files: Result<Vec<SourceFile>, SourceError>,
     options: LoadOptions,
 ) {
-    let kept = if limiter.snapshot().is_some() { "the rules in force stay" } else { "no rules are in force yet" };
+    let kept = if limiter.snapshot().is_some() {
+        "the rules in force stay"
+    } else {
+        "no rules are in force yet"
+    };
     let files = match files {
         Ok(files) => files,
         Err(error) => {
@@ -197,7 +202,11 @@ async fn apply<S: Store>(
     };
     match RuleSet::load(&files, options) {
         Ok(rules) => {
-            tracing::info!(domains = rules.domains().count(), rules = rules.rules().len(), "rules in force");
+            tracing::info!(
+                domains = rules.domains().count(),
+                rules = rules.rules().len(),
+                "rules in force"
+            );
             limiter.install(rules);
             tell_health(health, ServingStatus::Serving).await;
         }

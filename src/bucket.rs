@@ -216,7 +216,12 @@ impl State {
         if self.drip == 0 {
             let begin = now - now % self.period;
             return if begin > self.at {
-                Self { at: begin, whole: 0, part: 0, ..self }
+                Self {
+                    at: begin,
+                    whole: 0,
+                    part: 0,
+                    ..self
+                }
             } else {
                 self
             };
@@ -224,15 +229,20 @@ impl State {
         let refill = u128::from(now - self.at) * u128::from(self.drip);
         let taken = self.taken().saturating_sub(refill);
         let (whole, part) = split(taken, self.period);
-        Self { at: now, whole, part, ..self }
+        Self {
+            at: now,
+            whole,
+            part,
+            ..self
+        }
     }
 
     fn carried_over(self, terms: &Terms, now: Micros) -> Self {
         if (self.drip, self.period) == (terms.drip, terms.period) {
             return self;
         }
-        let part = (u128::from(self.part) * u128::from(terms.period))
-            .div_ceil(u128::from(self.period));
+        let part =
+            (u128::from(self.part) * u128::from(terms.period)).div_ceil(u128::from(self.period));
         let (carry, part) = split(part, terms.period);
         Self {
             at: if terms.is_window() {
@@ -251,7 +261,11 @@ impl State {
         if self.whole < terms.ceiling {
             return self;
         }
-        Self { whole: terms.ceiling, part: 0, ..self }
+        Self {
+            whole: terms.ceiling,
+            part: 0,
+            ..self
+        }
     }
 
     // --- Hits ---
@@ -273,7 +287,11 @@ impl State {
         }
         match self.whole.checked_sub(hits.unsigned_abs()) {
             Some(whole) => Self { whole, ..self },
-            None => Self { whole: 0, part: 0, ..self },
+            None => Self {
+                whole: 0,
+                part: 0,
+                ..self
+            },
         }
     }
 

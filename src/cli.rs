@@ -74,7 +74,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<Outcome> 
         Err(error) => {
             let of_hit = args.get(1).is_some_and(|command| command == "hit");
             error.print()?;
-            return Ok(if error.use_stderr() { Outcome::Usage { of_hit } } else { Outcome::Done });
+            return Ok(if error.use_stderr() {
+                Outcome::Usage { of_hit }
+            } else {
+                Outcome::Done
+            });
         }
     };
     let cli = Cli::from_arg_matches(&matches)?;
@@ -96,10 +100,17 @@ fn unset_empty(command: clap::Command) -> clap::Command {
     command
         .mut_args(|arg| {
             let is_empty = arg.get_env().is_some_and(|name| {
-                #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "this is where the environment is read"
+                )]
                 std::env::var_os(name).is_some_and(|value| value.is_empty())
             });
-            if is_empty { arg.env(Resettable::Reset) } else { arg }
+            if is_empty {
+                arg.env(Resettable::Reset)
+            } else {
+                arg
+            }
         })
         .mut_subcommands(unset_empty)
 }

@@ -12,7 +12,10 @@ pub type Clock = Arc<dyn Fn() -> Micros + Send + Sync>;
 #[must_use]
 pub fn system() -> Clock {
     Arc::new(|| {
-        #[expect(clippy::disallowed_methods, reason = "this is the clock that is passed around")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "this is the clock that is passed around"
+        )]
         let now = SystemTime::now();
         // A clock before 1970 is wrong anyway; 0 keeps the server deciding until it is set.
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();

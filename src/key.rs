@@ -65,7 +65,9 @@ impl KeyFormat {
     /// Keys that begin with `prefix`, as it is.
     #[must_use]
     pub fn new(prefix: impl Into<String>) -> Self {
-        Self { prefix: prefix.into() }
+        Self {
+            prefix: prefix.into(),
+        }
     }
 
     /// The descriptor's part of its keys, from which [`key`](Self::key) makes one for each limit.

@@ -22,6 +22,8 @@ use crate::store::{Decision, Store, StoreError};
 pub use request::{BadRequest, Bounds, Descriptor, Entry, Override, Request};
 pub use verdict::{Code, ShownLimit, Status, Verdict};
 
+pub use plan::bucket_keys;
+
 use plan::Plan;
 
 /// How the limiter decides, apart from the rules.
@@ -77,7 +79,8 @@ impl<S: Store> Limiter<S> {
     /// Puts rules in force, for all requests that come in from now on.
     pub fn install(&self, rules: RuleSet) {
         let before = self.snapshot.load();
-        self.snapshot.store(Some(Arc::new(Snapshot::new(rules, before.as_deref()))));
+        self.snapshot
+            .store(Some(Arc::new(Snapshot::new(rules, before.as_deref()))));
     }
 
     /// The rules in force.
@@ -95,12 +98,19 @@ impl<S: Store> Limiter<S> {
         let snapshot = self.snapshot().ok_or(LimitError::NotLoaded)?;
         let plan = Plan::new(&snapshot, request, &self.keys, &self.settings);
         let decision = if plan.charges().is_empty() {
-            Decision { admitted: true, outcomes: Vec::new() }
+            Decision {
+                admitted: true,
+                outcomes: Vec::new(),
+            }
         } else {
             self.store.decide(plan.charges()).await?
         };
         let (code, statuses) = plan.answer(&decision);
-        Ok(Verdict { code, statuses, snapshot: Arc::clone(&snapshot) })
+        Ok(Verdict {
+            code,
+            statuses,
+            snapshot: Arc::clone(&snapshot),
+        })
     }
 }
 
@@ -120,7 +130,10 @@ impl Snapshot {
         let known: HashMap<&str, bool> = before
             .map(|before| before.names().zip(before.asked.iter().map(load)).collect())
             .unwrap_or_default();
-        let mut snapshot = Self { rules, asked: Box::default() };
+        let mut snapshot = Self {
+            rules,
+            asked: Box::default(),
+        };
         snapshot.asked = snapshot
             .names()
             .map(|name| AtomicBool::new(known.get(name).copied().unwrap_or_default()))

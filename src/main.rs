@@ -10,7 +10,10 @@ fn main() -> ExitCode {
         Ok(Outcome::Mistakes | Outcome::Usage { of_hit: true }) => ExitCode::from(1),
         Ok(Outcome::Denied | Outcome::Usage { of_hit: false }) => ExitCode::from(2),
         Err(error) => {
-            #[expect(clippy::print_stderr, reason = "a log may not exist yet, and a person reads this")]
+            #[expect(
+                clippy::print_stderr,
+                reason = "a log may not exist yet, and a person reads this"
+            )]
             {
                 eprintln!("error: {error:#}");
             }

@@ -24,7 +24,10 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// When the store cannot be asked; then it is unknown whether anything was taken.
-    fn decide(&self, charges: &[Charge]) -> impl Future<Output = Result<Decision, StoreError>> + Send;
+    fn decide(
+        &self,
+        charges: &[Charge],
+    ) -> impl Future<Output = Result<Decision, StoreError>> + Send;
 }
 
 /// What a request asks of one bucket.

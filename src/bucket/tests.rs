@@ -23,14 +23,19 @@ struct Stored(Option<State>);
 
 impl Stored {
     fn state(&self, terms: &Terms, now: Micros) -> State {
-        self.0.map_or_else(|| State::full(terms, now), |state| state.at(terms, now))
+        self.0
+            .map_or_else(|| State::full(terms, now), |state| state.at(terms, now))
     }
 
     /// Takes the hits if they fit, or in any case; says whether they did, and what is then.
     fn hit(&mut self, terms: &Terms, hits: i64, in_any_case: bool, now: Micros) -> (bool, State) {
         let before = self.state(terms, now);
         let fits = before.admits(terms, hits);
-        let after = if fits || in_any_case || hits < 0 { before.after(terms, hits) } else { before };
+        let after = if fits || in_any_case || hits < 0 {
+            before.after(terms, hits)
+        } else {
+            before
+        };
         if after != before || self.0.is_some_and(|state| state.needs_healing(terms, now)) {
             self.0 = Some(after);
         }
@@ -95,7 +100,9 @@ impl Model {
     }
 
     fn take(&mut self, hits: i64) {
-        self.taken = (&self.taken + ratio(hits)).max(ratio(0)).min(ratio(self.terms.ceiling()));
+        self.taken = (&self.taken + ratio(hits))
+            .max(ratio(0))
+            .min(ratio(self.terms.ceiling()));
     }
 
     /// Microseconds from `now` until `tokens` have come back.
@@ -199,8 +206,18 @@ fn call() -> impl Strategy<Value = Call> {
         1 => Just(crate::store::MAX_HITS),
         1 => Just(-crate::store::MAX_HITS),
     ];
-    (step, prop_oneof![9 => Just(0_usize), 1 => 1..3_usize], hits, prop::bool::weighted(0.2))
-        .prop_map(|(step, terms, hits, in_any_case)| Call { step, terms, hits, in_any_case })
+    (
+        step,
+        prop_oneof![9 => Just(0_usize), 1 => 1..3_usize],
+        hits,
+        prop::bool::weighted(0.2),
+    )
+        .prop_map(|(step, terms, hits, in_any_case)| Call {
+            step,
+            terms,
+            hits,
+            in_any_case,
+        })
 }
 
 proptest! {
@@ -304,8 +321,14 @@ fn rates_faster_than_the_clock_are_exact() {
     // 4,294 tokens and 967,295 millionths come back each microsecond.
     assert_eq!(stored.state(&limit, NOW + 1).remaining(&limit), 4_294);
     assert_eq!(stored.state(&limit, NOW + 2).remaining(&limit), 8_589);
-    assert_eq!(stored.state(&limit, NOW + SECOND - 1).remaining(&limit), u32::MAX - 4_295);
-    assert_eq!(stored.state(&limit, NOW + SECOND).remaining(&limit), u32::MAX);
+    assert_eq!(
+        stored.state(&limit, NOW + SECOND - 1).remaining(&limit),
+        u32::MAX - 4_295
+    );
+    assert_eq!(
+        stored.state(&limit, NOW + SECOND).remaining(&limit),
+        u32::MAX
+    );
 }
 
 #[test]
@@ -316,7 +339,10 @@ fn once_a_year_with_the_largest_burst_is_exact() {
     assert!(!stored.hit(&limit, 1, false, NOW + YEAR - 1).0);
     assert!(stored.hit(&limit, 1, false, NOW + YEAR).0);
     let now = NOW + YEAR;
-    assert_eq!(stored.state(&limit, now).retry_in(&limit, 2, now), Some(2 * YEAR));
+    assert_eq!(
+        stored.state(&limit, now).retry_in(&limit, 2, now),
+        Some(2 * YEAR)
+    );
 }
 
 #[test]
@@ -385,18 +411,39 @@ fn what_is_given_back_never_exceeds_the_capacity() {
 fn a_changed_limit_keeps_what_was_taken() {
     let mut stored = Stored::default();
     stored.hit(&bucket(100, DAY, 100), 40, false, NOW);
-    assert_eq!(stored.state(&bucket(1_000, DAY, 1_000), NOW).remaining(&bucket(1_000, DAY, 1_000)), 960);
-    assert_eq!(stored.state(&bucket(50, DAY, 50), NOW).remaining(&bucket(50, DAY, 50)), 10);
-    assert_eq!(stored.state(&bucket(7, YEAR, 50), NOW).remaining(&bucket(7, YEAR, 50)), 10);
+    assert_eq!(
+        stored
+            .state(&bucket(1_000, DAY, 1_000), NOW)
+            .remaining(&bucket(1_000, DAY, 1_000)),
+        960
+    );
+    assert_eq!(
+        stored
+            .state(&bucket(50, DAY, 50), NOW)
+            .remaining(&bucket(50, DAY, 50)),
+        10
+    );
+    assert_eq!(
+        stored
+            .state(&bucket(7, YEAR, 50), NOW)
+            .remaining(&bucket(7, YEAR, 50)),
+        10
+    );
 }
 
 #[test]
 fn a_lowered_limit_is_noticed_by_a_denial_too() {
-    let (high, low) = (bucket(1_000, DAY, 1_000), Terms::token_bucket(10, SECOND, 10, 0));
+    let (high, low) = (
+        bucket(1_000, DAY, 1_000),
+        Terms::token_bucket(10, SECOND, 10, 0),
+    );
     let mut stored = Stored::default();
     stored.hit(&high, 1_000, false, NOW);
     assert!(!stored.hit(&low, 1, false, NOW).0);
-    assert!(stored.hit(&low, 10, false, NOW + SECOND).0, "the lower limit refills from then on");
+    assert!(
+        stored.hit(&low, 10, false, NOW + SECOND).0,
+        "the lower limit refills from then on"
+    );
 }
 
 #[test]
@@ -406,8 +453,14 @@ fn a_clock_that_steps_back_neither_opens_nor_freezes() {
     stored.hit(&limit, 10, false, NOW);
     let back = NOW - 5 * SECOND;
     assert!(!stored.hit(&limit, 1, false, back).0);
-    assert_eq!(stored.state(&limit, back).retry_in(&limit, 1, back), Some(6 * SECOND));
-    assert!(!stored.hit(&limit, 1, false, NOW).0, "the time until then is not refilled twice");
+    assert_eq!(
+        stored.state(&limit, back).retry_in(&limit, 1, back),
+        Some(6 * SECOND)
+    );
+    assert!(
+        !stored.hit(&limit, 1, false, NOW).0,
+        "the time until then is not refilled twice"
+    );
     assert!(stored.hit(&limit, 1, false, NOW + SECOND).0);
 }
 

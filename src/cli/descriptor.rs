@@ -13,7 +13,11 @@ impl FromStr for Typed {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        split(text, ',').into_iter().map(entry).collect::<Result<_, _>>().map(Self)
+        split(text, ',')
+            .into_iter()
+            .map(entry)
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 }
 
@@ -55,7 +59,11 @@ fn unescaped(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
-        plain.push(if c == '\\' { chars.next().unwrap_or(c) } else { c });
+        plain.push(if c == '\\' {
+            chars.next().unwrap_or(c)
+        } else {
+            c
+        });
     }
     plain
 }
@@ -75,7 +83,10 @@ mod tests {
         check("a=1", &[("a", "1")]);
         check("a=1,b=2", &[("a", "1"), ("b", "2")]);
         check("a=", &[("a", "")]);
-        check(r"a=1\,2,b=x\=y,c=\\", &[("a", "1,2"), ("b", "x=y"), ("c", "\\")]);
+        check(
+            r"a=1\,2,b=x\=y,c=\\",
+            &[("a", "1,2"), ("b", "x=y"), ("c", "\\")],
+        );
     }
 
     #[test]

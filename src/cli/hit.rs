@@ -61,7 +61,9 @@ pub(super) struct Args {
 
 /// Sends the request; the outcome is the verdict.
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let response = runtime.block_on(send(args))?;
     if args.json {
         writeln!(io::stdout(), "{:#}", to_json(&response))?;
@@ -80,7 +82,10 @@ async fn send(args: &Args) -> anyhow::Result<RateLimitResponse> {
         .with_context(|| format!("{:?} is not an address; write host:port", args.address))?;
     let call = async {
         let channel = endpoint.connect().await.with_context(|| {
-            format!("no server at {}; is ratekeeper running there?", args.address)
+            format!(
+                "no server at {}; is ratekeeper running there?",
+                args.address
+            )
         })?;
         let response = RateLimitServiceClient::new(channel)
             .should_rate_limit(args.request())
@@ -98,7 +103,11 @@ impl Args {
         RateLimitRequest {
             domain: self.domain.clone(),
             hits_addend: self.hits,
-            descriptors: self.descriptors.iter().map(|typed| self.descriptor(typed)).collect(),
+            descriptors: self
+                .descriptors
+                .iter()
+                .map(|typed| self.descriptor(typed))
+                .collect(),
         }
     }
 
@@ -106,7 +115,10 @@ impl Args {
         RateLimitDescriptor {
             entries: entries
                 .iter()
-                .map(|e| Entry { key: e.key.clone(), value: e.value.clone() })
+                .map(|e| Entry {
+                    key: e.key.clone(),
+                    value: e.value.clone(),
+                })
                 .collect(),
             limit: self.limit,
             hits_addend: self.descriptor_hits,
@@ -135,7 +147,10 @@ fn parse_limit(text: &str) -> Result<RateLimitOverride, String> {
 fn to_text(args: &Args, response: &RateLimitResponse) -> String {
     let mut text = format!("{}\n", response.overall_code().as_str_name());
     for (Typed(entries), status) in args.descriptors.iter().zip(&response.statuses) {
-        let entries: Vec<_> = entries.iter().map(|e| format!("{}={}", e.key, e.value)).collect();
+        let entries: Vec<_> = entries
+            .iter()
+            .map(|e| format!("{}={}", e.key, e.value))
+            .collect();
         text += &format!(
             "  {}: {}, {}\n",
             entries.join(","),
@@ -156,14 +171,21 @@ fn describe(status: &DescriptorStatus) -> String {
     let Some(limit) = &status.current_limit else {
         return "no limit applies".to_owned();
     };
-    let name = if limit.name.is_empty() { String::new() } else { format!(" ({})", limit.name) };
+    let name = if limit.name.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", limit.name)
+    };
     let unit = limit.unit().as_str_name().to_ascii_lowercase();
     let when = match (&status.duration_until_reset, status.code()) {
         (None, _) => "which these hits can never pass".to_owned(),
         (Some(wait), Code::OverLimit) => format!("try again in {} s", wait.seconds),
         (Some(wait), _) => format!("full again in {} s", wait.seconds),
     };
-    format!("{} left of {}/{unit}{name}, {when}", status.limit_remaining, limit.requests_per_unit)
+    format!(
+        "{} left of {}/{unit}{name}, {when}",
+        status.limit_remaining, limit.requests_per_unit
+    )
 }
 
 // --- For programs ---
@@ -171,7 +193,8 @@ fn describe(status: &DescriptorStatus) -> String {
 /// The response as protobuf's JSON mapping has it: no default values, durations as `"5s"`.
 fn to_json(response: &RateLimitResponse) -> Value {
     let statuses: Vec<Value> = response.statuses.iter().map(status_to_json).collect();
-    let mut json = json!({ "overallCode": response.overall_code().as_str_name(), "statuses": statuses });
+    let mut json =
+        json!({ "overallCode": response.overall_code().as_str_name(), "statuses": statuses });
     if !response.response_headers_to_add.is_empty() {
         json["responseHeadersToAdd"] = response
             .response_headers_to_add
@@ -206,7 +229,11 @@ fn status_to_json(status: &DescriptorStatus) -> Value {
 }
 
 fn struct_to_json(fields: &prost_types::Struct) -> Value {
-    fields.fields.iter().map(|(name, value)| (name.clone(), value_to_json(value))).collect()
+    fields
+        .fields
+        .iter()
+        .map(|(name, value)| (name.clone(), value_to_json(value)))
+        .collect()
 }
 
 fn value_to_json(value: &prost_types::Value) -> Value {

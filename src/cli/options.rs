@@ -21,15 +21,30 @@ pub(super) struct Configuration {
 
     /// Directory of the configuration, as envoyproxy/ratelimit lays it out: all files below
     /// RUNTIME_ROOT/RUNTIME_SUBDIRECTORY/RUNTIME_APPDIRECTORY are read
-    #[arg(long, env = "RUNTIME_ROOT", value_name = "PATH", default_value = "/srv/runtime_data/current")]
+    #[arg(
+        long,
+        env = "RUNTIME_ROOT",
+        value_name = "PATH",
+        default_value = "/srv/runtime_data/current"
+    )]
     runtime_root: PathBuf,
 
     /// See RUNTIME_ROOT
-    #[arg(long, env = "RUNTIME_SUBDIRECTORY", value_name = "PATH", default_value = "")]
+    #[arg(
+        long,
+        env = "RUNTIME_SUBDIRECTORY",
+        value_name = "PATH",
+        default_value = ""
+    )]
     runtime_subdirectory: PathBuf,
 
     /// See RUNTIME_ROOT
-    #[arg(long, env = "RUNTIME_APPDIRECTORY", value_name = "PATH", default_value = "config")]
+    #[arg(
+        long,
+        env = "RUNTIME_APPDIRECTORY",
+        value_name = "PATH",
+        default_value = "config"
+    )]
     runtime_appdirectory: PathBuf,
 
     /// Leave out files and directories below RUNTIME_ROOT whose names begin with a dot
@@ -48,7 +63,12 @@ pub(super) struct Configuration {
     merge_domain_config: bool,
 
     /// The algorithm of limits that name none
-    #[arg(long, env = "DEFAULT_ALGORITHM", value_name = "NAME", default_value = "token_bucket")]
+    #[arg(
+        long,
+        env = "DEFAULT_ALGORITHM",
+        value_name = "NAME",
+        default_value = "token_bucket"
+    )]
     default_algorithm: AlgorithmName,
 }
 
@@ -59,7 +79,7 @@ impl Configuration {
             Some(path) => Location::Path(path.clone()),
             None => Location::Runtime {
                 root: self.runtime_root.clone(),
-                subdirectory: self.runtime_subdirectory.clone(),
+                sub_directory: self.runtime_subdirectory.clone(),
                 app_directory: self.runtime_appdirectory.clone(),
                 ignore_dot_files: self.runtime_ignoredotfiles,
                 watch_root: self.runtime_watch_root,

@@ -64,19 +64,40 @@ struct Store {
     memory_max_buckets: u64,
 
     /// Where Redis is: host:port, redis://user:password@host:port/db or unix:///path
-    #[arg(long, env = "REDIS_URL", value_name = "ADDRESS", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "REDIS_URL",
+        value_name = "ADDRESS",
+        hide_env_values = true
+    )]
     redis_url: Option<Secret>,
 
     /// What REDIS_URL without a scheme is: a tcp address or a unix socket [default: what it looks like]
-    #[arg(long, env = "REDIS_SOCKET_TYPE", value_name = "NAME", ignore_case = true)]
+    #[arg(
+        long,
+        env = "REDIS_SOCKET_TYPE",
+        value_name = "NAME",
+        ignore_case = true
+    )]
     redis_socket_type: Option<SocketType>,
 
     /// How many servers REDIS_URL names
-    #[arg(long, env = "REDIS_TYPE", value_name = "NAME", default_value = "single", ignore_case = true)]
+    #[arg(
+        long,
+        env = "REDIS_TYPE",
+        value_name = "NAME",
+        default_value = "single",
+        ignore_case = true
+    )]
     redis_type: RedisType,
 
     /// Password, or user:password; wins over what REDIS_URL says
-    #[arg(long, env = "REDIS_AUTH", value_name = "SECRET", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "REDIS_AUTH",
+        value_name = "SECRET",
+        hide_env_values = true
+    )]
     redis_auth: Option<Secret>,
 
     /// The most connections to Redis
@@ -90,7 +111,12 @@ struct Store {
     redis_timeout: Duration,
 
     /// Stands before every bucket key
-    #[arg(long, env = "CACHE_KEY_PREFIX", value_name = "TEXT", default_value = "rk:")]
+    #[arg(
+        long,
+        env = "CACHE_KEY_PREFIX",
+        value_name = "TEXT",
+        default_value = "rk:"
+    )]
     cache_key_prefix: String,
 }
 
@@ -144,15 +170,30 @@ struct VerdictOptions {
     limit_response_headers_enabled: bool,
 
     /// The header that tells the limit
-    #[arg(long, env = "LIMIT_LIMIT_HEADER", value_name = "NAME", default_value = "RateLimit-Limit")]
+    #[arg(
+        long,
+        env = "LIMIT_LIMIT_HEADER",
+        value_name = "NAME",
+        default_value = "RateLimit-Limit"
+    )]
     limit_limit_header: String,
 
     /// The header that tells what remains
-    #[arg(long, env = "LIMIT_REMAINING_HEADER", value_name = "NAME", default_value = "RateLimit-Remaining")]
+    #[arg(
+        long,
+        env = "LIMIT_REMAINING_HEADER",
+        value_name = "NAME",
+        default_value = "RateLimit-Remaining"
+    )]
     limit_remaining_header: String,
 
     /// The header that tells the seconds until reset
-    #[arg(long, env = "LIMIT_RESET_HEADER", value_name = "NAME", default_value = "RateLimit-Reset")]
+    #[arg(
+        long,
+        env = "LIMIT_RESET_HEADER",
+        value_name = "NAME",
+        default_value = "RateLimit-Reset"
+    )]
     limit_reset_header: String,
 }
 
@@ -160,15 +201,30 @@ struct VerdictOptions {
 #[command(next_help_heading = "Bounds of a request")]
 struct BoundOptions {
     /// The most descriptors
-    #[arg(long, env = "MAX_DESCRIPTORS", value_name = "COUNT", default_value_t = 256)]
+    #[arg(
+        long,
+        env = "MAX_DESCRIPTORS",
+        value_name = "COUNT",
+        default_value_t = 256
+    )]
     max_descriptors: usize,
 
     /// The most entries of a descriptor
-    #[arg(long, env = "MAX_DESCRIPTOR_ENTRIES", value_name = "COUNT", default_value_t = 64)]
+    #[arg(
+        long,
+        env = "MAX_DESCRIPTOR_ENTRIES",
+        value_name = "COUNT",
+        default_value_t = 64
+    )]
     max_descriptor_entries: usize,
 
     /// The most bytes of domain, keys and values together
-    #[arg(long, env = "MAX_REQUEST_BYTES", value_name = "BYTES", default_value_t = 65_536)]
+    #[arg(
+        long,
+        env = "MAX_REQUEST_BYTES",
+        value_name = "BYTES",
+        default_value_t = 65_536
+    )]
     max_request_bytes: usize,
 }
 
@@ -176,11 +232,23 @@ struct BoundOptions {
 #[command(next_help_heading = "Logs")]
 struct Log {
     /// What to log, at least
-    #[arg(long, env = "LOG_LEVEL", value_name = "LEVEL", default_value = "warn", ignore_case = true)]
+    #[arg(
+        long,
+        env = "LOG_LEVEL",
+        value_name = "LEVEL",
+        default_value = "warn",
+        ignore_case = true
+    )]
     log_level: LogLevel,
 
     /// How to log
-    #[arg(long, env = "LOG_FORMAT", value_name = "FORMAT", default_value = "text", ignore_case = true)]
+    #[arg(
+        long,
+        env = "LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text",
+        ignore_case = true
+    )]
     log_format: LogFormat,
 }
 
@@ -213,7 +281,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
             return Ok(Outcome::Usage { of_hit: false });
         }
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let (first, second) = signals()?;
         let listeners = Listeners::bind(address)

@@ -4,7 +4,11 @@ use proptest::prelude::*;
 
 use super::*;
 
-const FIRST: LimitTag<'static> = LimitTag { index: 0, is_window: false, override_unit: None };
+const FIRST: LimitTag<'static> = LimitTag {
+    index: 0,
+    is_window: false,
+    override_unit: None,
+};
 
 fn key(domain: &str, entries: &[(&str, Segment<'_>)], tag: LimitTag<'_>) -> BucketKey {
     let format = KeyFormat::new("rk:");
@@ -19,16 +23,52 @@ fn check(domain: &str, entries: &[(&str, Segment<'_>)], tag: LimitTag<'_>, expec
 fn keys_are_readable() {
     use Segment::{Pattern, Value};
     check("shop", &[("user", Value("7"))], FIRST, "rk:shop|user=7");
-    check("shop", &[("path", Value("/a b")), ("k", Value(""))], FIRST, "rk:shop|path=/a%20b|k=");
-    check("shop", &[("files", Pattern("f/*"))], FIRST, "rk:shop|files=f/*");
-    check("shop", &[("files", Value("f/*"))], FIRST, "rk:shop|files=f/%2A");
-    check("shop", &[("k", Value("{tag}\r\n\0é"))], FIRST, "rk:shop|k=%7Btag%7D%0D%0A%00é");
-    check("shop", &[("k", Value("v"))], LimitTag { index: 2, ..FIRST }, "rk:shop|k=v#2");
-    check("shop", &[("k", Value("v"))], LimitTag { is_window: true, ..FIRST }, "rk:shop|k=v#window");
+    check(
+        "shop",
+        &[("path", Value("/a b")), ("k", Value(""))],
+        FIRST,
+        "rk:shop|path=/a%20b|k=",
+    );
+    check(
+        "shop",
+        &[("files", Pattern("f/*"))],
+        FIRST,
+        "rk:shop|files=f/*",
+    );
+    check(
+        "shop",
+        &[("files", Value("f/*"))],
+        FIRST,
+        "rk:shop|files=f/%2A",
+    );
+    check(
+        "shop",
+        &[("k", Value("{tag}\r\n\0é"))],
+        FIRST,
+        "rk:shop|k=%7Btag%7D%0D%0A%00é",
+    );
     check(
         "shop",
         &[("k", Value("v"))],
-        LimitTag { override_unit: Some("minute"), ..FIRST },
+        LimitTag { index: 2, ..FIRST },
+        "rk:shop|k=v#2",
+    );
+    check(
+        "shop",
+        &[("k", Value("v"))],
+        LimitTag {
+            is_window: true,
+            ..FIRST
+        },
+        "rk:shop|k=v#window",
+    );
+    check(
+        "shop",
+        &[("k", Value("v"))],
+        LimitTag {
+            override_unit: Some("minute"),
+            ..FIRST
+        },
         "rk:shop|k=v#override-minute",
     );
 }
@@ -38,7 +78,11 @@ fn long_keys_end_in_a_hash_of_the_whole() {
     let long = "x".repeat(1_000_000);
     let a = key("shop", &[("k", Segment::Value(&long))], FIRST);
     let b = key("shop", &[("k", Segment::Value(&long[1..]))], FIRST);
-    let c = key("shop", &[("k", Segment::Value(&long))], LimitTag { index: 1, ..FIRST });
+    let c = key(
+        "shop",
+        &[("k", Segment::Value(&long))],
+        LimitTag { index: 1, ..FIRST },
+    );
     assert!(a.as_str().starts_with("rk:shop|%sha256:"), "{a}");
     assert!(a.as_str().len() <= 3 + MAX_LEN);
     assert_ne!(a, b);
@@ -52,13 +96,21 @@ fn text() -> impl Strategy<Value = String> {
     prop_oneof!["[ab|=#*%{}\\\\2A]{0,6}", any::<String>(), "[a|=]{60,130}"]
 }
 
-type Owned = (String, Vec<(String, (bool, String))>, (usize, bool, Option<&'static str>));
+type Owned = (
+    String,
+    Vec<(String, (bool, String))>,
+    (usize, bool, Option<&'static str>),
+);
 
 fn parts() -> impl Strategy<Value = Owned> {
     (
         text(),
         prop::collection::vec((text(), (any::<bool>(), text())), 0..3),
-        (0..3_usize, any::<bool>(), prop_oneof![Just(None), Just(Some("minute")), Just(Some("day"))]),
+        (
+            0..3_usize,
+            any::<bool>(),
+            prop_oneof![Just(None), Just(Some("minute")), Just(Some("day"))],
+        ),
     )
 }
 
@@ -66,10 +118,25 @@ fn key_of((domain, entries, tag): &Owned) -> BucketKey {
     let entries: Vec<_> = entries
         .iter()
         .map(|(key, (is_pattern, text))| {
-            (key.as_str(), if *is_pattern { Segment::Pattern(text) } else { Segment::Value(text) })
+            (
+                key.as_str(),
+                if *is_pattern {
+                    Segment::Pattern(text)
+                } else {
+                    Segment::Value(text)
+                },
+            )
         })
         .collect();
-    key(domain, &entries, LimitTag { index: tag.0, is_window: tag.1, override_unit: tag.2 })
+    key(
+        domain,
+        &entries,
+        LimitTag {
+            index: tag.0,
+            is_window: tag.1,
+            override_unit: tag.2,
+        },
+    )
 }
 
 /// A pattern without a star shares what a value of the same text has, which is the same
@@ -77,7 +144,12 @@ fn key_of((domain, entries, tag): &Owned) -> BucketKey {
 fn normal((domain, entries, tag): &Owned) -> Owned {
     let entries = entries
         .iter()
-        .map(|(key, (is_pattern, text))| (key.clone(), (*is_pattern && text.contains('*'), text.clone())))
+        .map(|(key, (is_pattern, text))| {
+            (
+                key.clone(),
+                (*is_pattern && text.contains('*'), text.clone()),
+            )
+        })
         .collect();
     (domain.clone(), entries, *tag)
 }

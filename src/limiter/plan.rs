@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use super::request::{Descriptor, Override, Request};
 use super::{LimiterSettings, Snapshot};
 use crate::key::{BucketKey, KeyFormat, LimitTag, Segment};
-use crate::rules::{Algorithm, Domain, Hits, Limit, Limits, Match, Rule};
+use crate::rules::{Algorithm, Domain, Hits, Limit, Limits, Match, Node, Rule, RuleSet};
 use crate::store::{Charge, MAX_HITS, Part, Payment};
 
 /// What a request comes down to.
@@ -53,13 +53,21 @@ impl<'a> Plan<'a> {
         keys: &KeyFormat,
         settings: &LimiterSettings,
     ) -> Self {
-        let mut plan = Self { asks: Vec::new(), charges: Vec::new(), shadow_mode: settings.shadow_mode };
+        let mut plan = Self {
+            asks: Vec::new(),
+            charges: Vec::new(),
+            shadow_mode: settings.shadow_mode,
+        };
         let Some(domain) = snapshot.rules.domain(&request.domain) else {
-            plan.asks.extend(request.descriptors.iter().map(|_| Ask::Free));
+            plan.asks
+                .extend(request.descriptors.iter().map(|_| Ask::Free));
             return plan;
         };
-        let matches: Vec<_> =
-            request.descriptors.iter().map(|descriptor| find(domain, descriptor)).collect();
+        let matches: Vec<_> = request
+            .descriptors
+            .iter()
+            .map(|descriptor| find(domain, descriptor))
+            .collect();
         plan.asks = request
             .descriptors
             .iter()
@@ -70,7 +78,9 @@ impl<'a> Plan<'a> {
         let parts = parts(&plan.asks, settings);
         let mut charges = Charges::default();
         for (i, descriptor) in request.descriptors.iter().enumerate() {
-            let Ask::Limited(limited) = &mut plan.asks[i] else { continue };
+            let Ask::Limited(limited) = &mut plan.asks[i] else {
+                continue;
+            };
             let found = matches[i].as_ref();
             let stem = keys.stem(&request.domain, segments(descriptor, found));
             let slot = found.map_or(snapshot.rules.rules().len() + domain.id(), |m| m.rule.id);
@@ -106,10 +116,41 @@ impl Applied<'_> {
     }
 }
 
+/// The keys of the buckets that a descriptor would be charged on, if it came alone: one per limit
+/// of its rule.
+#[must_use]
+pub fn bucket_keys(
+    rules: &RuleSet,
+    keys: &KeyFormat,
+    domain: &str,
+    descriptor: &Descriptor,
+) -> Vec<BucketKey> {
+    let Some(found) = rules
+        .domain(domain)
+        .and_then(|domain| find(domain, descriptor))
+    else {
+        return Vec::new();
+    };
+    let Limits::Limited(limits) = &found.rule.limits else {
+        return Vec::new();
+    };
+    let stem = keys.stem(domain, segments(descriptor, Some(&found)));
+    let applied = applied(limits);
+    applied
+        .iter()
+        .map(|applied| keys.key(&stem, applied.tag(Some(found.rule))))
+        .collect()
+}
+
 // --- From a descriptor to limits ---
 
 fn find<'a>(domain: &'a Domain, descriptor: &Descriptor) -> Option<Match<'a>> {
-    domain.find(descriptor.entries.iter().map(|e| (e.key.as_str(), e.value.as_str())))
+    domain.find(
+        descriptor
+            .entries
+            .iter()
+            .map(|e| (e.key.as_str(), e.value.as_str())),
+    )
 }
 
 /// What applies to a descriptor, before limits replace one another.
@@ -118,11 +159,19 @@ fn ask<'a>(
     found: Option<&Match<'a>>,
     settings: &LimiterSettings,
 ) -> Ask<'a> {
-    if let Some(Override { requests_per_unit, unit }) = descriptor.limit {
+    if let Some(Override {
+        requests_per_unit,
+        unit,
+    }) = descriptor.limit
+    {
         let limit = Limit::new(requests_per_unit, unit, settings.default_algorithm);
         return Ask::Limited(Limited {
             rule: None,
-            limits: vec![Applied { limit: Cow::Owned(limit), index: 0, charge: 0 }],
+            limits: vec![Applied {
+                limit: Cow::Owned(limit),
+                index: 0,
+                charge: 0,
+            }],
             is_shadow: false,
             is_quota: settings.quota_mode,
         });
@@ -134,15 +183,23 @@ fn ask<'a>(
         Limits::Unlimited { replaces, .. } => Ask::Unlimited { replaces },
         Limits::Limited(limits) => Ask::Limited(Limited {
             rule: Some(rule),
-            limits: limits
-                .iter()
-                .enumerate()
-                .map(|(index, limit)| Applied { limit: Cow::Borrowed(limit), index, charge: 0 })
-                .collect(),
+            limits: applied(limits),
             is_shadow: rule.shadow_mode,
             is_quota: rule.quota_mode || settings.quota_mode,
         }),
     }
+}
+
+fn applied(limits: &[Limit]) -> Vec<Applied<'_>> {
+    let borrowed = limits.iter().map(Cow::Borrowed);
+    borrowed
+        .enumerate()
+        .map(|(index, limit)| Applied {
+            limit,
+            index,
+            charge: 0,
+        })
+        .collect()
 }
 
 /// Takes out the limits that others of the request replace, by name. The names are collected first, so
@@ -154,7 +211,9 @@ fn replace(asks: &mut [Ask<'_>]) {
     }
     for ask in asks {
         if let Ask::Limited(limited) = ask {
-            limited.limits.retain(|applied| !names.contains(&applied.limit.name));
+            limited
+                .limits
+                .retain(|applied| !names.contains(&applied.limit.name));
             if limited.limits.is_empty() {
                 *ask = Ask::Free;
             }
@@ -167,9 +226,12 @@ impl Ask<'_> {
         match self {
             Self::Free => Box::new(std::iter::empty()),
             Self::Unlimited { replaces } => Box::new(replaces.iter()),
-            Self::Limited(limited) => {
-                Box::new(limited.limits.iter().flat_map(|applied| &applied.limit.replaces))
-            }
+            Self::Limited(limited) => Box::new(
+                limited
+                    .limits
+                    .iter()
+                    .flat_map(|applied| &applied.limit.replaces),
+            ),
         }
     }
 }
@@ -203,9 +265,12 @@ fn segments<'r>(
     found: Option<&'r Match<'r>>,
 ) -> impl Iterator<Item = (&'r str, Segment<'r>)> {
     // A limit that the request brought is the same whatever the configuration says.
-    let found = found.filter(|_| descriptor.limit.is_none());
-    descriptor.entries.iter().enumerate().map(move |(i, entry)| {
-        let pattern = found.and_then(|found| found.nodes[i].shared_pattern());
+    let mut nodes = found
+        .filter(|_| descriptor.limit.is_none())
+        .map(|found| found.nodes);
+    descriptor.entries.iter().map(move |entry| {
+        let node = nodes.as_mut().and_then(Iterator::next);
+        let pattern = node.and_then(Node::shared_pattern);
         let segment = pattern.map_or(Segment::Value(&entry.value), Segment::Pattern);
         (entry.key.as_str(), segment)
     })
@@ -220,7 +285,11 @@ fn payment(snapshot: &Snapshot, slot: usize, configured: Hits, hits: i64) -> Pay
             if hits == 0 {
                 snapshot.remember_asked(slot);
             }
-            if snapshot.asked(slot) { Payment::Postpaid } else { Payment::Prepaid }
+            if snapshot.asked(slot) {
+                Payment::Postpaid
+            } else {
+                Payment::Prepaid
+            }
         }
     }
 }
@@ -239,7 +308,10 @@ impl Charges {
         let next = self.list.len();
         let place = *self.places.entry(charge.key.clone()).or_insert(next);
         if place == next {
-            self.list.push(Charge { hits: capped(charge.hits), ..charge });
+            self.list.push(Charge {
+                hits: capped(charge.hits),
+                ..charge
+            });
         } else {
             let first = &mut self.list[place];
             first.hits = capped(first.hits.saturating_add(charge.hits));

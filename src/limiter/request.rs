@@ -116,18 +116,32 @@ impl Request {
             return Err(BadRequest::NoDescriptors);
         }
         if count > bounds.descriptors {
-            return Err(BadRequest::TooManyDescriptors { count, bound: bounds.descriptors });
+            return Err(BadRequest::TooManyDescriptors {
+                count,
+                bound: bounds.descriptors,
+            });
         }
         let mut bytes = self.domain.len();
         for (index, descriptor) in self.descriptors.iter().enumerate() {
             let count = descriptor.entries.len();
             if count > bounds.entries {
-                return Err(BadRequest::TooManyEntries { index, count, bound: bounds.entries });
+                return Err(BadRequest::TooManyEntries {
+                    index,
+                    count,
+                    bound: bounds.entries,
+                });
             }
-            bytes += descriptor.entries.iter().map(|e| e.key.len() + e.value.len()).sum::<usize>();
+            bytes += descriptor
+                .entries
+                .iter()
+                .map(|e| e.key.len() + e.value.len())
+                .sum::<usize>();
         }
         if bytes > bounds.bytes {
-            return Err(BadRequest::TooManyBytes { count: bytes, bound: bounds.bytes });
+            return Err(BadRequest::TooManyBytes {
+                count: bytes,
+                bound: bounds.bytes,
+            });
         }
         Ok(())
     }
@@ -138,6 +152,10 @@ impl Request {
             Some(hits) => i64::try_from(hits).unwrap_or(i64::MAX),
             None => i64::from(self.hits_addend.max(1)),
         };
-        if descriptor.is_negative_hits { -hits } else { hits }
+        if descriptor.is_negative_hits {
+            -hits
+        } else {
+            hits
+        }
     }
 }

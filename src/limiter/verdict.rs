@@ -64,7 +64,7 @@ impl Verdict {
     /// The rule that decided a descriptor.
     #[must_use]
     pub fn rule(&self, status: &Status) -> Option<&Rule> {
-        status.rule.map(|id| &self.snapshot.rules.rules()[id])
+        status.rule.map(|id| &*self.snapshot.rules.rules()[id])
     }
 
     /// The metadata that a status brings into the response: that of its rule, if it passed.
@@ -78,7 +78,11 @@ impl Verdict {
 impl Plan<'_> {
     /// What the store's decision means for the request.
     pub(super) fn answer(&self, decision: &Decision) -> (Code, Vec<Status>) {
-        let code = if decision.admitted || self.shadow_mode { Code::Ok } else { Code::OverLimit };
+        let code = if decision.admitted || self.shadow_mode {
+            Code::Ok
+        } else {
+            Code::OverLimit
+        };
         let statuses = self
             .asks
             .iter()
@@ -106,9 +110,17 @@ impl Status {
 
     fn of(limited: &Limited<'_>, outcomes: &[Outcome]) -> Self {
         let (limit, outcome) = telling(limited, outcomes);
-        let wait = if outcome.admitted { Some(outcome.full_in) } else { outcome.retry_in };
+        let wait = if outcome.admitted {
+            Some(outcome.full_in)
+        } else {
+            outcome.retry_in
+        };
         Self {
-            code: if outcome.admitted || limited.is_shadow { Code::Ok } else { Code::OverLimit },
+            code: if outcome.admitted || limited.is_shadow {
+                Code::Ok
+            } else {
+                Code::OverLimit
+            },
             limit: Some(ShownLimit {
                 name: limit.name.clone(),
                 requests_per_unit: limit.requests_per_unit,

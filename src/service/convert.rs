@@ -31,9 +31,15 @@ impl TryFrom<RateLimitRequest> for Request {
 
 fn from_wire(index: usize, wire: RateLimitDescriptor) -> Result<Descriptor, BadRequest> {
     let limit = match wire.limit {
-        Some(RateLimitOverride { requests_per_unit, unit: number }) => {
+        Some(RateLimitOverride {
+            requests_per_unit,
+            unit: number,
+        }) => {
             let unit = unit(number).ok_or(BadRequest::UnknownUnit { index, number })?;
-            Some(Override { requests_per_unit, unit })
+            Some(Override {
+                requests_per_unit,
+                unit,
+            })
         }
         None => None,
     };
@@ -41,7 +47,10 @@ fn from_wire(index: usize, wire: RateLimitDescriptor) -> Result<Descriptor, BadR
         entries: wire
             .entries
             .into_iter()
-            .map(|entry| Entry { key: entry.key, value: entry.value })
+            .map(|entry| Entry {
+                key: entry.key,
+                value: entry.value,
+            })
             .collect(),
         limit,
         hits_addend: wire.hits_addend,
@@ -51,7 +60,9 @@ fn from_wire(index: usize, wire: RateLimitDescriptor) -> Result<Descriptor, BadR
 
 /// The unit with that number, which is the same in limits and in overrides.
 fn unit(number: i32) -> Option<Unit> {
-    Unit::ALL.into_iter().find(|unit| wire_unit(*unit) as i32 == number)
+    Unit::ALL
+        .into_iter()
+        .find(|unit| wire_unit(*unit) as i32 == number)
 }
 
 pub(super) fn wire_unit(unit: Unit) -> WireUnit {

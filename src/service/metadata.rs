@@ -12,7 +12,10 @@ use crate::limiter::{Descriptor, Request, Verdict};
 pub(super) fn dynamic_metadata(request: &Request, verdict: &Verdict) -> Struct {
     let mut fields = vec![
         ("domain", string(&request.domain)),
-        ("descriptors", list(request.descriptors.iter().map(descriptor))),
+        (
+            "descriptors",
+            list(request.descriptors.iter().map(descriptor)),
+        ),
     ];
     if request.hits_addend > 0 {
         fields.push(("hitsAddend", number(f64::from(request.hits_addend))));
@@ -26,24 +29,35 @@ pub(super) fn dynamic_metadata(request: &Request, verdict: &Verdict) -> Struct {
 
 fn descriptor(descriptor: &Descriptor) -> Value {
     let entries = descriptor.entries.iter();
-    let mut fields =
-        vec![("entries", list(entries.map(|e| string(&format!("{}={}", e.key, e.value)))))];
+    let mut fields = vec![(
+        "entries",
+        list(entries.map(|e| string(&format!("{}={}", e.key, e.value)))),
+    )];
     if let Some(limit) = &descriptor.limit {
         let unit = wire_unit(limit.unit).as_str_name();
         let text = format!("requests_per_unit:{} unit:{unit}", limit.requests_per_unit);
         fields.push(("limit", string(&text)));
     }
     if let Some(hits) = descriptor.hits_addend {
-        #[expect(clippy::cast_precision_loss, reason = "JSON and Struct have no other numbers")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "JSON and Struct have no other numbers"
+        )]
         fields.push(("hitsAddend", number(hits as f64)));
     }
-    Value { kind: Some(Kind::StructValue(structure(fields))) }
+    Value {
+        kind: Some(Kind::StructValue(structure(fields))),
+    }
 }
 
 /// The metadata of all rules that let their descriptor pass; the first value of a name stays.
 fn merged(verdict: &Verdict) -> Map<String, Json> {
     let mut all = Map::new();
-    for metadata in verdict.statuses.iter().filter_map(|status| verdict.metadata(status)) {
+    for metadata in verdict
+        .statuses
+        .iter()
+        .filter_map(|status| verdict.metadata(status))
+    {
         merge(&mut all, metadata);
     }
     all
@@ -63,20 +77,31 @@ fn merge(into: &mut Map<String, Json>, from: &Map<String, Json>) {
 
 fn structure<'a>(fields: impl IntoIterator<Item = (&'a str, Value)>) -> Struct {
     Struct {
-        fields: fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        fields: fields
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
     }
 }
 
 fn list(values: impl Iterator<Item = Value>) -> Value {
-    Value { kind: Some(Kind::ListValue(ListValue { values: values.collect() })) }
+    Value {
+        kind: Some(Kind::ListValue(ListValue {
+            values: values.collect(),
+        })),
+    }
 }
 
 fn string(text: &str) -> Value {
-    Value { kind: Some(Kind::StringValue(text.to_owned())) }
+    Value {
+        kind: Some(Kind::StringValue(text.to_owned())),
+    }
 }
 
 fn number(number: f64) -> Value {
-    Value { kind: Some(Kind::NumberValue(number)) }
+    Value {
+        kind: Some(Kind::NumberValue(number)),
+    }
 }
 
 fn from_json(json: &Json) -> Value {
@@ -87,7 +112,9 @@ fn from_json(json: &Json) -> Value {
         Json::String(value) => Kind::StringValue(value.clone()),
         Json::Array(values) => return list(values.iter().map(from_json)),
         Json::Object(fields) => Kind::StructValue(structure(
-            fields.iter().map(|(name, value)| (name.as_str(), from_json(value))),
+            fields
+                .iter()
+                .map(|(name, value)| (name.as_str(), from_json(value))),
         )),
     };
     Value { kind: Some(kind) }

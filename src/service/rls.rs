@@ -48,7 +48,9 @@ pub struct RateLimit<S> {
 
 impl<S> std::fmt::Debug for RateLimit<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RateLimit").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("RateLimit")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
     }
 }
 
@@ -104,8 +106,11 @@ impl<S: Store> RateLimitService for RateLimit<S> {
         let request = Request::try_from(call.into_inner())
             .map_err(|error| self.failure(&LimitError::BadRequest(error)))?;
         tracing::debug!(?request, "asked");
-        let verdict =
-            self.limiter.decide(&request).await.map_err(|error| self.failure(&error))?;
+        let verdict = self
+            .limiter
+            .decide(&request)
+            .await
+            .map_err(|error| self.failure(&error))?;
         tracing::debug!(code = ?verdict.code, statuses = ?verdict.statuses, "answered");
         Ok(Response::new(self.response(&request, &verdict)))
     }
@@ -121,15 +126,26 @@ fn shown(statuses: &[Status]) -> Option<&Status> {
 }
 
 fn headers_of(names: &HeaderNames, status: &Status) -> Vec<HeaderValue> {
-    let limit = status.limit.as_ref().map_or(0, |limit| limit.requests_per_unit);
+    let limit = status
+        .limit
+        .as_ref()
+        .map_or(0, |limit| limit.requests_per_unit);
     let mut headers = vec![
         header(&names.limit, u64::from(limit)),
         header(&names.remaining, u64::from(status.remaining)),
     ];
-    headers.extend(status.reset_seconds.map(|seconds| header(&names.reset, seconds)));
+    headers.extend(
+        status
+            .reset_seconds
+            .map(|seconds| header(&names.reset, seconds)),
+    );
     headers
 }
 
 fn header(name: &str, value: u64) -> HeaderValue {
-    HeaderValue { key: name.to_owned(), value: value.to_string(), raw_value: Vec::new() }
+    HeaderValue {
+        key: name.to_owned(),
+        value: value.to_string(),
+        raw_value: Vec::new(),
+    }
 }

@@ -86,8 +86,10 @@ impl MemoryStore {
         let mut shards = LockedShards::new(self, &hashes);
         // Read under the locks: within a shard, time does not run backwards between requests.
         let now = (self.clock)();
-        let stored: Vec<Option<State>> =
-            hashes.iter().map(|&hash| shards.of(self.shard_of(hash)).get(hash)).collect();
+        let stored: Vec<Option<State>> = hashes
+            .iter()
+            .map(|&hash| shards.of(self.shard_of(hash)).get(hash))
+            .collect();
         let mut states: Vec<State> = charges
             .iter()
             .zip(&stored)
@@ -142,7 +144,12 @@ impl<'a> LockedShards<'a> {
         let mut indexes: Vec<usize> = hashes.iter().map(|&hash| store.shard_of(hash)).collect();
         indexes.sort_unstable();
         indexes.dedup();
-        Self(indexes.into_iter().map(|i| (i, lock(&store.shards[i]))).collect())
+        Self(
+            indexes
+                .into_iter()
+                .map(|i| (i, lock(&store.shards[i])))
+                .collect(),
+        )
     }
 
     fn of(&mut self, index: usize) -> &mut Shard {

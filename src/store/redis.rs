@@ -39,7 +39,9 @@ pub struct RedisStore {
 
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisStore").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("RedisStore")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }
 
@@ -93,20 +95,34 @@ impl RedisStore {
 
     fn no_connection(&self) -> StoreError {
         let cause = match self.pool.state() {
-            state if state.connections > 0 => format!("all {} connections are busy", state.connections),
+            state if state.connections > 0 => {
+                format!("all {} connections are busy", state.connections)
+            }
             _ => "no connection could be made".to_owned(),
         };
-        StoreError::Unreachable { address: self.address.clone(), cause }
+        StoreError::Unreachable {
+            address: self.address.clone(),
+            cause,
+        }
     }
 
     fn error(&self, error: &RedisError) -> StoreError {
         let address = self.address.clone();
         if error.is_timeout() {
-            StoreError::Timeout { address, millis: self.timeout.as_millis() }
+            StoreError::Timeout {
+                address,
+                millis: self.timeout.as_millis(),
+            }
         } else if error.is_io_error() || error.is_connection_dropped() {
-            StoreError::Unreachable { address, cause: error.to_string() }
+            StoreError::Unreachable {
+                address,
+                cause: error.to_string(),
+            }
         } else {
-            StoreError::Refused { address, cause: error.to_string() }
+            StoreError::Refused {
+                address,
+                cause: error.to_string(),
+            }
         }
     }
 }

@@ -43,11 +43,19 @@ pub fn settle(charges: &[Charge], states: &mut [State], now: Micros) -> Decision
 
 /// Whether a request passes whose charges, each alone, fit or not.
 fn passes(charges: &[Charge], fits: &[bool]) -> bool {
-    let denied = |part: Part| charges.iter().zip(fits).any(|(c, fits)| c.part == part && !fits);
+    let denied = |part: Part| {
+        charges
+            .iter()
+            .zip(fits)
+            .any(|(c, fits)| c.part == part && !fits)
+    };
     if denied(Part::Must) {
         return false;
     }
-    let mut groups = charges.iter().filter(|c| matches!(c.part, Part::Quota(_))).peekable();
+    let mut groups = charges
+        .iter()
+        .filter(|c| matches!(c.part, Part::Quota(_)))
+        .peekable();
     groups.peek().is_none() || groups.any(|c| !denied(c.part))
 }
 

@@ -6,7 +6,7 @@ use bb8_redis::bb8::ManageConnection;
 use bb8_redis::redis::aio::MultiplexedConnection;
 use bb8_redis::redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, FromRedisValue,
-    IntoConnectionInfo as _, RedisError, ScriptInvocation,
+    IntoConnectionInfo as _, RedisError, ScriptInvocation, cmd,
 };
 use thiserror::Error;
 
@@ -90,7 +90,9 @@ impl Connection {
         let result = invocation.invoke_async(&mut self.inner).await;
         self.broken = match &result {
             Ok(_) => false,
-            Err(error) => error.is_timeout() || error.is_unrecoverable_error() || error.is_io_error(),
+            Err(error) => {
+                error.is_timeout() || error.is_unrecoverable_error() || error.is_io_error()
+            }
         };
         result
     }
@@ -119,12 +121,18 @@ impl ManageConnection for Connector {
     type Error = RedisError;
 
     async fn connect(&self) -> Result<Connection, RedisError> {
-        let inner = self.client.get_multiplexed_async_connection_with_config(&self.config).await?;
-        Ok(Connection { inner, broken: false })
+        let inner = self
+            .client
+            .get_multiplexed_async_connection_with_config(&self.config)
+            .await?;
+        Ok(Connection {
+            inner,
+            broken: false,
+        })
     }
 
     async fn is_valid(&self, connection: &mut Connection) -> Result<(), RedisError> {
-        bb8_redis::redis::cmd("PING").query_async(&mut connection.inner).await
+        cmd("PING").query_async(&mut connection.inner).await
     }
 
     fn has_broken(&self, connection: &mut Connection) -> bool {
