@@ -1,0 +1,294 @@
+//! A real Envoy in front of a ratekeeper.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use ureq::http;
+
+use super::{PATIENCE, Process, tool};
+
+/// What a test wants Envoy to do.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// The routes; each path answers 200 with "hello" when its limits let it.
+    pub routes: Vec<Route>,
+    /// Fields of the rate limit filter, over the usual ones.
+    pub filter: Value,
+    /// Fields of the HTTP connection manager, over the usual ones.
+    pub manager: Value,
+    /// HTTP filters that run before the rate limit filter.
+    pub filters_before: Vec<Value>,
+}
+
+/// A path, and what is asked of ratekeeper about its requests.
+#[derive(Debug)]
+pub struct Route {
+    /// The path.
+    pub path: &'static str,
+    /// The `rate_limits`: a descriptor for each.
+    pub rate_limits: Value,
+    /// Headers that are added to the answer: name and Envoy's format.
+    pub response_headers: Vec<(&'static str, &'static str)>,
+}
+
+impl Route {
+    /// A path with limits.
+    pub fn new(path: &'static str, rate_limits: Value) -> Self {
+        Self {
+            path,
+            rate_limits,
+            response_headers: Vec::new(),
+        }
+    }
+}
+
+/// A running Envoy; killed when dropped.
+#[derive(Debug)]
+pub struct Envoy {
+    front: SocketAddr,
+    agent: ureq::Agent,
+    _process: Process,
+    _directory: TempDir,
+}
+
+/// What Envoy answered.
+#[derive(Debug)]
+pub struct Reply {
+    /// The HTTP status.
+    pub status: u16,
+    /// Headers by their names in lower case.
+    pub headers: BTreeMap<String, String>,
+    /// The body.
+    pub body: String,
+}
+
+impl Reply {
+    /// A header's value; `""` when the header is missing.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", String::as_str)
+    }
+}
+
+impl Envoy {
+    /// Starts an Envoy that asks the given ratekeeper, on ports that Envoy chooses, and waits until it
+    /// accepts requests.
+    pub fn start(ratekeeper: SocketAddr, plan: &Plan) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let configuration = directory.path().join("envoy.json");
+        fs::write(&configuration, bootstrap(ratekeeper, plan).to_string()).unwrap();
+        let admin = directory.path().join("admin");
+        let mut process = Process::start(
+            "envoy",
+            Command::new(tool("envoy"))
+                .args(["--concurrency", "1", "--disable-hot-restart", "-c"])
+                .arg(&configuration)
+                .arg("--admin-address-path")
+                .arg(&admin),
+        );
+        process
+            .wait_for("it was ready", |line| {
+                line.contains("starting main dispatch loop").then_some(())
+            })
+            .unwrap_or_else(|ended| panic!("{}", ended.report));
+        let agent = agent();
+        let listeners = format!("http://{}/listeners", fs::read_to_string(admin).unwrap());
+        let listeners = agent
+            .get(listeners)
+            .call()
+            .unwrap()
+            .body_mut()
+            .read_to_string()
+            .unwrap();
+        let front = listeners
+            .lines()
+            .find_map(|line| line.strip_prefix("front::"));
+        let front = front
+            .expect("Envoy lists the listener that it was given")
+            .parse()
+            .unwrap();
+        Self {
+            front,
+            agent,
+            _process: process,
+            _directory: directory,
+        }
+    }
+
+    /// Sends a GET request with headers.
+    pub fn get(&self, path: &str, headers: &[(&str, &str)]) -> Reply {
+        self.send("GET", path, headers)
+    }
+
+    /// Sends a request with headers and no body.
+    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Reply {
+        let mut request = http::Request::builder()
+            .method(method)
+            .uri(format!("http://{}{path}", self.front));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut response = self.agent.run(request.body(()).unwrap()).unwrap();
+        let headers = response
+            .headers()
+            .iter()
+            .map(|(name, value)| (name.as_str().to_owned(), value.to_str().unwrap().to_owned()));
+        Reply {
+            status: response.status().as_u16(),
+            headers: headers.collect(),
+            body: response.body_mut().read_to_string().unwrap(),
+        }
+    }
+
+    /// The statuses of so many equal GET requests.
+    pub fn statuses(&self, count: usize, path: &str, headers: &[(&str, &str)]) -> Vec<u16> {
+        (0..count).map(|_| self.get(path, headers).status).collect()
+    }
+}
+
+/// An HTTP client that shows any answer, and goes through no proxy.
+fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .proxy(None)
+        .timeout_global(Some(PATIENCE))
+        .build()
+        .into()
+}
+
+/// Envoy's configuration: a listener with the rate limit filter, in front of a listener of the same
+/// Envoy that always answers. (Envoy does not limit routes that answer by themselves.)
+fn bootstrap(ratekeeper: SocketAddr, plan: &Plan) -> Value {
+    let any_port = json!({"socket_address": {"address": "127.0.0.1", "port_value": 0}});
+    let ratekeeper = json!({"socket_address": {
+        "address": ratekeeper.ip().to_string(), "port_value": ratekeeper.port(),
+    }});
+    let upstream = json!({"envoy_internal_address": {"server_listener_name": "upstream"}});
+    json!({
+        "admin": {"address": any_port},
+        "bootstrap_extensions": [extension(
+            "envoy.bootstrap.internal_listener",
+            "envoy.extensions.bootstrap.internal_listener.v3.InternalListener",
+            json!({}),
+        )],
+        "static_resources": {
+            "listeners": [
+                {"name": "front", "address": any_port, "filter_chains": [{"filters": [front(plan)]}]},
+                {"name": "upstream", "internal_listener": {}, "filter_chains": [
+                    {"filters": [manager("upstream", &[upstream_route()], vec![], &json!({}))]},
+                ]},
+            ],
+            "clusters": [
+                cluster("ratekeeper", &ratekeeper, json!({"typed_extension_protocol_options": {
+                    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
+                        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                        json!({"explicit_http_config": {"http2_protocol_options": {}}}),
+                    ),
+                }})),
+                cluster("upstream", &upstream, json!({})),
+            ],
+        },
+    })
+}
+
+/// The connection manager that limits requests.
+fn front(plan: &Plan) -> Value {
+    let routes: Vec<Value> = plan.routes.iter().map(limited_route).collect();
+    let mut filter = json!({
+        "domain": "mesh",
+        "timeout": "30s",
+        "failure_mode_deny": true,
+        "enable_x_ratelimit_headers": "DRAFT_VERSION_03",
+        "rate_limit_service": {
+            "transport_api_version": "V3",
+            "grpc_service": {"envoy_grpc": {"cluster_name": "ratekeeper"}},
+        },
+    });
+    overlay(&mut filter, &plan.filter);
+    let mut filters = plan.filters_before.clone();
+    filters.push(extension(
+        "envoy.filters.http.ratelimit",
+        "envoy.extensions.filters.http.ratelimit.v3.RateLimit",
+        filter,
+    ));
+    manager("front", &routes, filters, &plan.manager)
+}
+
+fn limited_route(route: &Route) -> Value {
+    let headers: Vec<Value> = route
+        .response_headers
+        .iter()
+        .map(|(key, value)| json!({"header": {"key": key, "value": value}}))
+        .collect();
+    json!({
+        "match": {"path": route.path},
+        "route": {"cluster": "upstream", "timeout": "30s"},
+        "response_headers_to_add": headers,
+        "typed_per_filter_config": {"envoy.filters.http.ratelimit": typed(
+            "envoy.extensions.filters.http.ratelimit.v3.RateLimitPerRoute",
+            json!({"rate_limits": route.rate_limits}),
+        )},
+    })
+}
+
+/// Answers everything, and tells the cost that the request asked for, as a model server tells the
+/// tokens that it spent.
+fn upstream_route() -> Value {
+    json!({
+        "match": {"prefix": "/"},
+        "direct_response": {"status": 200, "body": {"inline_string": "hello"}},
+        "response_headers_to_add": [{"header": {"key": "x-cost", "value": "%REQ(x-cost)%"}}],
+    })
+}
+
+fn manager(name: &str, routes: &[Value], mut filters: Vec<Value>, fields: &Value) -> Value {
+    filters.push(extension(
+        "envoy.filters.http.router",
+        "envoy.extensions.filters.http.router.v3.Router",
+        json!({}),
+    ));
+    let mut manager = json!({
+        "stat_prefix": name,
+        "route_config": {"virtual_hosts": [{"name": name, "domains": ["*"], "routes": routes}]},
+        "http_filters": filters,
+    });
+    overlay(&mut manager, fields);
+    extension(
+        "envoy.filters.network.http_connection_manager",
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        manager,
+    )
+}
+
+fn cluster(name: &str, address: &Value, fields: Value) -> Value {
+    let mut cluster = json!({
+        "name": name,
+        "connect_timeout": "30s",
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
+        },
+    });
+    overlay(&mut cluster, &fields);
+    cluster
+}
+
+/// A named extension of Envoy with its configuration.
+pub fn extension(name: &str, message: &str, configuration: Value) -> Value {
+    json!({"name": name, "typed_config": typed(message, configuration)})
+}
+
+fn typed(message: &str, mut configuration: Value) -> Value {
+    configuration["@type"] = format!("type.googleapis.com/{message}").into();
+    configuration
+}
+
+/// Sets the fields of `fields` in `base`.
+fn overlay(base: &mut Value, fields: &Value) {
+    for (name, value) in fields.as_object().into_iter().flatten() {
+        base[name] = value.clone();
+    }
+}

@@ -1,0 +1,44 @@
+//! Everything that is tested from outside: one program, so that the helpers are linked once and each
+//! has to be used.
+//!
+//! The tests talk to real servers on loopback (redis-server, Envoy, ratekeeper's own binary), which
+//! they start and stop themselves; where one cannot be started, the test fails. `tests/setup`
+//! installs what is needed. None sleeps, and none depends on how long something takes: limits are per
+//! hour or day, so that nothing worth a token comes back while a test runs.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "where a test cannot go on, it has failed"
+)]
+
+pub mod support;
+
+mod demo;
+mod envoy;
+mod wire;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// A file that is not declared above would not be compiled, and its tests would pass unseen.
+#[test]
+fn every_file_of_tests_is_part_of_the_program() {
+    let files: BTreeSet<String> = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+        .filter(|name| name != "tests")
+        .collect();
+    let declared: BTreeSet<String> = include_str!("tests.rs")
+        .lines()
+        .filter_map(|line| {
+            line.trim_start_matches("pub ")
+                .strip_prefix("mod ")?
+                .strip_suffix(';')
+        })
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(files, declared);
+}
