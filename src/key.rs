@@ -50,9 +50,9 @@ pub struct LimitTag<'a> {
     pub index: usize,
     /// A window and a token bucket never share state.
     pub is_window: bool,
-    /// The unit of a limit that the request itself sent; such buckets are apart from those
-    /// of the configuration.
-    pub override_unit: Option<&'a str>,
+    /// The period of a limit that the request itself sent, as units and unit; such buckets are
+    /// apart from those of the configuration, and from those of another period.
+    pub override_period: Option<(u32, &'a str)>,
 }
 
 /// Builds keys under one prefix.
@@ -118,9 +118,8 @@ impl KeyFormat {
 }
 
 fn push_tag(limit: LimitTag<'_>, key: &mut String) {
-    if let Some(unit) = limit.override_unit {
-        key.push_str("#override-");
-        key.push_str(unit);
+    if let Some((units, unit)) = limit.override_period {
+        let _ = write!(key, "#override-{units}-{unit}");
     }
     if limit.is_window {
         key.push_str("#window");

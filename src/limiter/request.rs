@@ -44,6 +44,8 @@ pub struct Override {
     pub requests_per_unit: u32,
     /// The unit.
     pub unit: Unit,
+    /// Units in a period; at least 1, at most [`Unit::max_multiplier`].
+    pub unit_multiplier: u32,
 }
 
 /// How large a request may be.
@@ -102,6 +104,21 @@ pub enum BadRequest {
         index: usize,
         /// The number on the wire.
         number: i32,
+    },
+    /// A limit of the request's own has no usable period.
+    #[error(
+        "descriptor {index} has a limit with unit_multiplier {unit_multiplier}; \
+         for the unit {unit} use 1 to {bound}"
+    )]
+    UnitMultiplier {
+        /// Which descriptor, from 0.
+        index: usize,
+        /// What was sent.
+        unit_multiplier: u32,
+        /// The unit that it goes with.
+        unit: &'static str,
+        /// What is allowed.
+        bound: u32,
     },
 }
 

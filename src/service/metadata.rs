@@ -35,7 +35,10 @@ fn descriptor(descriptor: &Descriptor) -> Value {
     )];
     if let Some(limit) = &descriptor.limit {
         let unit = wire_unit(limit.unit).as_str_name();
-        let text = format!("requests_per_unit:{} unit:{unit}", limit.requests_per_unit);
+        let mut text = format!("requests_per_unit:{} unit:{unit}", limit.requests_per_unit);
+        if limit.unit_multiplier > 1 {
+            text += &format!(" unit_multiplier:{{value:{}}}", limit.unit_multiplier);
+        }
         fields.push(("limit", string(&text)));
     }
     if let Some(hits) = descriptor.hits_addend {
