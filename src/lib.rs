@@ -1,2 +1,3 @@
 //! ratekeeper: a gRPC rate-limit server for Envoy.
 pub mod bucket;
+pub mod source;

@@ -1,0 +1,170 @@
+//! One walk over the rule files: what they say, and which places that depended on.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use super::places::Places;
+use super::resolve::{Found, Unresolved, resolve};
+use super::{Location, MAX_BYTES, MAX_DEPTH, MAX_ENTRIES, SourceError};
+use crate::rules::SourceFile;
+
+/// What a walk found.
+#[derive(Debug)]
+pub(super) struct Survey {
+    /// All files, sorted by name, or the first mistake in the order of names.
+    pub(super) files: Result<Vec<SourceFile>, SourceError>,
+    /// What must stay as it is for the files to stay as they are; complete even after a mistake.
+    pub(super) places: Places,
+}
+
+/// Walks over the location once.
+pub(super) fn survey(location: &Location) -> Survey {
+    let mut walk = Walk {
+        location,
+        places: Places::default(),
+        files: Vec::new(),
+        bytes: 0,
+        entries: 0,
+        open: Vec::new(),
+    };
+    let files = walk.top().map(|()| {
+        walk.files.sort_by(|a, b| a.name.cmp(&b.name));
+        walk.files
+    });
+    Survey {
+        files,
+        places: walk.places,
+    }
+}
+
+/// A walk that is under way.
+struct Walk<'a> {
+    location: &'a Location,
+    places: Places,
+    files: Vec<SourceFile>,
+    /// Bytes read so far.
+    bytes: u64,
+    /// Directory entries seen so far.
+    entries: usize,
+    /// The real paths of the directories that the walk is in, outermost first.
+    open: Vec<PathBuf>,
+}
+
+impl Walk<'_> {
+    fn top(&mut self) -> Result<(), SourceError> {
+        let shown = self.location.top();
+        let start =
+            std::env::current_dir().map_err(|cause| SourceError::unreadable(&shown, &cause))?;
+        // The way to the working directory counts, too: a relative path hangs on it.
+        let path = start.join(&shown);
+        match resolve(Path::new("/"), &path, &mut self.places) {
+            Ok(Found::Directory(real)) => self.directory(&shown, real),
+            Ok(Found::File(real)) => self.file(&shown, &real),
+            Ok(Found::Special) => Err(SourceError::NotAFile { path: shown }),
+            Err(Unresolved::Missing {
+                missing,
+                linked: false,
+            }) => Err(SourceError::NotFound {
+                path: shown,
+                missing,
+            }),
+            Err(unresolved) => Err(mistake(&shown, unresolved)),
+        }
+    }
+
+    fn directory(&mut self, shown: &Path, real: PathBuf) -> Result<(), SourceError> {
+        if self.open.contains(&real) {
+            return Err(SourceError::LinkLoop {
+                path: shown.to_owned(),
+            });
+        }
+        if self.open.len() > MAX_DEPTH {
+            return Err(SourceError::TooDeep {
+                path: shown.to_owned(),
+            });
+        }
+        self.places.listed(&real);
+        let names = self.names(shown, &real)?;
+        self.open.push(real.clone());
+        for name in names {
+            self.entry(shown, &real, name)?;
+        }
+        self.open.pop();
+        Ok(())
+    }
+
+    /// The entries of a directory, sorted, so that of several mistakes always the same is told.
+    fn names(&mut self, shown: &Path, real: &Path) -> Result<Vec<OsString>, SourceError> {
+        let unreadable = |cause: io::Error| SourceError::unreadable(shown, &cause);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(real).map_err(unreadable)? {
+            self.entries += 1;
+            if self.entries > MAX_ENTRIES {
+                return Err(SourceError::TooMany {
+                    path: shown.to_owned(),
+                });
+            }
+            let name = entry.map_err(unreadable)?.file_name();
+            if !self.location.skips(&name) {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn entry(
+        &mut self,
+        parent: &Path,
+        real_parent: &Path,
+        name: OsString,
+    ) -> Result<(), SourceError> {
+        let shown = parent.join(&name);
+        match resolve(real_parent, Path::new(&name), &mut self.places) {
+            Ok(Found::Directory(real)) => self.directory(&shown, real),
+            Ok(Found::File(real)) if self.location.takes_file(&name) => self.file(&shown, &real),
+            Ok(Found::File(_) | Found::Special) => Ok(()),
+            // It was removed since the directory was listed, as editors do with temporary files.
+            Err(Unresolved::Missing { linked: false, .. }) => Ok(()),
+            Err(unresolved) => Err(mistake(&shown, unresolved)),
+        }
+    }
+
+    fn file(&mut self, shown: &Path, real: &Path) -> Result<(), SourceError> {
+        self.places.opened(real);
+        let left = MAX_BYTES - self.bytes;
+        let mut bytes = Vec::new();
+        File::open(real)
+            // One byte more than allowed tells a file that is too large from one that just fits.
+            .and_then(|file| file.take(left + 1).read_to_end(&mut bytes))
+            .map_err(|cause| SourceError::unreadable(shown, &cause))?;
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        if length > left {
+            return Err(SourceError::TooLarge {
+                path: shown.to_owned(),
+            });
+        }
+        self.bytes += length;
+        let text = String::from_utf8(bytes).map_err(|error| SourceError::NotUtf8 {
+            path: shown.to_owned(),
+            offset: error.utf8_error().valid_up_to(),
+        })?;
+        self.files.push(SourceFile {
+            name: shown.display().to_string(),
+            text,
+        });
+        Ok(())
+    }
+}
+
+/// What is told of a path that leads to nothing.
+fn mistake(shown: &Path, unresolved: Unresolved) -> SourceError {
+    let path = shown.to_owned();
+    match unresolved {
+        Unresolved::Missing { missing, .. } => SourceError::DanglingLink { path, missing },
+        Unresolved::Loop => SourceError::LinkLoop { path },
+        Unresolved::Io { path, cause } => SourceError::unreadable(&path, &cause),
+    }
+}
