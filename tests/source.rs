@@ -1,6 +1,4 @@
 //! Every way to change rule files is noticed, and told once.
-#![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};

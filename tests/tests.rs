@@ -15,6 +15,7 @@ pub mod support;
 
 mod demo;
 mod envoy;
+mod source;
 mod stores;
 mod wire;
 
