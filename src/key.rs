@@ -108,8 +108,12 @@ impl KeyFormat {
     fn shortened(&self, key: &str) -> String {
         let text = &key[self.prefix.len()..];
         let domain = text.split('|').next().unwrap_or_default();
-        let shown = domain.floor_char_boundary(SHORTENED_DOMAIN.min(domain.len()));
-        let mut short = format!("{}{}|%sha256:", self.prefix, &domain[..shown]);
+        let most = SHORTENED_DOMAIN.min(domain.len());
+        let shown = (0..=most)
+            .rev()
+            .find_map(|end| domain.get(..end))
+            .unwrap_or_default();
+        let mut short = format!("{}{shown}|%sha256:", self.prefix);
         for byte in Sha256::digest(text) {
             let _ = write!(short, "{byte:02x}");
         }
