@@ -32,6 +32,7 @@ mod mistake;
 mod build;
 mod pattern;
 mod read;
+mod rule;
 mod schema;
 mod spelling;
 mod trace;
@@ -44,9 +45,10 @@ use std::sync::Arc;
 
 pub use limit::{Algorithm, Hits, Limit, Unit};
 pub use mistake::{Mistake, Mistakes};
+pub use rule::{Limits, OnStoreFailure, Rule};
 pub use schema::schema;
 pub use trace::{Candidate, End, Step, Trace};
-pub use tree::{Domain, How, Limits, Match, Node, Nodes, OnStoreFailure, Rule};
+pub use tree::{Domain, How, Match, Node, Nodes};
 
 /// A configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]

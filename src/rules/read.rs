@@ -12,8 +12,8 @@ use std::rc::Rc;
 
 use super::LoadOptions;
 use super::mistake::{At, Report};
+use super::rule::{Limits, OnStoreFailure};
 use super::spelling::{nearest, shown};
-use super::tree::{Limits, OnStoreFailure};
 use super::vocabulary::{self, Place};
 use super::yaml::{self, Entry, Kind, Node};
 

@@ -5,8 +5,8 @@ use super::{Field, Fields, Reader, described};
 use crate::bucket::{MAX_PERIOD, Micros};
 use crate::rules::limit::{Algorithm, Hits, Limit, Unit};
 use crate::rules::mistake::At;
+use crate::rules::rule::Limits;
 use crate::rules::spelling::shown;
-use crate::rules::tree::Limits;
 use crate::rules::vocabulary::{ALGORITHMS, HITS, Place};
 use crate::rules::yaml::{Kind, Node};
 
