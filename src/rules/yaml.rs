@@ -191,6 +191,3 @@ fn too_deep(at: At) -> Flaw {
     );
     Flaw::new(at, what, "close brackets, or flatten the file")
 }
-
-#[cfg(test)]
-mod tests;

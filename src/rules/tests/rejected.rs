@@ -52,9 +52,13 @@ fn check_limit(body: &str, what: &str) {
 
 #[test]
 fn yaml_that_cannot_be_read() {
-    check("domain: \"d\n§", "error loading config file: yaml: ");
     check(
-        "domain: d\ndescriptors:\n§\t- key: a",
+        "domain: §\"d\n",
+        "error loading config file: yaml: while scanning a quoted scalar, found unexpected end of \
+         stream; close the quote or bracket that was opened",
+    );
+    check(
+        "domain: d\ndescriptors:\n\t§- key: a",
         "error loading config file: yaml: tabs",
     );
     check(
@@ -160,12 +164,38 @@ fn unknown_keys() {
     );
 }
 
+/// What a misspelt key leaves out is not reported as missing.
+#[test]
+fn a_misspelt_key_is_one_mistake() {
+    let unknown = "config error, unknown key '";
+    check(
+        "§domian: d\n",
+        &format!("{unknown}domian' in the file; did you mean 'domain'?"),
+    );
+    check(
+        "domain: d\ndescriptors: [{§kye: a}]",
+        &format!("{unknown}kye' in a descriptor; did you"),
+    );
+    check_descriptor(
+        "rate_limit: {§untis: day}",
+        &format!("{unknown}untis' in rate_limit; did you"),
+    );
+    check_descriptor(
+        "rate_limit: {§unlimted: true}",
+        &format!("{unknown}unlimted' in rate_limit; "),
+    );
+    check_descriptor(
+        "rate_limit: {unit: day, §request_per_unit: 5, burst: 7}",
+        &format!("{unknown}request_per_unit' in rate_limit; did you mean 'requests_per_unit'?"),
+    );
+}
+
 #[test]
 fn lists_of_something_else() {
     let what = "config error, yaml file contains list of type other than map: ";
     check("domain: d\ndescriptors:\n  - §a", &format!("{what}a; "));
     check("domain: d\ndescriptors: [§[]]", &format!("{what}a list; "));
-    check("domain: d\ndescriptors:\n  §-\n", &format!("{what}null; "));
+    check("domain: d\ndescriptors:\n  -§\n", &format!("{what}null; "));
     check_limit("replaces: [§a]", &format!("{what}a; "));
     check_descriptor("rate_limit: [{unit: day}, §5]", &format!("{what}5; "));
 }
@@ -453,18 +483,10 @@ fn nesting() {
     };
     super::rules(&levels(64));
     let text = levels(64) + &" ".repeat(128) + "- key: k\n";
-    let text = text
-        .trim_end()
-        .rsplit_once("descriptors:\n")
-        .map(|(a, b)| format!("{a}descriptors:\n§{b}"));
-    let text = text.unwrap().replace("§", "");
-    let found = mistakes(&[("a.yaml", &text)], LoadOptions::default());
-    assert_eq!(
-        found,
-        [
-            "a.yaml:131:129: descriptors are nested deeper than 64 levels; a descriptor with so many \
-          entries cannot be matched"
-        ]
+    let (above, below) = text.rsplit_once("key").unwrap();
+    check(
+        &format!("{above}§key{below}"),
+        "descriptors are nested deeper than 64 levels; a descriptor with so many entries cannot",
     );
     for hostile in [
         "[".repeat(1_000_000),
