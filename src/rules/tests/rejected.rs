@@ -429,6 +429,10 @@ fn our_own_words() {
         "on_store_failure: §open",
         "on_store_failure cannot be 'open'; use one of local",
     );
+}
+
+#[test]
+fn our_own_words_in_vain() {
     check_limit(
         "algorithm: fixed_window, burst: §9",
         "burst means nothing with algorithm: fixed_window; remove burst",

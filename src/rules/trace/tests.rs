@@ -78,8 +78,8 @@ fn the_closest_miss() {
         (
             "shop",
             &[("user", "7"), ("plan", "paid")],
-            "(plan, paid) at a.yaml:11 has no rate_limit on purpose or by mistake: descriptors that end \
-             there are not limited",
+            "(plan, paid) at a.yaml:11 has no rate_limit: descriptors that end there are not \
+             limited",
         ),
         (
             "shop",
