@@ -3,7 +3,7 @@
 //! [`RuleSet::load`] takes the texts of all files and gives a set of rules or all mistakes of all
 //! files; [`Domain::find`] walks a descriptor through the tree; [`RuleSet::trace`] tells how the walk
 //! went and what came close. The language is that of envoyproxy/ratelimit with a few words more, which
-//! [`schema`] describes.
+//! [`schema()`] describes.
 //!
 //! This module is pure: it reads no file, no clock and no environment.
 //!

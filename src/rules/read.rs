@@ -143,7 +143,7 @@ impl Reader<'_> {
     }
 }
 
-/// What a node is, for "... but is <this>".
+/// What a node is, as the end of "... must be a map, but is".
 fn described(node: &Node) -> String {
     match &node.kind {
         Kind::Map(_) => "a map".to_owned(),
