@@ -50,9 +50,9 @@ pub struct LimitTag<'a> {
     pub index: usize,
     /// A window and a token bucket never share state.
     pub is_window: bool,
-    /// The unit of a limit that the request itself sent; such buckets are apart from those
-    /// of the configuration.
-    pub override_unit: Option<&'a str>,
+    /// The period of a limit that the request itself sent, as so many of a unit; such buckets are
+    /// apart from those of the configuration.
+    pub override_period: Option<(u32, &'a str)>,
 }
 
 /// Builds keys under one prefix.
@@ -118,8 +118,11 @@ impl KeyFormat {
 }
 
 fn push_tag(limit: LimitTag<'_>, key: &mut String) {
-    if let Some(unit) = limit.override_unit {
+    if let Some((multiplier, unit)) = limit.override_period {
         key.push_str("#override-");
+        if multiplier != 1 {
+            let _ = write!(key, "{multiplier}-");
+        }
         key.push_str(unit);
     }
     if limit.is_window {

@@ -133,6 +133,7 @@ fn parse_limit(text: &str) -> Result<RateLimitOverride, String> {
         Some(RateLimitOverride {
             requests_per_unit: requests.parse().ok()?,
             unit: rate_limit::Unit::from_str_name(&unit)?.into(),
+            unit_multiplier: None,
         })
     });
     parsed.ok_or_else(|| {
@@ -177,6 +178,10 @@ fn describe(status: &DescriptorStatus) -> String {
         format!(" ({})", limit.name)
     };
     let unit = limit.unit().as_str_name().to_ascii_lowercase();
+    let unit = match limit.unit_multiplier {
+        None => unit,
+        Some(multiplier) => format!("{multiplier} {unit}s"),
+    };
     let when = match (&status.duration_until_reset, status.code()) {
         (None, _) => "which these hits can never pass".to_owned(),
         (Some(wait), Code::OverLimit) => format!("try again in {} s", wait.seconds),
@@ -214,6 +219,9 @@ fn status_to_json(status: &DescriptorStatus) -> Value {
         json["currentLimit"] = json!({ "unit": limit.unit().as_str_name() });
         if limit.requests_per_unit > 0 {
             json["currentLimit"]["requestsPerUnit"] = limit.requests_per_unit.into();
+        }
+        if let Some(multiplier) = limit.unit_multiplier {
+            json["currentLimit"]["unitMultiplier"] = multiplier.into();
         }
         if !limit.name.is_empty() {
             json["currentLimit"]["name"] = limit.name.as_str().into();

@@ -7,7 +7,7 @@ use super::*;
 const FIRST: LimitTag<'static> = LimitTag {
     index: 0,
     is_window: false,
-    override_unit: None,
+    override_period: None,
 };
 
 fn key(domain: &str, entries: &[(&str, Segment<'_>)], tag: LimitTag<'_>) -> BucketKey {
@@ -66,10 +66,19 @@ fn keys_are_readable() {
         "shop",
         &[("k", Value("v"))],
         LimitTag {
-            override_unit: Some("minute"),
+            override_period: Some((1, "minute")),
             ..FIRST
         },
         "rk:shop|k=v#override-minute",
+    );
+    check(
+        "shop",
+        &[("k", Value("v"))],
+        LimitTag {
+            override_period: Some((5, "minute")),
+            ..FIRST
+        },
+        "rk:shop|k=v#override-5-minute",
     );
 }
 
@@ -99,7 +108,7 @@ fn text() -> impl Strategy<Value = String> {
 type Owned = (
     String,
     Vec<(String, (bool, String))>,
-    (usize, bool, Option<&'static str>),
+    (usize, bool, Option<(u32, &'static str)>),
 );
 
 fn parts() -> impl Strategy<Value = Owned> {
@@ -109,7 +118,12 @@ fn parts() -> impl Strategy<Value = Owned> {
         (
             0..3_usize,
             any::<bool>(),
-            prop_oneof![Just(None), Just(Some("minute")), Just(Some("day"))],
+            prop_oneof![
+                Just(None),
+                Just(Some((1, "minute"))),
+                Just(Some((5, "minute"))),
+                Just(Some((1, "day")))
+            ],
         ),
     )
 }
@@ -134,7 +148,7 @@ fn key_of((domain, entries, tag): &Owned) -> BucketKey {
         LimitTag {
             index: tag.0,
             is_window: tag.1,
-            override_unit: tag.2,
+            override_period: tag.2,
         },
     )
 }

@@ -111,7 +111,9 @@ impl Applied<'_> {
         LimitTag {
             index: self.index,
             is_window: self.limit.algorithm == Algorithm::FixedWindow,
-            override_unit: rule.is_none().then(|| self.limit.unit.name()),
+            override_period: rule
+                .is_none()
+                .then(|| (self.limit.unit_multiplier, self.limit.unit.name())),
         }
     }
 }
@@ -162,9 +164,13 @@ fn ask<'a>(
     if let Some(Override {
         requests_per_unit,
         unit,
+        unit_multiplier,
     }) = descriptor.limit
     {
-        let limit = Limit::new(requests_per_unit, unit, settings.default_algorithm);
+        let limit = Limit {
+            unit_multiplier,
+            ..Limit::new(requests_per_unit, unit, settings.default_algorithm)
+        };
         return Ask::Limited(Limited {
             rule: None,
             limits: vec![Applied {

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use crate::bucket::MAX_PERIOD;
 use crate::rules::Unit;
 
 /// A request for a verdict.
@@ -40,10 +41,12 @@ pub struct Entry {
 /// A limit that a request brings itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Override {
-    /// Tokens that come back in a unit, and the capacity.
+    /// Tokens that come back in a period, and the capacity.
     pub requests_per_unit: u32,
-    /// The unit.
+    /// The unit of the period.
     pub unit: Unit,
+    /// Units in a period.
+    pub unit_multiplier: u32,
 }
 
 /// How large a request may be.
@@ -103,6 +106,34 @@ pub enum BadRequest {
         /// The number on the wire.
         number: i32,
     },
+    /// A limit of the request's own has no usable period.
+    #[error(
+        "descriptor {index} has a limit with unit_multiplier {multiplier}; with that unit, \
+         use 1 to {most}"
+    )]
+    BadMultiplier {
+        /// Which descriptor, from 0.
+        index: usize,
+        /// What was sent.
+        multiplier: u32,
+        /// The longest period allowed, in the limit's units.
+        most: u64,
+    },
+}
+
+impl Override {
+    fn check(&self, index: usize) -> Result<(), BadRequest> {
+        let multiplier = self.unit_multiplier;
+        let most = MAX_PERIOD / (self.unit.seconds() * 1_000_000);
+        if multiplier == 0 || u64::from(multiplier) > most {
+            return Err(BadRequest::BadMultiplier {
+                index,
+                multiplier,
+                most,
+            });
+        }
+        Ok(())
+    }
 }
 
 impl Request {
@@ -131,6 +162,9 @@ impl Request {
                     bound: bounds.entries,
                 });
             }
+            descriptor
+                .limit
+                .map_or(Ok(()), |limit| limit.check(index))?;
             bytes += descriptor
                 .entries
                 .iter()

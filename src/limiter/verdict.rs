@@ -58,6 +58,8 @@ pub struct ShownLimit {
     pub requests_per_unit: u32,
     /// As configured.
     pub unit: Unit,
+    /// As configured.
+    pub unit_multiplier: u32,
 }
 
 impl Verdict {
@@ -125,6 +127,7 @@ impl Status {
                 name: limit.name.clone(),
                 requests_per_unit: limit.requests_per_unit,
                 unit: limit.unit,
+                unit_multiplier: limit.unit_multiplier,
             }),
             remaining: outcome.remaining,
             reset_seconds: wait.map(|micros| micros.div_ceil(1_000_000)),

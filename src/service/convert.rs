@@ -34,11 +34,13 @@ fn from_wire(index: usize, wire: RateLimitDescriptor) -> Result<Descriptor, BadR
         Some(RateLimitOverride {
             requests_per_unit,
             unit: number,
+            unit_multiplier,
         }) => {
             let unit = unit(number).ok_or(BadRequest::UnknownUnit { index, number })?;
             Some(Override {
                 requests_per_unit,
                 unit,
+                unit_multiplier: unit_multiplier.unwrap_or(1),
             })
         }
         None => None,
@@ -103,6 +105,7 @@ impl From<&ShownLimit> for RateLimit {
             name: limit.name.clone(),
             requests_per_unit: limit.requests_per_unit,
             unit: wire_unit(limit.unit).into(),
+            unit_multiplier: (limit.unit_multiplier != 1).then_some(limit.unit_multiplier),
         }
     }
 }
