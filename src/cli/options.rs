@@ -29,14 +29,9 @@ pub(super) struct Configuration {
     )]
     runtime_root: PathBuf,
 
-    /// See RUNTIME_ROOT
-    #[arg(
-        long,
-        env = "RUNTIME_SUBDIRECTORY",
-        value_name = "PATH",
-        default_value = ""
-    )]
-    runtime_subdirectory: PathBuf,
+    /// See RUNTIME_ROOT [default: none]
+    #[arg(long, env = "RUNTIME_SUBDIRECTORY", value_name = "PATH")]
+    runtime_subdirectory: Option<PathBuf>,
 
     /// See RUNTIME_ROOT
     #[arg(
@@ -79,7 +74,7 @@ impl Configuration {
             Some(path) => Location::Path(path.clone()),
             None => Location::Runtime {
                 root: self.runtime_root.clone(),
-                sub_directory: self.runtime_subdirectory.clone(),
+                sub_directory: self.runtime_subdirectory.clone().unwrap_or_default(),
                 app_directory: self.runtime_appdirectory.clone(),
                 ignore_dot_files: self.runtime_ignoredotfiles,
                 watch_root: self.runtime_watch_root,

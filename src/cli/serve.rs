@@ -1,5 +1,6 @@
 //! `ratekeeper serve`: from options to [`Settings`], then run until told to stop.
 
+use std::io::IsTerminal as _;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -408,7 +409,9 @@ impl Log {
         let targets = Targets::new()
             .with_default(level.min(LevelFilter::WARN))
             .with_target(env!("CARGO_PKG_NAME"), level);
-        let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        let log = tracing_subscriber::fmt::layer()
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_writer(std::io::stderr);
         let registry = tracing_subscriber::registry();
         match self.log_format {
             LogFormat::Text => registry.with(log.with_filter(targets)).init(),
