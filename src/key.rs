@@ -50,8 +50,8 @@ pub struct LimitTag<'a> {
     pub index: usize,
     /// A window and a token bucket never share state.
     pub is_window: bool,
-    /// The period of a limit that the request itself sent, as so many of a unit; such buckets are
-    /// apart from those of the configuration.
+    /// The period of a limit that the request itself sent, as units and unit; such buckets are
+    /// apart from those of the configuration, and from those of another period.
     pub override_period: Option<(u32, &'a str)>,
 }
 
@@ -118,12 +118,8 @@ impl KeyFormat {
 }
 
 fn push_tag(limit: LimitTag<'_>, key: &mut String) {
-    if let Some((multiplier, unit)) = limit.override_period {
-        key.push_str("#override-");
-        if multiplier != 1 {
-            let _ = write!(key, "{multiplier}-");
-        }
-        key.push_str(unit);
+    if let Some((units, unit)) = limit.override_period {
+        let _ = write!(key, "#override-{units}-{unit}");
     }
     if limit.is_window {
         key.push_str("#window");

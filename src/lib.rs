@@ -15,12 +15,4 @@
 
 pub mod app;
 pub mod bucket;
-pub mod cli;
-pub mod clock;
-pub mod key;
-pub mod limiter;
-pub mod rules;
-pub mod service;
 pub mod source;
-pub mod store;
-pub mod telemetry;

@@ -15,6 +15,7 @@ pub mod support;
 
 mod demo;
 mod envoy;
+mod stores;
 mod wire;
 
 use std::collections::BTreeSet;

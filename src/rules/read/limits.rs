@@ -2,7 +2,6 @@
 
 use super::scalars::choice;
 use super::{Field, Fields, Reader, described};
-use crate::bucket::{MAX_PERIOD, Micros};
 use crate::rules::limit::{Algorithm, Hits, Limit, Unit};
 use crate::rules::mistake::At;
 use crate::rules::spelling::shown;
@@ -249,8 +248,8 @@ impl Reader<'_> {
     }
 
     fn check_period(&mut self, unit: Unit, multiplier: u32, at: At) {
-        let most = MAX_PERIOD / (unit.seconds() * 1_000_000);
-        if Micros::from(multiplier) > most {
+        let most = unit.max_multiplier();
+        if multiplier > most {
             let what = format!(
                 "a period of {multiplier} times one {} is longer than 100 years",
                 unit.name()
