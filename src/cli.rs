@@ -38,9 +38,9 @@ pub enum Outcome {
 /// as the environment variable named in brackets.
 #[derive(Debug, Parser)]
 #[command(name = "ratekeeper", version, args_conflicts_with_subcommands = true)]
-#[command(after_help = "Without a command, ratekeeper serves.\\n\\n\
-    Try:  ratekeeper --config envoy/ratelimit.yaml\\n      \
-          ratekeeper explain --config envoy/ratelimit.yaml DOMAIN key=value\\n      \
+#[command(after_help = "Without a command, ratekeeper serves.\n\n\
+    Try:  ratekeeper --config envoy/ratelimit.yaml\n      \
+          ratekeeper explain --config envoy/ratelimit.yaml DOMAIN key=value\n      \
           ratekeeper hit DOMAIN key=value")]
 struct Cli {
     #[command(flatten)]

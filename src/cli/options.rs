@@ -16,7 +16,7 @@ pub(super) struct Configuration {
     ///
     /// Changes are noticed and put in force within a second. Wins over RUNTIME_ROOT and
     /// its companions.
-    #[arg(long, env = "CONFIG", value_name = "PATH")]
+    #[arg(long, env = "CONFIG_PATH", value_name = "PATH")]
     config: Option<PathBuf>,
 
     /// Directory of the configuration, as envoyproxy/ratelimit lays it out: all files below
