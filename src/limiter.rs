@@ -4,6 +4,7 @@
 //! Knows no wire format and no Redis. What a verdict is made of follows envoyproxy/ratelimit, except
 //! where a token bucket or "all or nothing" must answer otherwise.
 
+mod charges;
 mod plan;
 mod request;
 mod verdict;

@@ -1,13 +1,14 @@
 //! From descriptors to charges: which limits apply, under which keys, and how each counts.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
+use super::charges::{Charges, payment};
 use super::request::{Descriptor, Override, Request};
 use super::{LimiterSettings, Snapshot};
 use crate::key::{BucketKey, KeyFormat, LimitTag, Segment};
-use crate::rules::{Algorithm, Domain, Hits, Limit, Limits, Match, Node, Rule, RuleSet};
-use crate::store::{Charge, MAX_HITS, Part, Payment};
+use crate::rules::{Algorithm, Domain, Limit, Limits, Match, Node, Rule, RuleSet};
+use crate::store::{Charge, Part};
 
 /// What a request comes down to.
 pub(super) struct Plan<'a> {
@@ -280,55 +281,4 @@ fn segments<'r>(
         let segment = pattern.map_or(Segment::Value(&entry.value), Segment::Pattern);
         (entry.key.as_str(), segment)
     })
-}
-
-/// When the hits of a limit are taken; remembers that a rule was asked with zero hits.
-fn payment(snapshot: &Snapshot, slot: usize, configured: Hits, hits: i64) -> Payment {
-    match configured {
-        Hits::Prepaid => Payment::Prepaid,
-        Hits::Postpaid => Payment::Postpaid,
-        Hits::Auto => {
-            if hits == 0 {
-                snapshot.remember_asked(slot);
-            }
-            if snapshot.asked(slot) {
-                Payment::Postpaid
-            } else {
-                Payment::Prepaid
-            }
-        }
-    }
-}
-
-/// Charges, each bucket once: what is named twice is charged the sum.
-#[derive(Default)]
-struct Charges {
-    list: Vec<Charge>,
-    places: HashMap<BucketKey, usize>,
-}
-
-impl Charges {
-    /// The place of the charge on that bucket. When requests bring different limits for one bucket, the
-    /// first one counts.
-    fn add(&mut self, charge: Charge) -> usize {
-        let next = self.list.len();
-        let place = *self.places.entry(charge.key.clone()).or_insert(next);
-        if place == next {
-            self.list.push(Charge {
-                hits: capped(charge.hits),
-                ..charge
-            });
-        } else {
-            let first = &mut self.list[place];
-            first.hits = capped(first.hits.saturating_add(charge.hits));
-            if charge.payment == Payment::Postpaid {
-                first.payment = Payment::Postpaid;
-            }
-        }
-        place
-    }
-}
-
-fn capped(hits: i64) -> i64 {
-    hits.clamp(-MAX_HITS, MAX_HITS)
 }
