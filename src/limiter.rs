@@ -97,14 +97,15 @@ impl<S: Store> Limiter<S> {
     pub async fn decide(&self, request: &Request) -> Result<Verdict, LimitError> {
         request.check(&self.settings.bounds)?;
         let snapshot = self.snapshot().ok_or(LimitError::NotLoaded)?;
-        let plan = Plan::new(&snapshot, request, &self.keys, &self.settings);
-        let decision = if plan.charges().is_empty() {
+        let mut plan = Plan::new(&snapshot, request, &self.keys, &self.settings);
+        let charges = plan.take_charges();
+        let decision = if charges.is_empty() {
             Decision {
                 admitted: true,
                 outcomes: Vec::new(),
             }
         } else {
-            self.store.decide(plan.charges()).await?
+            self.store.decide(charges).await?
         };
         let (code, statuses) = plan.answer(&decision);
         Ok(Verdict {

@@ -14,7 +14,7 @@ use thiserror::Error;
 use crate::bucket::{Micros, Terms};
 use crate::key::BucketKey;
 
-pub use settle::settle;
+pub use settle::{Settled, settle};
 
 /// Decides the charges of a request, all together or not at all.
 pub trait Store: Send + Sync + 'static {
@@ -26,12 +26,12 @@ pub trait Store: Send + Sync + 'static {
     /// When the store cannot be asked; then it is unknown whether anything was taken.
     fn decide(
         &self,
-        charges: &[Charge],
+        charges: Vec<Charge>,
     ) -> impl Future<Output = Result<Decision, StoreError>> + Send;
 }
 
 /// What a request asks of one bucket.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Charge {
     /// The bucket.
     pub key: BucketKey,
@@ -50,7 +50,7 @@ pub struct Charge {
 pub const MAX_HITS: i64 = 1 << 40;
 
 /// When hits are taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Payment {
     /// Asked for before the work: taken only when the request is admitted and they fit.
     Prepaid,
@@ -59,7 +59,7 @@ pub enum Payment {
 }
 
 /// How a charge counts in its request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Part {
     /// Vetoes the request when denied.
     Must,
@@ -93,7 +93,7 @@ pub struct Outcome {
 }
 
 /// Why a store could not decide.
-#[derive(Debug, Error)]
+#[derive(Debug, Clone, Error)]
 pub enum StoreError {
     /// No connection could be had, or it broke.
     #[error("Redis at {address} cannot be reached: {cause}")]
@@ -110,6 +110,14 @@ pub enum StoreError {
         address: String,
         /// How long was waited.
         millis: u128,
+    },
+    /// More requests wait for it than are let wait.
+    #[error("Redis at {address} is too slow: {waiting} requests wait for it already")]
+    Overloaded {
+        /// Where it is, without credentials.
+        address: String,
+        /// How many wait.
+        waiting: usize,
     },
     /// There was an answer, but not one to work with.
     #[error("Redis at {address} answered: {cause}")]

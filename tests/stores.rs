@@ -16,7 +16,7 @@ use proptest::test_runner::TestRunner;
 use ratekeeper::bucket::{Micros, Terms};
 use ratekeeper::key::{BucketKey, KeyFormat, LimitTag};
 use ratekeeper::store::memory::MemoryStore;
-use ratekeeper::store::redis::{RedisSettings, RedisStore, parse_address, script};
+use ratekeeper::store::redis::{RedisSettings, RedisStore, SCRIPT, parse_address};
 use ratekeeper::store::{Charge, Decision, MAX_HITS, Outcome, Part, Payment, Store};
 use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
@@ -38,9 +38,12 @@ trait Subject {
     fn set_clock(&mut self, now: Micros) -> impl Future<Output = ()>;
     fn store(&self) -> &impl Store;
 
+    /// Decides requests together; equal ones right after the first of them.
+    async fn decide_batch(&mut self, now: Micros, requests: &[Vec<Charge>]) -> Vec<Decision>;
+
     async fn decide(&mut self, now: Micros, charges: &[Charge]) -> Decision {
         self.set_clock(now).await;
-        self.store().decide(charges).await.unwrap()
+        self.store().decide(charges.to_vec()).await.unwrap()
     }
 }
 
@@ -65,6 +68,17 @@ impl Subject for InMemory {
         self.now.store(now, Ordering::SeqCst);
     }
 
+    async fn decide_batch(&mut self, now: Micros, requests: &[Vec<Charge>]) -> Vec<Decision> {
+        let first = |charges| requests.iter().position(|other| other == charges);
+        let mut order: Vec<usize> = (0..requests.len()).collect();
+        order.sort_by_key(|&i| first(&requests[i]));
+        let mut decisions = BTreeMap::new();
+        for i in order {
+            decisions.insert(i, self.decide(now, &requests[i]).await);
+        }
+        decisions.into_values().collect()
+    }
+
     fn store(&self) -> &impl Store {
         &self.store
     }
@@ -78,8 +92,8 @@ struct InRedis {
 impl InRedis {
     async fn new(redis: &Redis) -> Self {
         let reads_clock = "redis.call('TIME')";
-        assert_eq!(script::SOURCE.matches(reads_clock).count(), 1);
-        let source = script::SOURCE.replace(reads_clock, "redis.call('LRANGE', 'clock', '0', '1')");
+        assert_eq!(SCRIPT.matches(reads_clock).count(), 1);
+        let source = SCRIPT.replace(reads_clock, "redis.call('LRANGE', 'clock', '0', '1')");
         let address = parse_address(&redis.url(), None).unwrap();
         let settings = RedisSettings {
             address: address.clone(),
@@ -103,6 +117,11 @@ impl Subject for InRedis {
             .exec_async(&mut self.connection)
             .await
             .unwrap();
+    }
+
+    async fn decide_batch(&mut self, now: Micros, requests: &[Vec<Charge>]) -> Vec<Decision> {
+        self.set_clock(now).await;
+        self.store.decide_batch(requests).await.unwrap()
     }
 
     fn store(&self) -> &impl Store {
@@ -415,8 +434,18 @@ fn bucket_key(name: &str) -> BucketKey {
 
 // --- Random calls ---
 
-/// How much later than the one before a request comes, and what it asks.
-type Call = (i64, Vec<Charge>);
+/// How much later than the one before a batch comes, and what its requests ask.
+type Call = (i64, Vec<Vec<Charge>>);
+
+/// A batch: mostly one request, sometimes many, and some of them equal.
+fn batch(limits: Vec<Terms>) -> impl Strategy<Value = Vec<Vec<Charge>>> {
+    let few = prop::collection::vec(charges(limits.clone()), 1..4);
+    prop_oneof![
+        2 => charges(limits).prop_map(|charges| vec![charges]),
+        2 => (few, prop::collection::vec(any::<prop::sample::Index>(), 1..12))
+            .prop_map(|(few, picks)| picks.iter().map(|pick| pick.get(&few).clone()).collect()),
+    ]
+}
 
 fn number() -> impl Strategy<Value = u32> {
     prop_oneof![4 => 1..=10_u32, 2 => 1..=100_000_u32, 1 => any::<u32>(), 1 => Just(u32::MAX)]
@@ -493,7 +522,7 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
         2 => -2_000_000..=0_i64,
     ];
     prop::collection::vec(terms(), 4)
-        .prop_flat_map(move |limits| prop::collection::vec((step.clone(), charges(limits)), 1..40))
+        .prop_flat_map(move |limits| prop::collection::vec((step.clone(), batch(limits)), 1..40))
 }
 
 /// Knows when buckets are full, so that the clock is only set back where both stores must remember:
@@ -544,12 +573,24 @@ fn memory_and_redis_answer_alike() {
             let mut now = START;
             runtime.block_on(async {
                 redis.connection.flushall::<()>().await.unwrap();
-                for (step, charges) in calls {
+                for (step, requests) in calls {
                     now = fullness.next(now, step);
-                    let expected = memory.decide(now, &charges).await;
-                    let actual = redis.decide(now, &charges).await;
-                    fullness.note(now, &charges, &expected);
-                    prop_assert_eq!(actual, expected, "at {} of {:?}", now, charges);
+                    let expected = memory.decide_batch(now, &requests).await;
+                    let actual = redis.decide_batch(now, &requests).await;
+                    prop_assert_eq!(&actual, &expected, "at {} of {:?}", now, &requests);
+                    for charges in &requests {
+                        // A second look tells how full the buckets are after the whole batch.
+                        let questions: Vec<_> = charges
+                            .iter()
+                            .map(|c| Charge {
+                                hits: 0,
+                                ..c.clone()
+                            })
+                            .collect();
+                        let after = memory.decide(now, &questions).await;
+                        prop_assert_eq!(&redis.decide(now, &questions).await, &after);
+                        fullness.note(now, &questions, &after);
+                    }
                 }
                 Ok(())
             })

@@ -101,9 +101,9 @@ impl<'a> Plan<'a> {
         plan
     }
 
-    /// What to ask of the store; no key twice.
-    pub(super) fn charges(&self) -> &[Charge] {
-        &self.charges
+    /// What to ask of the store; no key twice. What is left tells what the answer means.
+    pub(super) fn take_charges(&mut self) -> Vec<Charge> {
+        std::mem::take(&mut self.charges)
     }
 }
 

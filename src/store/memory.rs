@@ -90,27 +90,17 @@ impl MemoryStore {
             .iter()
             .map(|&hash| shards.of(self.shard_of(hash)).get(hash))
             .collect();
-        let mut states: Vec<State> = charges
-            .iter()
-            .zip(&stored)
-            .map(|(charge, stored)| match stored {
-                Some(state) => state.at(&charge.terms, now),
-                None => State::full(&charge.terms, now),
-            })
-            .collect();
-        let before = states.clone();
-        let decision = settle(charges, &mut states, now);
+        let settled = settle(charges, &stored, now);
         let mut dropped = 0;
-        for (i, charge) in charges.iter().enumerate() {
-            let healed = stored[i].is_some_and(|s| s.needs_healing(&charge.terms, now));
-            if healed || states[i] != before[i] {
-                let shard = shards.of(self.shard_of(hashes[i]));
-                dropped += shard.put(hashes[i], states[i], now);
+        for (i, &hash) in hashes.iter().enumerate() {
+            if settled.is_changed[i] {
+                let shard = shards.of(self.shard_of(hash));
+                dropped += shard.put(hash, settled.states[i], now);
             }
         }
         drop(shards);
         self.warn_if_full(dropped, now);
-        decision
+        settled.decision
     }
 
     fn warn_if_full(&self, dropped: usize, now: Micros) {
@@ -125,8 +115,8 @@ impl MemoryStore {
 }
 
 impl Store for MemoryStore {
-    async fn decide(&self, charges: &[Charge]) -> Result<Decision, StoreError> {
-        Ok(self.decide_now(charges))
+    async fn decide(&self, charges: Vec<Charge>) -> Result<Decision, StoreError> {
+        Ok(self.decide_now(&charges))
     }
 }
 

@@ -1,22 +1,37 @@
-//! Buckets in Redis, shared by all instances: one EVALSHA per request, atomic over all its
-//! buckets, by Redis's own clock.
+//! Buckets in Redis, shared by all instances. Requests in flight are decided together, by a script that
+//! is atomic over all of their buckets, on Redis's own clock.
 //!
 //! Knows keys and charges, nothing of descriptors or rules.
 
+mod batch;
 mod connection;
-pub mod script;
+mod lane;
 
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bb8_redis::bb8::{Pool, RunError};
-use bb8_redis::redis::{ConnectionInfo, IntoConnectionInfo as _, RedisError, Script};
-use tokio::time::timeout;
+use bb8_redis::redis::{ConnectionInfo, IntoConnectionInfo as _, RedisError, Script, Value};
+use tokio::time::{Instant, timeout_at};
 
-use super::{Charge, Decision, Store, StoreError, settle};
-use connection::{Connector, address};
+use super::{Charge, Decision, Store, StoreError};
+use batch::{Batch, Reply};
+use connection::{Connector, LastFailure, address};
+use lane::Lane;
 
 pub use connection::{AddressError, parse_address};
+
+/// The text of the script that decides a batch.
+pub const SCRIPT: &str = include_str!("redis/decide.lua");
+
+/// Batches on their way at once: while Redis works on one, the server makes the next.
+const LANES: usize = 2;
+
+/// How much longer the pool tries to connect than anybody waits. The pool must not be the one to give up: it
+/// would say less of why.
+const POOL_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How to reach Redis.
 #[derive(Debug, Clone)]
@@ -31,16 +46,16 @@ pub struct RedisSettings {
 
 /// Buckets in one Redis server.
 pub struct RedisStore {
-    pool: Pool<Connector>,
-    script: Script,
-    address: String,
-    timeout: Duration,
+    server: Arc<Server>,
+    lanes: Vec<Lane>,
+    /// Spreads buckets over lanes.
+    spread: RandomState,
 }
 
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisStore")
-            .field("address", &self.address)
+            .field("address", &self.server.address)
             .finish_non_exhaustive()
     }
 }
@@ -52,7 +67,7 @@ impl RedisStore {
     /// # Errors
     /// When the address is one that this build cannot use, such as one that demands TLS.
     pub fn new(settings: &RedisSettings) -> Result<Self, RedisError> {
-        Self::with_script(settings, script::SOURCE)
+        Self::with_script(settings, SCRIPT)
     }
 
     /// The same with another text of the script, for tests that own the clock that it reads.
@@ -62,35 +77,93 @@ impl RedisStore {
     pub fn with_script(settings: &RedisSettings, source: &str) -> Result<Self, RedisError> {
         let info = settings.address.clone().into_connection_info()?;
         let address = address(&info);
+        let failure = LastFailure::default();
+        let connector = Connector::new(info, settings.timeout, failure.clone())?;
         let pool = Pool::builder()
             .max_size(settings.pool_size.max(1))
-            .connection_timeout(settings.timeout)
+            .connection_timeout(settings.timeout + POOL_PATIENCE)
             // A broken connection is known by what happened on it, so no PING before each use.
             .test_on_check_out(false)
-            .build_unchecked(Connector::new(info, settings.timeout)?);
-        Ok(Self {
+            .build_unchecked(connector);
+        let server = Arc::new(Server {
             pool,
+            failure,
             script: Script::new(source),
             address,
             timeout: settings.timeout,
+        });
+        Ok(Self {
+            lanes: (0..LANES).map(|_| Lane::new(Arc::clone(&server))).collect(),
+            server,
+            spread: RandomState::new(),
         })
     }
 
-    async fn run(&self, charges: &[Charge]) -> Result<Decision, StoreError> {
-        let mut connection = self.pool.get().await.map_err(|error| match error {
-            RunError::User(error) => self.error(&error),
-            RunError::TimedOut => self.no_connection(),
-        })?;
-        let reply: Vec<i64> = connection
-            .call(&script::invocation(&self.script, charges))
+    /// Decides several requests in one call of the script, without waiting for others. Equal requests are
+    /// decided one right after the other, when the first of them is due.
+    ///
+    /// # Errors
+    /// As [`decide`](Store::decide), for all of them.
+    pub async fn decide_batch(
+        &self,
+        requests: &[Vec<Charge>],
+    ) -> Result<Vec<Decision>, StoreError> {
+        let deadline = Instant::now() + self.server.timeout;
+        let batch = Batch::new(requests.iter().map(Vec::as_slice));
+        self.server.decide(&batch, deadline).await
+    }
+
+    /// The lane of a request: that of its first bucket, so that requests for one bucket meet.
+    fn lane(&self, charges: &[Charge]) -> &Lane {
+        let hash = self
+            .spread
+            .hash_one(charges.first().map(|charge| &charge.key));
+        let lanes = self.lanes.len() as u64;
+        &self.lanes[usize::try_from(hash % lanes).expect("there are few lanes")]
+    }
+}
+
+impl Store for RedisStore {
+    async fn decide(&self, charges: Vec<Charge>) -> Result<Decision, StoreError> {
+        let deadline = Instant::now() + self.server.timeout;
+        self.lane(&charges)
+            .decide(&self.server, charges, deadline)
             .await
-            .map_err(|error| self.error(&error))?;
-        let (now, mut states) =
-            script::parse_reply(charges, &reply).ok_or_else(|| StoreError::Refused {
-                address: self.address.clone(),
-                cause: "a reply that is not the script's".to_owned(),
-            })?;
-        Ok(settle(charges, &mut states, now))
+    }
+}
+
+// --- The server ---
+
+/// What all lanes share: the way to Redis.
+#[derive(Debug)]
+struct Server {
+    pool: Pool<Connector>,
+    failure: LastFailure,
+    script: Script,
+    /// Without credentials.
+    address: String,
+    timeout: Duration,
+}
+
+impl Server {
+    /// Decides a batch, until the deadline.
+    async fn decide(
+        &self,
+        batch: &Batch<'_>,
+        deadline: Instant,
+    ) -> Result<Vec<Decision>, StoreError> {
+        let Ok(connection) = timeout_at(deadline, self.pool.get()).await else {
+            return Err(self.no_connection());
+        };
+        let mut connection = connection.map_err(|error| self.not_connected(error))?;
+        let invocation = batch.invocation(&self.script);
+        let reply: Vec<Value> = match timeout_at(deadline, connection.call(&invocation)).await {
+            Ok(reply) => reply.map_err(|error| self.error(&error))?,
+            Err(_) => return Err(self.no_answer()),
+        };
+        Reply::parse(&reply)
+            .and_then(|reply| batch.decisions(&reply))
+            .ok_or_else(|| self.refused("a reply that is not the script's"))
     }
 
     fn no_connection(&self) -> StoreError {
@@ -98,7 +171,10 @@ impl RedisStore {
             state if state.connections > 0 => {
                 format!("all {} connections are busy", state.connections)
             }
-            _ => "no connection could be made".to_owned(),
+            _ => self
+                .failure
+                .cause()
+                .unwrap_or_else(|| "no connection was made in time".to_owned()),
         };
         StoreError::Unreachable {
             address: self.address.clone(),
@@ -106,35 +182,40 @@ impl RedisStore {
         }
     }
 
+    fn not_connected(&self, error: RunError<RedisError>) -> StoreError {
+        match error {
+            RunError::User(error) => self.error(&error),
+            RunError::TimedOut => self.no_connection(),
+        }
+    }
+
+    fn no_answer(&self) -> StoreError {
+        if self.pool.state().connections == 0 {
+            return self.no_connection();
+        }
+        StoreError::Timeout {
+            address: self.address.clone(),
+            millis: self.timeout.as_millis(),
+        }
+    }
+
     fn error(&self, error: &RedisError) -> StoreError {
-        let address = self.address.clone();
         if error.is_timeout() {
-            StoreError::Timeout {
-                address,
-                millis: self.timeout.as_millis(),
-            }
+            self.no_answer()
         } else if error.is_io_error() || error.is_connection_dropped() {
             StoreError::Unreachable {
-                address,
+                address: self.address.clone(),
                 cause: error.to_string(),
             }
         } else {
-            StoreError::Refused {
-                address,
-                cause: error.to_string(),
-            }
+            self.refused(&error.to_string())
         }
     }
-}
 
-impl Store for RedisStore {
-    async fn decide(&self, charges: &[Charge]) -> Result<Decision, StoreError> {
-        match timeout(self.timeout, self.run(charges)).await {
-            Ok(result) => result,
-            Err(_) => Err(StoreError::Timeout {
-                address: self.address.clone(),
-                millis: self.timeout.as_millis(),
-            }),
+    fn refused(&self, cause: &str) -> StoreError {
+        StoreError::Refused {
+            address: self.address.clone(),
+            cause: cause.to_owned(),
         }
     }
 }

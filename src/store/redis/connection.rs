@@ -1,5 +1,6 @@
 //! Connections to Redis: where it is, and when one is no longer to be used.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bb8_redis::bb8::ManageConnection;
@@ -103,15 +104,38 @@ impl Connection {
 pub(super) struct Connector {
     client: Client,
     config: AsyncConnectionConfig,
+    failure: LastFailure,
+}
+
+/// Why the last connection that could not be made could not be made. The pool does not tell those who
+/// wait for one.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LastFailure(Arc<Mutex<Option<String>>>);
+
+impl LastFailure {
+    /// The cause, in the words of Redis or the network.
+    pub(super) fn cause(&self) -> Option<String> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Connector {
-    pub(super) fn new(info: ConnectionInfo, timeout: Duration) -> Result<Self, RedisError> {
+    /// Makes connections to there, and remembers in `failure` why it could not.
+    pub(super) fn new(
+        info: ConnectionInfo,
+        timeout: Duration,
+        failure: LastFailure,
+    ) -> Result<Self, RedisError> {
         Ok(Self {
             client: Client::open(info)?,
             config: AsyncConnectionConfig::new()
                 .set_connection_timeout(Some(timeout))
                 .set_response_timeout(Some(timeout)),
+            failure,
         })
     }
 }
@@ -121,10 +145,12 @@ impl ManageConnection for Connector {
     type Error = RedisError;
 
     async fn connect(&self) -> Result<Connection, RedisError> {
-        let inner = self
+        let connected = self
             .client
             .get_multiplexed_async_connection_with_config(&self.config)
-            .await?;
+            .await;
+        *self.failure.lock() = connected.as_ref().err().map(ToString::to_string);
+        let inner = connected?;
         Ok(Connection {
             inner,
             broken: false,

@@ -1,16 +1,19 @@
--- Decides one request: all of its charges together. The arithmetic is that of src/bucket.rs, and
--- what is taken follows src/store/settle.rs.
+-- Decides a batch of requests in order, each all or nothing over its charges. The arithmetic is that
+-- of src/bucket.rs, and what is taken follows src/store/settle.rs.
 --
--- KEYS     the buckets, each once
--- ARGV[1]  7 little-endian doubles per key: hits, postpaid (1 or 0), part (0 shadow, 1 must, 2 and up
---          quota groups), capacity, ceiling, drip (0: a window), period in us
--- reply    now in us, then at, whole, part of each bucket at that time, before anything was taken
+-- KEYS     the buckets of the batch, each once
+-- ARGV[1]  little-endian doubles; per entry: how many equal requests it stands for, how many charges
+--          each has; per charge: place in KEYS, hits, postpaid (1 or 0), part (0 shadow, 1 must, 2 and
+--          up quota groups), capacity, ceiling, drip (0: a window), period in us
+-- reply    the value of each bucket as it was, then now in us; whoever asked decides the same again
 -- value    5 little-endian doubles: at, whole, part, drip, period
 --
--- All numbers are integers below 2^53 and exact in Lua's doubles. A bucket that is full has no key.
+-- All numbers are integers below 2^53 and exact in Lua's doubles. A bucket that is full needs no key.
+-- A key is written once, and only when the batch changed it.
 local call, pack, unpack_struct, fmod = redis.call, struct.pack, struct.unpack, math.fmod
 local EXACT = 9007199254740992 -- 2^53
 local LATEST = 1e14            -- ms; Redis takes no expiry beyond 2^63 us
+local CELL = 16777216          -- us; a write whose expiry stays in its cell leaves it alone
 
 -- x * m / d, as whole and rest, exactly.
 local function muldiv(x, m, d)
@@ -40,104 +43,169 @@ local function muldiv(x, m, d)
   return whole, rest
 end
 
+-- The cell of the time at which a bucket is full. Late by what division may lose, never early.
+local function cell(at, whole, rest, drip, period)
+  local full = at + period
+  if drip > 0 then full = at + (whole * period + rest) / drip end
+  return full - fmod(full, CELL)
+end
+
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local values = call('MGET', unpack(KEYS))
-local position = 1
-local buckets, reply = {}, {now}
+local count = #KEYS
+local values = {}
+-- Lua hands over only so many arguments at once.
+for first = 1, count, 4000 do
+  local some = call('MGET', unpack(KEYS, first, math.min(first + 3999, count)))
+  if first == 1 then
+    values = some
+  else
+    for i = 1, #some do values[first + i - 1] = some[i] end
+  end
+end
 
-for i = 1, #KEYS do
-  local hits, postpaid, part, capacity, ceiling, drip, period
-  hits, postpaid, part, capacity, ceiling, drip, period, position =
-    unpack_struct('<ddddddd', ARGV[1], position)
-  local at, whole, rest, dirty = now, 0, 0, false
-  local value = values[i]
+-- The buckets, refilled to now under the limits that they were charged under; nil where full.
+local at, whole, rest, drip, period = {}, {}, {}, {}, {}
+local dirty, cells = {}, {}
+for k = 1, count do
+  local value = values[k]
+  whole[k], rest[k] = 0, 0
   if value and #value == 40 then
-    local olddrip, oldperiod
-    at, whole, rest, olddrip, oldperiod = unpack_struct('<ddddd', value)
-    if now > at then
-      if olddrip == 0 then
-        local begin = now - fmod(now, oldperiod)
-        if begin > at then at = begin; whole = 0; rest = 0 end
+    local a, w, r, d, p = unpack_struct('<ddddd', value)
+    -- What somebody else wrote there is no bucket, as if there were no key. (A NaN fails all of these.)
+    if a >= 0 and a < EXACT and w >= 0 and w < EXACT and r >= 0 and r < p
+      and d >= 0 and d < 4294967296 and p >= 1 and p < EXACT then
+      cells[k] = cell(a, w, r, d, p)
+      if now > a then
+        if d == 0 then
+          local begin = now - fmod(now, p)
+          if begin > a then a = begin; w = 0; r = 0 end
+        else
+          local back, backrest = muldiv(now - a, d, p)
+          a = now
+          w = w - back
+          r = r - backrest
+          if r < 0 then r = r + p; w = w - 1 end
+          if w < 0 then w = 0; r = 0 end
+        end
+      end
+      at[k], whole[k], rest[k], drip[k], period[k] = a, w, r, d, p
+      -- Full: forget it, lest a clock that steps back bring it up again.
+      if w == 0 and r == 0 then dirty[k] = true end
+    end
+  end
+end
+
+-- Brings bucket k under a limit.
+local function bring(k, ceiling, d, p)
+  if whole[k] == 0 and rest[k] == 0 then
+    at[k] = now
+    if d == 0 then at[k] = now - fmod(now, p) end
+    drip[k], period[k] = d, p
+    return
+  end
+  if drip[k] ~= d or period[k] ~= p then
+    dirty[k] = true
+    local carried, over = muldiv(rest[k], p, period[k])
+    if over > 0 then carried = carried + 1 end
+    if carried >= p then carried = carried - p; whole[k] = whole[k] + 1 end
+    rest[k] = carried
+    if d == 0 then at[k] = now - fmod(now, p) elseif at[k] < now then at[k] = now end
+    drip[k], period[k] = d, p
+  end
+  if whole[k] >= ceiling and (whole[k] > ceiling or rest[k] > 0) then
+    dirty[k] = true
+    whole[k] = ceiling
+    rest[k] = 0
+  end
+end
+
+local function fits(k, hits, capacity)
+  if hits < 0 then return true end
+  local need = whole[k] + hits
+  if hits == 0 then need = need + 1 end
+  if rest[k] > 0 then need = need + 1 end
+  return need <= capacity
+end
+
+-- Takes hits; says whether that changed anything.
+local function take(k, hits, ceiling)
+  local w, r = whole[k] + hits, rest[k]
+  if w < 0 then w = 0; r = 0 end
+  if w >= ceiling then w = ceiling; r = 0 end
+  if w == whole[k] and r == rest[k] then return false end
+  whole[k], rest[k], dirty[k] = w, r, true
+  return true
+end
+
+local packed, position, size = ARGV[1], 1, #ARGV[1]
+while position < size do
+  local times, charges
+  times, charges, position = unpack_struct('<dd', packed, position)
+  if charges == 1 then
+    local k, hits, postpaid, part, capacity, ceiling, d, p
+    k, hits, postpaid, part, capacity, ceiling, d, p, position =
+      unpack_struct('<dddddddd', packed, position)
+    bring(k, ceiling, d, p)
+    for _ = 1, times do
+      -- One charge alone: what vetoes the request is what does not fit, so nothing else matters.
+      if not (postpaid == 1 or fits(k, hits, capacity)) then break end
+      if not take(k, hits, ceiling) then break end
+    end
+  else
+    local ks, hs, posts, parts, caps, ceils = {}, {}, {}, {}, {}, {}
+    local ds, ps = {}, {}
+    for c = 1, charges do
+      ks[c], hs[c], posts[c], parts[c], caps[c], ceils[c], ds[c], ps[c], position =
+        unpack_struct('<dddddddd', packed, position)
+      bring(ks[c], ceils[c], ds[c], ps[c])
+    end
+    for _ = 1, times do
+      local admitted, groups, fit = true, nil, {}
+      for c = 1, charges do
+        local ok = fits(ks[c], hs[c], caps[c])
+        local part = parts[c]
+        fit[c] = ok
+        if part == 1 then
+          admitted = admitted and ok
+        elseif part > 1 then
+          groups = groups or {}
+          groups[part] = groups[part] ~= false and ok
+        end
+      end
+      if admitted and groups then
+        admitted = false
+        for _, ok in pairs(groups) do admitted = admitted or ok end
+      end
+      local changed = false
+      for c = 1, charges do
+        if hs[c] < 0 or posts[c] == 1 or (admitted and fit[c]) then
+          if take(ks[c], hs[c], ceils[c]) then changed = true end
+        end
+      end
+      if not changed then break end
+      -- What became full in between is as if it had no limit yet.
+      for c = 1, charges do bring(ks[c], ceils[c], ds[c], ps[c]) end
+    end
+  end
+end
+
+for k = 1, count do
+  if dirty[k] then
+    local w, r = whole[k], rest[k]
+    if w == 0 and r == 0 then
+      if values[k] then call('DEL', KEYS[k]) end
+    else
+      local a, d, p = at[k], drip[k], period[k]
+      local new, value = cell(a, w, r, d, p), pack('<ddddd', a, w, r, d, p)
+      if new == cells[k] then
+        call('SETRANGE', KEYS[k], '0', value)
       else
-        local back, backrest = muldiv(now - at, olddrip, oldperiod)
-        at = now
-        whole = whole - back
-        rest = rest - backrest
-        if rest < 0 then rest = rest + oldperiod; whole = whole - 1 end
-        if whole < 0 then whole = 0; rest = 0 end
+        local expiry = math.min((new + 2 * CELL) / 1000, LATEST)
+        call('SET', KEYS[k], value, 'PXAT', string.format('%.0f', expiry))
       end
     end
-    if whole > 0 or rest > 0 then
-      if olddrip ~= drip or oldperiod ~= period then
-        dirty = true
-        local carried, over = muldiv(rest, period, oldperiod)
-        rest = carried
-        if over > 0 then rest = rest + 1 end
-        if rest >= period then rest = rest - period; whole = whole + 1 end
-        if drip == 0 then at = now - fmod(now, period) elseif at < now then at = now end
-      end
-      if whole >= ceiling and (whole > ceiling or rest > 0) then
-        dirty = true
-        whole = ceiling
-        rest = 0
-      end
-    else
-      dirty = true -- full: forget it, lest a clock that steps back bring it up again
-    end
-  end
-  if whole == 0 and rest == 0 then
-    at = now
-    if drip == 0 then at = now - fmod(now, period) end
-  end
-  reply[3 * i - 1] = at
-  reply[3 * i] = whole
-  reply[3 * i + 1] = rest
-  local taken = whole
-  if rest > 0 then taken = taken + 1 end
-  local need = hits
-  if need < 1 then need = 1 end
-  buckets[i] = {
-    hits = hits, part = part, ceiling = ceiling, drip = drip, period = period,
-    at = at, whole = whole, rest = rest, dirty = dirty,
-    reported = hits < 0 or postpaid == 1,
-    fits = hits < 0 or taken + need <= capacity,
-  }
-end
-
-local admitted, groups = true, {}
-for i = 1, #buckets do
-  local b = buckets[i]
-  if b.part == 1 then
-    admitted = admitted and b.fits
-  elseif b.part > 1 then
-    groups[b.part] = groups[b.part] ~= false and b.fits
   end
 end
-if admitted and next(groups) then
-  admitted = false
-  for _, fits in pairs(groups) do admitted = admitted or fits end
-end
-
-for i = 1, #buckets do
-  local b = buckets[i]
-  local whole, rest = b.whole, b.rest
-  if b.reported or (admitted and b.fits) then
-    whole = whole + b.hits
-    if whole < 0 then whole = 0; rest = 0 end
-    if whole >= b.ceiling then whole = b.ceiling; rest = 0 end
-  end
-  if b.dirty or whole ~= b.whole or rest ~= b.rest then
-    if whole == 0 and rest == 0 then
-      call('DEL', KEYS[i])
-    else
-      local full = b.at + b.period
-      if b.drip > 0 then full = b.at + (whole * b.period + rest) / b.drip end
-      -- Rounded up past what division may have lost; being late only keeps a full bucket a little.
-      local expiry = math.min(full / 1000 + 2, LATEST)
-      call('SET', KEYS[i], pack('<ddddd', b.at, whole, rest, b.drip, b.period),
-        'PXAT', string.format('%.0f', expiry))
-    end
-  end
-end
-return reply
+values[count + 1] = now
+return values
