@@ -23,6 +23,7 @@ use crate::service::pb::rate_limit_service_server::RateLimitServiceServer;
 use crate::service::{RateLimit, ResponseSettings};
 use crate::source::files::{self, Location, SourceError};
 use crate::store::Store;
+use crate::store::denied::RememberedDenials;
 use crate::store::memory::MemoryStore;
 use crate::store::redis::{RedisSettings, RedisStore};
 
@@ -103,6 +104,7 @@ pub async fn run(
         }
         StoreSettings::Redis(redis) => {
             let store = RedisStore::new(&redis).context("Redis cannot be used")?;
+            let store = RememberedDenials::new(store);
             serve(settings, store, listeners, shutdown, abort).await
         }
     }

@@ -105,7 +105,7 @@ impl<S: Store> Limiter<S> {
                 outcomes: Vec::new(),
             }
         } else {
-            self.store.decide(charges).await?
+            self.store.decide(charges.into()).await?
         };
         let (code, statuses) = plan.answer(&decision);
         Ok(Verdict {

@@ -3,15 +3,17 @@
 //! [`memory`] and [`redis`] give the same answers to the same calls at the same times, because both
 //! leave the answer to [`settle()`].
 
+pub mod denied;
 pub mod memory;
 pub mod redis;
 mod settle;
 
 use std::future::Future;
+use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::bucket::{Micros, Terms};
+use crate::bucket::{Micros, State, Terms};
 use crate::key::BucketKey;
 
 pub use settle::{Settled, settle};
@@ -26,7 +28,7 @@ pub trait Store: Send + Sync + 'static {
     /// When the store cannot be asked; then it is unknown whether anything was taken.
     fn decide(
         &self,
-        charges: Vec<Charge>,
+        charges: Arc<[Charge]>,
     ) -> impl Future<Output = Result<Decision, StoreError>> + Send;
 }
 
@@ -90,6 +92,10 @@ pub struct Outcome {
     pub retry_in: Option<Micros>,
     /// Microseconds until the bucket is full, or its window ends.
     pub full_in: Micros,
+    /// The bucket after the request.
+    pub state: State,
+    /// When that was, on the store's clock.
+    pub decided: Micros,
 }
 
 /// Why a store could not decide.

@@ -43,7 +43,7 @@ trait Subject {
 
     async fn decide(&mut self, now: Micros, charges: &[Charge]) -> Decision {
         self.set_clock(now).await;
-        self.store().decide(charges.to_vec()).await.unwrap()
+        self.store().decide(charges.into()).await.unwrap()
     }
 }
 

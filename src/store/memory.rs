@@ -7,7 +7,7 @@
 mod shard;
 
 use std::hash::{BuildHasher, Hash, RandomState};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use siphasher::sip128::{Hasher128, SipHasher13};
 
@@ -115,7 +115,7 @@ impl MemoryStore {
 }
 
 impl Store for MemoryStore {
-    async fn decide(&self, charges: Vec<Charge>) -> Result<Decision, StoreError> {
+    async fn decide(&self, charges: Arc<[Charge]>) -> Result<Decision, StoreError> {
         Ok(self.decide_now(&charges))
     }
 }

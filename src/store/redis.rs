@@ -124,7 +124,7 @@ impl RedisStore {
 }
 
 impl Store for RedisStore {
-    async fn decide(&self, charges: Vec<Charge>) -> Result<Decision, StoreError> {
+    async fn decide(&self, charges: Arc<[Charge]>) -> Result<Decision, StoreError> {
         let deadline = Instant::now() + self.server.timeout;
         self.lane(&charges)
             .decide(&self.server, charges, deadline)

@@ -60,12 +60,13 @@ pub fn settle(charges: &[Charge], stored: &[Option<State>], now: Micros) -> Sett
 
 impl Charge {
     /// Whether it tells of what is done already, rather than asks for it.
-    fn is_report(&self) -> bool {
+    pub(super) fn is_report(&self) -> bool {
         self.hits < 0 || self.payment == Payment::Postpaid
     }
 }
 
-fn outcome(charge: &Charge, fits: bool, state: &State, now: Micros) -> Outcome {
+/// What a charge gets that fits or not, when this is its bucket afterwards.
+pub(super) fn outcome(charge: &Charge, fits: bool, state: &State, now: Micros) -> Outcome {
     Outcome {
         admitted: fits,
         remaining: state.remaining(&charge.terms),
@@ -74,11 +75,13 @@ fn outcome(charge: &Charge, fits: bool, state: &State, now: Micros) -> Outcome {
             false => state.retry_in(&charge.terms, charge.hits, now),
         },
         full_in: state.full_in(now),
+        state: *state,
+        decided: now,
     }
 }
 
 /// Whether a request passes whose charges, each alone, fit or not.
-fn passes(charges: &[Charge], fits: &[bool]) -> bool {
+pub(super) fn passes(charges: &[Charge], fits: &[bool]) -> bool {
     let denied = |part: Part| {
         charges
             .iter()

@@ -30,7 +30,7 @@ pub(super) struct Lane {
 /// A request that waits for its decision.
 #[derive(Debug)]
 struct Job {
-    charges: Vec<Charge>,
+    charges: Arc<[Charge]>,
     /// When nobody waits any more.
     deadline: Instant,
     answer: oneshot::Sender<Result<Decision, StoreError>>,
@@ -47,7 +47,7 @@ impl Lane {
     pub(super) async fn decide(
         &self,
         server: &Server,
-        charges: Vec<Charge>,
+        charges: Arc<[Charge]>,
         deadline: Instant,
     ) -> Result<Decision, StoreError> {
         let (answer, decision) = oneshot::channel();
@@ -106,7 +106,7 @@ fn collect(queue: &mut mpsc::Receiver<Job>, jobs: &mut Vec<Job>) {
 /// Decides a batch and answers everybody in it.
 async fn decide(server: &Server, jobs: &mut Vec<Job>) {
     let result = {
-        let batch = Batch::new(jobs.iter().map(|job| job.charges.as_slice()));
+        let batch = Batch::new(jobs.iter().map(|job| &*job.charges));
         // The oldest job has the earliest deadline; later ones would get their answer too late to be
         // told from none, but a batch behind this one would not.
         let deadline = jobs.iter().map(|job| job.deadline).max();
