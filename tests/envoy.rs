@@ -37,6 +37,18 @@ descriptors:
   - key: trial
     shadow_mode: true
     rate_limit: {name: trial, unit: day, requests_per_unit: 1}
+  - key: banned
+    rate_limit: {name: ban, unit: day, requests_per_unit: 0}
+  - key: pardon
+    rate_limit: {name: pardon, unit: day, requests_per_unit: 2, replaces: [{name: ban}]}
+  - key: quota
+    value: small
+    quota_mode: true
+    rate_limit: {name: small, unit: day, requests_per_unit: 1}
+  - key: quota
+    value: large
+    quota_mode: true
+    rate_limit: {name: large, unit: day, requests_per_unit: 2}
   - key: known
     metadata: {tier: gold, owner: {team: checkout}}
     rate_limit: {name: known, unit: day, requests_per_unit: 5}
@@ -340,6 +352,35 @@ fn a_shadow_rule_never_denies() {
             mesh.envoy.get("/", &[]).header("x-ratelimit-remaining"),
             "0"
         );
+    });
+}
+
+#[test]
+fn a_limit_replaces_another_of_the_same_request() {
+    let banned = json!({"actions": [generic_key("banned", "x")]});
+    let pardoned = json!({"actions": [generic_key("pardon", "x")]});
+    let plan = Plan {
+        routes: vec![
+            Route::new("/banned", json!([banned])),
+            Route::new("/pardoned", json!([banned, pardoned])),
+        ],
+        ..Plan::default()
+    };
+    on_every_store(&[], &plan, |mesh| {
+        assert_eq!(mesh.envoy.get("/banned", &[]).status, 429);
+        assert_eq!(mesh.envoy.statuses(3, "/pardoned", &[]), [200, 200, 429]);
+        assert_eq!(mesh.envoy.get("/banned", &[]).status, 429);
+    });
+}
+
+#[test]
+fn quotas_deny_when_all_of_them_are_spent() {
+    let limits = json!([
+        {"actions": [generic_key("quota", "small")]},
+        {"actions": [generic_key("quota", "large")]},
+    ]);
+    on_every_store(&[], &plan("/", limits), |mesh| {
+        assert_eq!(mesh.envoy.statuses(3, "/", &[]), [200, 200, 429]);
     });
 }
 
