@@ -13,8 +13,10 @@
 
 pub mod support;
 
+mod configuration;
 mod demo;
 mod envoy;
+mod matching;
 mod wire;
 
 use std::collections::BTreeSet;
