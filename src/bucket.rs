@@ -248,7 +248,8 @@ impl State {
             at: if terms.is_window() {
                 State::full(terms, now).at
             } else {
-                self.at
+                // A window stands at its begin, and what it forgot until now is forgotten.
+                self.at.max(now)
             },
             whole: self.whole + carry,
             part,
@@ -309,8 +310,10 @@ impl State {
     pub fn full_in(&self, now: Micros) -> Micros {
         if self.drip == 0 {
             (self.at + self.period).saturating_sub(now)
-        } else {
+        } else if self.is_charged() {
             self.wait(self.taken(), now)
+        } else {
+            0
         }
     }
 

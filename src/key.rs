@@ -50,8 +50,8 @@ pub struct LimitTag<'a> {
     pub index: usize,
     /// A window and a token bucket never share state.
     pub is_window: bool,
-    /// The period of a limit that the request itself sent, as so many of a unit; such buckets are
-    /// apart from those of the configuration.
+    /// The period of a limit that the request itself sent, as units and unit; such buckets are
+    /// apart from those of the configuration, and from those of another period.
     pub override_period: Option<(u32, &'a str)>,
 }
 
@@ -108,8 +108,12 @@ impl KeyFormat {
     fn shortened(&self, key: &str) -> String {
         let text = &key[self.prefix.len()..];
         let domain = text.split('|').next().unwrap_or_default();
-        let shown = domain.floor_char_boundary(SHORTENED_DOMAIN.min(domain.len()));
-        let mut short = format!("{}{}|%sha256:", self.prefix, &domain[..shown]);
+        let most = SHORTENED_DOMAIN.min(domain.len());
+        let shown = (0..=most)
+            .rev()
+            .find_map(|end| domain.get(..end))
+            .unwrap_or_default();
+        let mut short = format!("{}{shown}|%sha256:", self.prefix);
         for byte in Sha256::digest(text) {
             let _ = write!(short, "{byte:02x}");
         }
@@ -118,12 +122,8 @@ impl KeyFormat {
 }
 
 fn push_tag(limit: LimitTag<'_>, key: &mut String) {
-    if let Some((multiplier, unit)) = limit.override_period {
-        key.push_str("#override-");
-        if multiplier != 1 {
-            let _ = write!(key, "{multiplier}-");
-        }
-        key.push_str(unit);
+    if let Some((units, unit)) = limit.override_period {
+        let _ = write!(key, "#override-{units}-{unit}");
     }
     if limit.is_window {
         key.push_str("#window");

@@ -3,7 +3,7 @@
 //! [`RuleSet::load`] takes the texts of all files and gives a set of rules or all mistakes of all
 //! files; [`Domain::find`] walks a descriptor through the tree; [`RuleSet::trace`] tells how the walk
 //! went and what came close. The language is that of envoyproxy/ratelimit with a few words more, which
-//! [`schema`] describes.
+//! [`schema()`] describes.
 //!
 //! This module is pure: it reads no file, no clock and no environment.
 //!
@@ -32,6 +32,7 @@ mod mistake;
 mod build;
 mod pattern;
 mod read;
+mod rule;
 mod schema;
 mod spelling;
 mod trace;
@@ -44,9 +45,10 @@ use std::sync::Arc;
 
 pub use limit::{Algorithm, Hits, Limit, Unit};
 pub use mistake::{Mistake, Mistakes};
+pub use rule::{Limits, OnStoreFailure, Rule};
 pub use schema::schema;
 pub use trace::{Candidate, End, Step, Trace};
-pub use tree::{Domain, How, Limits, Match, Node, Nodes, OnStoreFailure, Rule};
+pub use tree::{Domain, How, Match, Node, Nodes};
 
 /// A configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,6 +12,8 @@ pub use rls::{HeaderNames, RateLimit, ResponseSettings};
     unreachable_pub,
     unused_qualifications,
     clippy::all,
+    clippy::pedantic,
+    clippy::allow_attributes_without_reason,
     reason = "generated; documented by the .proto files"
 )]
 pub mod pb {

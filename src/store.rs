@@ -1,7 +1,7 @@
 //! Where buckets live. A store has one duty: to decide the charges of a request, atomically.
 //!
 //! [`memory`] and [`redis`] give the same answers to the same calls at the same times, because both
-//! leave the answer to [`settle`].
+//! leave the answer to [`settle()`].
 
 pub mod memory;
 pub mod redis;

@@ -17,6 +17,8 @@ mod configuration;
 mod demo;
 mod envoy;
 mod matching;
+mod source;
+mod stores;
 mod wire;
 
 use std::collections::BTreeSet;

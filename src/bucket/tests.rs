@@ -46,7 +46,7 @@ impl Stored {
 // --- The model ---
 
 /// The same bucket in exact rational numbers.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Model {
     /// Tokens taken.
     taken: BigRational,
@@ -65,30 +65,37 @@ fn rate(terms: &Terms) -> BigRational {
 }
 
 impl Model {
-    fn advance(&mut self, terms: &Terms, now: Micros) {
+    /// The bucket at `now` under `terms`, and whether that must be kept even when nothing is taken.
+    fn at(&self, terms: &Terms, now: Micros) -> (Self, bool) {
+        let mut next = self.clone();
         let old = self.terms;
-        if now > self.at {
-            if old.is_window() {
-                if now / old.period() != self.at / old.period() {
-                    self.taken = ratio(0);
-                }
-            } else {
-                let back = rate(&old) * ratio(now - self.at);
-                self.taken = (&self.taken - back).max(ratio(0));
-                self.at = now;
-            }
+        if now > self.at && !old.is_window() {
+            next.taken = (&self.taken - rate(&old) * ratio(now - self.at)).max(ratio(0));
+            next.at = now;
+        }
+        if now > self.at && old.is_window() && now / old.period() != self.at / old.period() {
+            next.taken = ratio(0);
+        }
+        next.terms = *terms;
+        if next.taken == ratio(0) {
+            next.at = now;
+            return (next, true);
         }
         let changed = (old.drip(), old.period()) != (terms.drip(), terms.period());
-        if self.taken == ratio(0) || (changed && terms.is_window()) {
-            self.at = now;
-        }
         if changed {
             // The fraction becomes one of the new period's, rounded up.
             let unit = ratio(terms.period());
-            self.taken = (&self.taken * &unit).ceil() / unit;
+            next.taken = (&next.taken * &unit).ceil() / unit;
+            let begin = self.at - self.at % old.period();
+            next.at = match (terms.is_window(), old.is_window()) {
+                (true, _) => now,
+                (false, true) => begin.max(now),
+                (false, false) => next.at,
+            };
         }
-        self.taken = self.taken.clone().min(ratio(terms.ceiling()));
-        self.terms = *terms;
+        let clamped = next.taken > ratio(terms.ceiling());
+        next.taken = next.taken.min(ratio(terms.ceiling()));
+        (next, changed || clamped)
     }
 
     fn free(&self) -> BigRational {
@@ -122,6 +129,7 @@ impl Model {
     fn full_in(&self, now: Micros) -> u128 {
         match self.terms.is_window() {
             true => self.window_end(now),
+            false if self.taken == ratio(0) => 0,
             false => self.wait(self.taken.clone(), now),
         }
     }
@@ -236,21 +244,25 @@ proptest! {
         for call in calls {
             let terms = &limits[call.terms];
             now = now.saturating_add_signed(call.step).clamp(1, 1 << 52);
-            model.advance(terms, now);
-            let fits = model.fits(call.hits);
-            let retry_before = model.retry_in(call.hits, now);
+            let (mut here, keep) = model.at(terms, now);
+            let fits = here.fits(call.hits);
             prop_assert_eq!(
                 stored.state(terms, now).retry_in(terms, call.hits, now).map(u128::from),
-                retry_before.map(saturated)
+                here.retry_in(call.hits, now).map(saturated)
             );
             let (admitted, after) = stored.hit(terms, call.hits, call.in_any_case, now);
+            let before = here.taken.clone();
             if fits || call.in_any_case || call.hits < 0 {
-                model.take(call.hits);
+                here.take(call.hits);
+            }
+            // What takes nothing leaves no trace, not even of the time that passed.
+            if keep || here.taken != before {
+                model = here.clone();
             }
             prop_assert_eq!(admitted, fits);
-            let left = model.free().floor().to_integer().max(0.into());
+            let left = here.free().floor().to_integer().max(0.into());
             prop_assert_eq!(BigInt::from(after.remaining(terms)), left);
-            prop_assert_eq!(u128::from(after.full_in(now)), saturated(model.full_in(now)));
+            prop_assert_eq!(u128::from(after.full_in(now)), saturated(here.full_in(now)));
         }
     }
 
@@ -462,6 +474,30 @@ fn a_clock_that_steps_back_neither_opens_nor_freezes() {
         "the time until then is not refilled twice"
     );
     assert!(stored.hit(&limit, 1, false, NOW + SECOND).0);
+}
+
+/// Found by `agrees_with_rational_numbers`: the time that the clock was ahead counted as waiting time.
+#[test]
+fn a_full_bucket_is_full_even_while_the_clock_is_behind() {
+    let limit = bucket(1, SECOND, 5);
+    let mut stored = Stored::default();
+    stored.hit(&limit, 1, false, NOW);
+    let (_, after) = stored.hit(&limit, -1, false, NOW - SECOND);
+    assert_eq!(after.full_in(NOW - SECOND), 0);
+}
+
+/// Found by `agrees_with_rational_numbers`: the bucket refilled from the window's begin on.
+#[test]
+fn a_window_that_becomes_a_bucket_refills_from_then_on() {
+    let (window, limit) = (Terms::fixed_window(10, DAY, 0), bucket(1, SECOND, 10));
+    let noon = NOW - NOW % DAY + DAY / 2;
+    let mut stored = Stored::default();
+    stored.hit(&window, 10, false, noon);
+    assert_eq!(stored.state(&limit, noon).remaining(&limit), 0);
+    assert_eq!(
+        stored.state(&limit, noon).retry_in(&limit, 1, noon),
+        Some(SECOND)
+    );
 }
 
 #[test]

@@ -177,11 +177,10 @@ fn describe(status: &DescriptorStatus) -> String {
     } else {
         format!(" ({})", limit.name)
     };
-    let unit = limit.unit().as_str_name().to_ascii_lowercase();
-    let unit = match limit.unit_multiplier {
-        None => unit,
-        Some(multiplier) => format!("{multiplier} {unit}s"),
-    };
+    let mut unit = limit.unit().as_str_name().to_ascii_lowercase();
+    if let Some(multiplier) = limit.unit_multiplier {
+        unit = format!("{multiplier} {unit}");
+    }
     let when = match (&status.duration_until_reset, status.code()) {
         (None, _) => "which these hits can never pass".to_owned(),
         (Some(wait), Code::OverLimit) => format!("try again in {} s", wait.seconds),

@@ -232,7 +232,7 @@ struct BoundOptions {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Logs")]
 struct Log {
-    /// What to log, at least
+    /// What to log, at least; start, reload and stop are told at warn, too
     #[arg(
         long,
         env = "LOG_LEVEL",
@@ -270,6 +270,9 @@ enum LogFormat {
     Text,
     Json,
 }
+
+/// Where the lines on start, reload and stop come from.
+const LIFECYCLE: &str = "ratekeeper::app";
 
 /// Serves until a signal says to stop.
 pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
@@ -405,10 +408,17 @@ impl Log {
             LogLevel::Warn => LevelFilter::WARN,
             LogLevel::Error => LevelFilter::ERROR,
         };
+        // That the server started, reloaded or stops is worth a line at the default level, too.
+        let lifecycle = if level == LevelFilter::WARN {
+            LevelFilter::INFO
+        } else {
+            level
+        };
         // Libraries tell of every frame at the lower levels; only our own words follow LOG_LEVEL there.
         let targets = Targets::new()
             .with_default(level.min(LevelFilter::WARN))
-            .with_target(env!("CARGO_PKG_NAME"), level);
+            .with_target(env!("CARGO_PKG_NAME"), level)
+            .with_target(LIFECYCLE, lifecycle);
         let log = tracing_subscriber::fmt::layer()
             .with_ansi(std::io::stderr().is_terminal())
             .with_writer(std::io::stderr);

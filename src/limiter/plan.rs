@@ -161,16 +161,8 @@ fn ask<'a>(
     found: Option<&Match<'a>>,
     settings: &LimiterSettings,
 ) -> Ask<'a> {
-    if let Some(Override {
-        requests_per_unit,
-        unit,
-        unit_multiplier,
-    }) = descriptor.limit
-    {
-        let limit = Limit {
-            unit_multiplier,
-            ..Limit::new(requests_per_unit, unit, settings.default_algorithm)
-        };
+    if let Some(own) = descriptor.limit {
+        let limit = limit_of(own, settings.default_algorithm);
         return Ask::Limited(Limited {
             rule: None,
             limits: vec![Applied {
@@ -193,6 +185,14 @@ fn ask<'a>(
             is_shadow: rule.shadow_mode,
             is_quota: rule.quota_mode || settings.quota_mode,
         }),
+    }
+}
+
+/// A limit that a request brought itself.
+fn limit_of(own: Override, algorithm: Algorithm) -> Limit {
+    Limit {
+        unit_multiplier: own.unit_multiplier,
+        ..Limit::new(own.requests_per_unit, own.unit, algorithm)
     }
 }
 

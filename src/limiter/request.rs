@@ -2,7 +2,6 @@
 
 use thiserror::Error;
 
-use crate::bucket::MAX_PERIOD;
 use crate::rules::Unit;
 
 /// A request for a verdict.
@@ -41,11 +40,11 @@ pub struct Entry {
 /// A limit that a request brings itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Override {
-    /// Tokens that come back in a period, and the capacity.
+    /// Tokens that come back in a unit, and the capacity.
     pub requests_per_unit: u32,
-    /// The unit of the period.
+    /// The unit.
     pub unit: Unit,
-    /// Units in a period.
+    /// Units in a period; at least 1, at most [`Unit::max_multiplier`].
     pub unit_multiplier: u32,
 }
 
@@ -108,32 +107,19 @@ pub enum BadRequest {
     },
     /// A limit of the request's own has no usable period.
     #[error(
-        "descriptor {index} has a limit with unit_multiplier {multiplier}; with that unit, \
-         use 1 to {most}"
+        "descriptor {index} has a limit with unit_multiplier {unit_multiplier}; \
+         for the unit {unit} use 1 to {bound}"
     )]
-    BadMultiplier {
+    UnitMultiplier {
         /// Which descriptor, from 0.
         index: usize,
         /// What was sent.
-        multiplier: u32,
-        /// The longest period allowed, in the limit's units.
-        most: u64,
+        unit_multiplier: u32,
+        /// The unit that it goes with.
+        unit: &'static str,
+        /// What is allowed.
+        bound: u32,
     },
-}
-
-impl Override {
-    fn check(&self, index: usize) -> Result<(), BadRequest> {
-        let multiplier = self.unit_multiplier;
-        let most = MAX_PERIOD / (self.unit.seconds() * 1_000_000);
-        if multiplier == 0 || u64::from(multiplier) > most {
-            return Err(BadRequest::BadMultiplier {
-                index,
-                multiplier,
-                most,
-            });
-        }
-        Ok(())
-    }
 }
 
 impl Request {
@@ -162,9 +148,6 @@ impl Request {
                     bound: bounds.entries,
                 });
             }
-            descriptor
-                .limit
-                .map_or(Ok(()), |limit| limit.check(index))?;
             bytes += descriptor
                 .entries
                 .iter()

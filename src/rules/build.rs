@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::mistake::Report;
 use super::read::{self, Descriptor};
+use super::rule::Rule;
 use super::spelling::shown;
-use super::tree::{Domain, Node, Rule, composite};
+use super::tree::{Domain, Node, composite};
 use super::{LoadOptions, Mistakes, RuleSet, SourceFile};
 
 pub(super) fn build(files: &[SourceFile], options: LoadOptions) -> Result<RuleSet, Mistakes> {

@@ -68,6 +68,13 @@ impl Unit {
             Self::Year => 365 * 86_400,
         }
     }
+
+    /// The most units that a period may have: as many as fit [`MAX_PERIOD`].
+    #[must_use]
+    pub fn max_multiplier(self) -> u32 {
+        let most = MAX_PERIOD / (self.seconds() * 1_000_000);
+        u32::try_from(most).expect("100 years are fewer seconds than a u32 counts")
+    }
 }
 
 /// How a limit forgets what was taken.

@@ -4,6 +4,7 @@
 //! left out of the result, which is used only when there was no mistake at all.
 
 mod descriptor;
+mod fields;
 mod limits;
 mod metadata;
 mod scalars;
@@ -12,10 +13,11 @@ use std::rc::Rc;
 
 use super::LoadOptions;
 use super::mistake::{At, Report};
-use super::spelling::{nearest, shown};
-use super::tree::{Limits, OnStoreFailure};
-use super::vocabulary::{self, Place};
-use super::yaml::{self, Entry, Kind, Node};
+use super::rule::{Limits, OnStoreFailure};
+use super::spelling::shown;
+use super::vocabulary::Place;
+use super::yaml::{self, Kind, Node};
+use fields::{Field, Fields};
 
 /// What a file says.
 #[derive(Debug)]
@@ -79,66 +81,6 @@ struct Reader<'r> {
     report: &'r mut Report,
 }
 
-/// What a map says of one key.
-#[derive(Debug, Clone, Copy)]
-struct Field<T> {
-    /// The value's place; of a missing value, the key's; of a missing key, the map's.
-    at: At,
-    /// `None` when there is none, or when it is wrong.
-    value: Option<T>,
-    /// It is there, but wrong, which has been reported.
-    is_wrong: bool,
-}
-
-impl<T> Field<T> {
-    fn is_given(&self) -> bool {
-        self.value.is_some() || self.is_wrong
-    }
-}
-
-/// The keys of a map that have not been read yet.
-struct Fields<'n> {
-    place: Place,
-    at: At,
-    unread: Vec<(&'n str, &'n Entry)>,
-}
-
-impl<'n> Fields<'n> {
-    /// Where the value of a key begins; of a missing key, where the map does.
-    fn value_at(&self, name: &str) -> At {
-        let found = self.unread.iter().find(|&&(key, _)| key == name);
-        found.map_or(self.at, |(_, entry)| entry.value.at)
-    }
-
-    /// The value of a key, with the key's place; `None` for a null.
-    fn take(&mut self, name: &'static str) -> Field<&'n Node> {
-        debug_assert!(
-            self.place.keys().any(|key| key.name == name),
-            "{name} is in no schema"
-        );
-        let found = self.unread.iter().position(|&(key, _)| key == name);
-        let Some((_, entry)) = found.map(|i| self.unread.swap_remove(i)) else {
-            return Field {
-                at: self.at,
-                value: None,
-                is_wrong: false,
-            };
-        };
-        if entry.value.is_null() {
-            return Field {
-                at: entry.key.at,
-                value: None,
-                is_wrong: false,
-            };
-        }
-        Field {
-            at: entry.value.at,
-            value: Some(&*entry.value),
-            is_wrong: false,
-        }
-    }
-}
-
 impl Reader<'_> {
     fn mistake(&mut self, at: At, what: impl Into<String>, advice: impl Into<String>) {
         self.report.add(self.file, at, what, advice);
@@ -168,86 +110,7 @@ impl Reader<'_> {
         })
     }
 
-    // --- Maps and lists ---
-
-    /// The keys of a map, all of which must be texts.
-    fn fields<'n>(&mut self, node: &'n Node, place: Place) -> Option<Fields<'n>> {
-        let Kind::Map(entries) = &node.kind else {
-            let what = format!("{} must be a map, but is {}", place.name(), described(node));
-            let keys: Vec<_> = place.keys().map(|key| key.name).take(3).collect();
-            self.mistake(
-                node.at,
-                what,
-                format!("write keys such as {}", keys.join(", ")),
-            );
-            return None;
-        };
-        let unread = entries
-            .iter()
-            .filter_map(|entry| Some((self.map_key(entry)?, entry)));
-        Some(Fields {
-            place,
-            at: node.at,
-            unread: unread.collect(),
-        })
-    }
-
-    fn map_key<'n>(&mut self, entry: &'n Entry) -> Option<&'n str> {
-        let key = entry.key.string();
-        if key.is_none() {
-            let what = format!(
-                "config error, key is not of type string: {}",
-                raw(&entry.key)
-            );
-            self.mistake(
-                entry.key.at,
-                what,
-                "remove it, or use one of the known keys",
-            );
-        }
-        key
-    }
-
-    /// Reports the keys that nobody asked for.
-    fn finish(&mut self, fields: Fields<'_>) {
-        for (key, entry) in fields.unread {
-            debug_assert!(
-                fields.place.keys().all(|known| known.name != key),
-                "{key} is not read"
-            );
-            self.unknown_key(key, entry.key.at, fields.place);
-        }
-    }
-
-    fn unknown_key(&mut self, key: &str, at: At, place: Place) {
-        if let Some(home) = vocabulary::home_of(key, place) {
-            let what = format!("{key} belongs {}, not in {}", home.home(), place.name());
-            self.mistake(at, what, "move it there");
-            return;
-        }
-        let what = format!(
-            "config error, unknown key '{}' in {}",
-            shown(key),
-            place.name()
-        );
-        if let Some(meant) = nearest(key, place.keys().map(|key| key.name)) {
-            self.mistake(at, what, format!("did you mean '{meant}'?"));
-        } else if let Some(meant) = nearest(key, vocabulary::KEYS.iter().map(|key| key.name)) {
-            let home = vocabulary::home_of(meant, place).map_or("", Place::home);
-            self.mistake(
-                at,
-                what,
-                format!("did you mean '{meant}', which belongs {home}?"),
-            );
-        } else {
-            let known: Vec<_> = place.keys().map(|key| key.name).collect();
-            self.mistake(
-                at,
-                what,
-                format!("the keys known here are {}", known.join(", ")),
-            );
-        }
-    }
+    // --- Lists ---
 
     /// The elements of a list of maps; none when the key is missing or wrong.
     fn maps<'n>(&mut self, list: Field<&'n Node>, name: &str) -> &'n [Rc<Node>] {
@@ -280,7 +143,7 @@ impl Reader<'_> {
     }
 }
 
-/// What a node is, for "... but is <this>".
+/// What a node is, as the end of "... must be a map, but is".
 fn described(node: &Node) -> String {
     match &node.kind {
         Kind::Map(_) => "a map".to_owned(),

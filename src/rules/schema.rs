@@ -7,7 +7,8 @@ use super::vocabulary::{Place, Takes};
 
 /// The JSON Schema (draft 2020-12) of one configuration file.
 ///
-/// A file that the server accepts is valid by it, and misspelt or misplaced keys are not. What a
+/// A file that the server accepts is valid by it (but for an empty `unit` beside `unlimited`), and
+/// misspelt or misplaced keys are not. What a
 /// schema cannot say (duplicates, `burst` with a window, the domain of another file) only the server
 /// checks.
 ///

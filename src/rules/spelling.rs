@@ -27,8 +27,8 @@ pub(super) fn nearest<'a>(
 ) -> Option<&'a str> {
     let word = plain(word);
     let length = word.chars().count();
-    // A third of the letters may be wrong; more would be guessing.
-    let allowed = (length / 3).max(1);
+    // A third of the letters may be wrong, or two in a short word; more would be guessing.
+    let allowed = (length / 3).max(if length < 5 { 1 } else { 2 });
     candidates
         .into_iter()
         .filter_map(|candidate| {
@@ -73,6 +73,8 @@ mod tests {
             ("ratelimit", Some("rate_limit")),
             ("shadow", Some("shadow_mode")),
             ("untis", Some("unit")),
+            ("unt", Some("unit")),
+            ("hour", None),
             ("nmae", Some("name")),
             ("x", None),
             ("", None),

@@ -10,64 +10,10 @@ use std::collections::HashMap;
 use std::iter::FusedIterator;
 use std::sync::Arc;
 
-use super::limit::Limit;
 use super::pattern::{self, is_wildcard};
+use super::rule::Rule;
 
 // --- What a tree is made of ---
-
-/// A node that owns limits.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Rule {
-    /// Its place in [`RuleSet::rules`](super::RuleSet::rules).
-    pub id: usize,
-    /// The [`id`](Domain::id) of its domain.
-    pub domain: usize,
-    /// Domain and entries, such as `shop.path_/cart.user`; patterns and missing values as configured.
-    pub path: String,
-    /// What applies to descriptors that end here.
-    pub limits: Limits,
-    /// Counted and reported, but never denied.
-    pub shadow_mode: bool,
-    /// Denies only together with all other quota rules of a request.
-    pub quota_mode: bool,
-    /// Metrics show the values of all entries.
-    pub detailed_metric: bool,
-    /// What to send back as dynamic metadata.
-    pub metadata: Option<serde_json::Map<String, serde_json::Value>>,
-    /// What to do while the store cannot be reached, if not what the server does.
-    pub on_store_failure: Option<OnStoreFailure>,
-    /// The file that it came from.
-    pub file: Arc<str>,
-    /// The line in that file, from 1.
-    pub line: usize,
-}
-
-/// The limits of a rule.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Limits {
-    /// Admits everything and counts nothing.
-    Unlimited {
-        /// The name; empty when there is none.
-        name: String,
-        /// Names of limits that do not apply to a request that meets this rule.
-        replaces: Vec<String>,
-    },
-    /// All must admit; never empty.
-    Limited(Vec<Limit>),
-}
-
-/// What a rule does while the store cannot be reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum OnStoreFailure {
-    /// Go on with buckets of this instance.
-    Local,
-    /// Admit.
-    Allow,
-    /// Deny.
-    Deny,
-    /// Answer with an error, so that the caller decides.
-    Error,
-}
 
 /// A node of the tree: what an entry must be to come here.
 #[derive(Debug, Clone)]

@@ -13,7 +13,7 @@ pub(super) enum Place {
 }
 
 impl Place {
-    /// The place as messages name it: "unknown key ... in <this>".
+    /// The place as messages name it, after "unknown key ... in".
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::File => "the file",
@@ -23,7 +23,7 @@ impl Place {
         }
     }
 
-    /// Where a key of this place belongs: "<key> belongs <this>".
+    /// Where a key of this place is at home, after "... belongs".
     pub(super) fn home(self) -> &'static str {
         match self {
             Self::File => "at the top of the file",

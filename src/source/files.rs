@@ -1,6 +1,6 @@
 //! Rule files: which ones there are, what they say, and when that changes.
 //!
-//! [`Location::read`] reads them once; [`watch`] reads them and goes on telling what they say. Both
+//! [`Location::read`] reads them once; [`watch()`] reads them and goes on telling what they say. Both
 //! are bounded in bytes, entries and depth, and open nothing but regular files, so that no directory
 //! can hang the server or fill its memory.
 
@@ -204,3 +204,6 @@ impl SourceError {
         }
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests;

@@ -58,6 +58,3 @@ fn passes(charges: &[Charge], fits: &[bool]) -> bool {
         .peekable();
     groups.peek().is_none() || groups.any(|c| !denied(c.part))
 }
-
-#[cfg(test)]
-mod tests;

@@ -202,6 +202,7 @@ fn front(plan: &Plan) -> Value {
         "timeout": "30s",
         "failure_mode_deny": true,
         "enable_x_ratelimit_headers": "DRAFT_VERSION_03",
+        "enable_retry_after_header": true,
         "rate_limit_service": {
             "transport_api_version": "V3",
             "grpc_service": {"envoy_grpc": {"cluster_name": "ratekeeper"}},

@@ -57,8 +57,6 @@ impl Ratekeeper {
                 .env_clear()
                 .env("GRPC_HOST", "127.0.0.1")
                 .env("GRPC_PORT", "0")
-                // The line that tells the address is at this level.
-                .env("LOG_LEVEL", "info")
                 .envs(environment)
                 .arg("serve")
                 .args(flags),

@@ -3,8 +3,9 @@
 use super::{Descriptor, Fields, Reader};
 use crate::rules::mistake::At;
 use crate::rules::pattern::is_wildcard;
+use crate::rules::rule::OnStoreFailure;
 use crate::rules::spelling::shown;
-use crate::rules::tree::{OnStoreFailure, composite};
+use crate::rules::tree::composite;
 use crate::rules::vocabulary::{FAILURE_MODES, Place};
 use crate::rules::yaml::Node;
 

@@ -2,11 +2,10 @@
 
 use super::scalars::choice;
 use super::{Field, Fields, Reader, described};
-use crate::bucket::{MAX_PERIOD, Micros};
 use crate::rules::limit::{Algorithm, Hits, Limit, Unit};
 use crate::rules::mistake::At;
+use crate::rules::rule::Limits;
 use crate::rules::spelling::shown;
-use crate::rules::tree::Limits;
 use crate::rules::vocabulary::{ALGORITHMS, HITS, Place};
 use crate::rules::yaml::{Kind, Node};
 
@@ -14,6 +13,8 @@ use crate::rules::yaml::{Kind, Node};
 struct Written {
     at: At,
     unlimited: bool,
+    /// Whether `unlimited` seems to be there, misspelt: then nothing can be said about the rest.
+    is_unclear: bool,
     unit: Field<String>,
     requests_per_unit: Field<u32>,
     unit_multiplier: Field<u32>,
@@ -99,6 +100,7 @@ impl Reader<'_> {
         let name = self.text(&mut fields, "name").value.unwrap_or_default();
         let written = Written {
             at: node.at,
+            is_unclear: fields.is_misspelt("unlimited"),
             unlimited: self.flag(&mut fields, "unlimited"),
             unit: self.text(&mut fields, "unit"),
             requests_per_unit: self.count(&mut fields, "requests_per_unit", 0),
@@ -187,6 +189,9 @@ impl Reader<'_> {
     }
 
     fn limit(&mut self, written: Written) -> Option<Limit> {
+        if written.is_unclear {
+            return None;
+        }
         let unit = self.unit(&written.unit, written.at);
         let algorithm = written
             .algorithm
@@ -249,8 +254,8 @@ impl Reader<'_> {
     }
 
     fn check_period(&mut self, unit: Unit, multiplier: u32, at: At) {
-        let most = MAX_PERIOD / (unit.seconds() * 1_000_000);
-        if Micros::from(multiplier) > most {
+        let most = unit.max_multiplier();
+        if multiplier > most {
             let what = format!(
                 "a period of {multiplier} times one {} is longer than 100 years",
                 unit.name()

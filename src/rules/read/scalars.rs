@@ -11,7 +11,7 @@ impl<T> Field<T> {
     fn map<U>(self, value: Option<U>) -> Field<U> {
         Field {
             at: self.at,
-            is_wrong: self.value.is_some() && value.is_none(),
+            is_wrong: self.is_wrong || (self.value.is_some() && value.is_none()),
             value,
         }
     }

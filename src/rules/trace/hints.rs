@@ -45,24 +45,25 @@ pub(super) fn hints(domain: &Domain, entries: &[(&str, &str)], walk: &Walk<'_>) 
 /// The descriptor ends above the limits.
 fn too_short(domain: &Domain, walk: &Walk<'_>) -> Option<String> {
     let node = walk.last?;
-    let limited: Vec<_> = children(domain, walk.level?)
-        .filter(|n| n.rule().is_some())
+    let below = walk.level.map(|level| children(domain, level));
+    let limited: Vec<_> = below
+        .into_iter()
+        .flatten()
+        .filter(|node| node.rule().is_some())
+        .map(|node| entry(&node.key, node.value.as_deref()))
         .collect();
-    if limited.is_empty() {
-        return Some(format!(
-            "{} has no rate_limit on purpose or by mistake: descriptors that end there are not limited",
+    Some(if limited.is_empty() {
+        format!(
+            "{} has no rate_limit: descriptors that end there are not limited",
             named(node)
-        ));
-    }
-    Some(format!(
-        "one entry too few? {} has no rate_limit, but below it {} does",
-        named(node),
-        list(
-            limited
-                .into_iter()
-                .map(|node| entry(&node.key, node.value.as_deref()))
         )
-    ))
+    } else {
+        format!(
+            "one entry too few? {} has no rate_limit, but below it {} does",
+            named(node),
+            list(limited.into_iter())
+        )
+    })
 }
 
 /// The descriptor goes on where the tree ends.

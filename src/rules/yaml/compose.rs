@@ -176,15 +176,16 @@ impl Composer {
                 self.merge(&entry.value, &mut merged);
                 continue;
             }
-            if let Some(scalar) = pair[0].scalar() {
-                if let Some(line) = lines.insert(&scalar.text, pair[0].at.line) {
-                    self.flaws.push(Flaw::new(
-                        entry.key.at,
-                        format!("duplicate key \"{}\" in a map", shown(&scalar.text)),
-                        format!("the first is on line {line}; remove one of them"),
-                    ));
-                    continue;
-                }
+            let first = pair[0]
+                .scalar()
+                .and_then(|s| lines.insert(&s.text, entry.key.at.line));
+            if let (Some(scalar), Some(line)) = (pair[0].scalar(), first) {
+                self.flaws.push(Flaw::new(
+                    entry.key.at,
+                    format!("duplicate key \"{}\" in a map", shown(&scalar.text)),
+                    format!("the first is on line {line}; remove one of them"),
+                ));
+                continue;
             }
             entries.push(entry);
         }

@@ -120,8 +120,8 @@ fn warn_of_place(warned: &mut bool, path: &Path, cause: &notify::Error) {
         warn!(
             path = %path.display(),
             %cause,
-            "a directory on the way to the rule files cannot be watched, so they are read every {} ms \
-             as well; let the user whom this process runs as list it",
+            "something on the way to the rule files cannot be watched, so they are read every {} ms \
+             as well; let the user whom this process runs as read it",
             POLL.as_millis()
         );
     }
@@ -153,4 +153,41 @@ fn matters(event: &notify::Result<Event>, places: &Places) -> bool {
 /// What is under the lock is replaced whole, so that a panic elsewhere cannot have left it half done.
 fn lock(places: &Mutex<Places>) -> MutexGuard<'_, Places> {
     places.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use notify::event::{CreateKind, DataChange, Flag, ModifyKind};
+
+    use super::*;
+
+    #[test]
+    fn only_what_can_mean_other_rules_pokes() {
+        let mut places = Places::default();
+        places.listed(Path::new("/etc/rules"));
+        places.opened(Path::new("/etc/rules/a.yaml"));
+        places.looked_up(Path::new("/etc"), "rules".as_ref());
+        places.looked_up(Path::new("/"), "etc".as_ref());
+        let create = EventKind::Create(CreateKind::File);
+        let modify = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+        let open = EventKind::Access(AccessKind::Open(AccessMode::Any));
+        let closed = EventKind::Access(AccessKind::Close(AccessMode::Write));
+        for (kind, path, expected) in [
+            (create, "/etc/rules/b", true),
+            (create, "/etc/rules", true),
+            (create, "/etc/passwd", false),
+            (create, "/tmp", false),
+            (create, "/etc/rules/b/c", false),
+            (modify, "/etc/rules/a.yaml", true),
+            (closed, "/etc/rules/a.yaml", true),
+            (open, "/etc/rules/a.yaml", false),
+            (open, "/etc/rules", false),
+        ] {
+            let event = Event::new(kind).add_path(path.into());
+            assert_eq!(matters(&Ok(event), &places), expected, "{kind:?} {path}");
+        }
+        let overflow = Event::new(EventKind::Other).set_flag(Flag::Rescan);
+        assert!(matters(&Ok(overflow), &places));
+        assert!(matters(&Err(notify::Error::generic("lost")), &places));
+    }
 }

@@ -248,3 +248,54 @@ fn fingerprint(files: &Files) -> Fingerprint {
     }
     hash.finalize().into()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn without_events_changes_are_noticed_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.yaml");
+        let (files, mut changes, _) =
+            begin(Location::Path(file.clone()), |_| Sentinel::without_events());
+        assert!(files.is_err());
+        fs::write(dir.path().join("new"), "1").unwrap();
+        fs::rename(dir.path().join("new"), file).unwrap();
+        assert_eq!(changes.next().await.unwrap()[0].text, "1");
+    }
+
+    #[test]
+    fn the_thread_ends_with_its_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, changes, thread) = begin(Location::Path(dir.path().to_owned()), Sentinel::new);
+        drop(changes);
+        thread.unwrap().join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_ended_is_told_once() {
+        let (_, told) = mpsc::channel(1);
+        let location = Location::Path("rules".into());
+        let mut changes = Changes {
+            location,
+            told,
+            poke: Poke::channel().0,
+            over: false,
+        };
+        let error = changes.next().await.unwrap_err();
+        assert_eq!(
+            error,
+            SourceError::Unwatched {
+                path: "rules".into()
+            }
+        );
+        tokio::select! {
+            biased;
+            _ = changes.next() => panic!("told twice"),
+            () = std::future::ready(()) => {}
+        }
+    }
+}

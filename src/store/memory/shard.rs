@@ -33,6 +33,12 @@ impl Shard {
         self.buckets.len()
     }
 
+    /// Entries in the queue, superfluous ones included.
+    #[cfg(test)]
+    pub(super) fn queued(&self) -> usize {
+        self.due.len()
+    }
+
     pub(super) fn get(&self, hash: u128) -> Option<State> {
         self.buckets.get(&hash).copied()
     }

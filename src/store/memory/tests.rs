@@ -1,1 +1,128 @@
+//! What is the memory store's own: its bound, and that it forgets. The contract that it shares with
+//! Redis is held by `tests/stores.rs`.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::*;
+use crate::bucket::Terms;
+use crate::key::{KeyFormat, LimitTag};
+use crate::store::{Part, Payment};
+
+const SECOND: Micros = 1_000_000;
+
+struct Subject {
+    store: MemoryStore,
+    now: Arc<AtomicU64>,
+}
+
+impl Subject {
+    fn new(max_buckets: usize) -> Self {
+        let now = Arc::new(AtomicU64::new(1_790_000_000 * SECOND));
+        let clock = Arc::clone(&now);
+        let clock: Clock = Arc::new(move || clock.load(Ordering::SeqCst));
+        Self {
+            store: MemoryStore::new(max_buckets, clock),
+            now,
+        }
+    }
+
+    fn wait(&self, time: Micros) {
+        self.now.fetch_add(time, Ordering::SeqCst);
+    }
+
+    /// Charges a bucket of 100 tokens that gets one back each second; says what is left.
+    fn hit(&self, name: &str, hits: i64) -> u32 {
+        let keys = KeyFormat::new("");
+        let tag = LimitTag {
+            index: 0,
+            is_window: false,
+            override_period: None,
+        };
+        let charge = Charge {
+            key: keys.key(&keys.stem(name, []), tag),
+            terms: Terms::token_bucket(1, SECOND, 100, 0),
+            hits,
+            payment: Payment::Prepaid,
+            part: Part::Must,
+        };
+        self.store.decide_now(&[charge]).outcomes[0].remaining
+    }
+}
+
+#[test]
+fn buckets_that_are_full_again_are_forgotten() {
+    let subject = Subject::new(1_000_000);
+    for i in 0..1_000 {
+        subject.hit(&format!("once-{i}"), 1);
+    }
+    assert_eq!(subject.store.buckets(), 1_000);
+    subject.wait(SECOND);
+    for i in 0..1_000 {
+        subject.hit(&format!("later-{i}"), 1);
+    }
+    let most = 1_000 + subject.store.shards.len();
+    assert!(
+        subject.store.buckets() <= most,
+        "{} are held",
+        subject.store.buckets()
+    );
+}
+
+#[test]
+fn a_bucket_that_is_charged_again_is_kept() {
+    let subject = Subject::new(100);
+    subject.hit("a", 10);
+    for _ in 0..50 {
+        subject.wait(SECOND);
+        subject.hit("a", 1);
+        subject.hit("b", 1);
+    }
+    assert_eq!(subject.hit("a", 0), 90);
+}
+
+#[test]
+fn at_the_bound_those_nearest_to_full_go() {
+    let subject = Subject::new(10);
+    for i in 0..10 {
+        subject.hit(&format!("{i}"), 10 + i);
+    }
+    for i in 0..5 {
+        subject.hit(&format!("new-{i}"), 50);
+    }
+    assert_eq!(subject.store.buckets(), 10);
+    for i in 0..10 {
+        let left = if i < 5 { 100 } else { 100 - 10 - i };
+        assert_eq!(
+            i64::from(subject.hit(&format!("{i}"), 0)),
+            left,
+            "bucket {i}"
+        );
+    }
+}
+
+#[test]
+fn hits_that_are_given_back_leave_nothing_behind() {
+    let subject = Subject::new(1_000);
+    for i in 0..10_000 {
+        subject.hit("a", 1 + i % 50);
+        subject.hit("a", -100);
+    }
+    assert!(subject.store.buckets() <= 1);
+    let queued: usize = subject
+        .store
+        .shards
+        .iter()
+        .map(|shard| lock(shard).queued())
+        .sum();
+    assert!(queued <= 100, "{queued} entries are queued for one bucket");
+}
+
+#[test]
+fn a_request_may_name_more_buckets_than_the_store_holds() {
+    let subject = Subject::new(1);
+    subject.hit("a", 1);
+    subject.hit("b", 2);
+    assert_eq!(subject.store.buckets(), 1);
+    assert_eq!(subject.hit("b", 0), 98);
+}

@@ -75,7 +75,7 @@ for i = 1, #KEYS do
         rest = carried
         if over > 0 then rest = rest + 1 end
         if rest >= period then rest = rest - period; whole = whole + 1 end
-        if drip == 0 then at = now - fmod(now, period) end
+        if drip == 0 then at = now - fmod(now, period) elseif at < now then at = now end
       end
       if whole >= ceiling and (whole > ceiling or rest > 0) then
         dirty = true

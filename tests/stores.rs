@@ -1,0 +1,558 @@
+//! The contract of a store, the same for every store: named cases, and random calls that memory and
+//! Redis must answer alike to the last field.
+//!
+//! The time is the test's own on both. Redis is real; only the line of the script that reads the clock
+//! reads a list instead. That list says a year far off, so that no key expires on Redis's real
+//! clock; what is full must then be recognised by the arithmetic alone.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use ratekeeper::bucket::{Micros, Terms};
+use ratekeeper::key::{BucketKey, KeyFormat, LimitTag};
+use ratekeeper::store::memory::MemoryStore;
+use ratekeeper::store::redis::{RedisSettings, RedisStore, parse_address, script};
+use ratekeeper::store::{Charge, Decision, MAX_HITS, Outcome, Part, Payment, Store};
+use redis::AsyncCommands;
+use redis::aio::MultiplexedConnection;
+use tokio::runtime::Runtime;
+
+use crate::support::Redis;
+
+const SECOND: Micros = 1_000_000;
+const DAY: Micros = 86_400 * SECOND;
+const YEAR: Micros = 365 * DAY;
+
+/// Some time in 2109, aligned to a day.
+const START: Micros = 4_400_000_000 * SECOND / DAY * DAY;
+
+// --- Stores whose clock is the test's ---
+
+/// A store, and a hand on its clock.
+trait Subject {
+    fn set_clock(&mut self, now: Micros) -> impl Future<Output = ()>;
+    fn store(&self) -> &impl Store;
+
+    async fn decide(&mut self, now: Micros, charges: &[Charge]) -> Decision {
+        self.set_clock(now).await;
+        self.store().decide(charges).await.unwrap()
+    }
+}
+
+struct InMemory {
+    store: MemoryStore,
+    now: Arc<AtomicU64>,
+}
+
+impl InMemory {
+    fn new() -> Self {
+        let now = Arc::new(AtomicU64::new(0));
+        let clock = Arc::clone(&now);
+        Self {
+            store: MemoryStore::new(1_000_000, Arc::new(move || clock.load(Ordering::SeqCst))),
+            now,
+        }
+    }
+}
+
+impl Subject for InMemory {
+    async fn set_clock(&mut self, now: Micros) {
+        self.now.store(now, Ordering::SeqCst);
+    }
+
+    fn store(&self) -> &impl Store {
+        &self.store
+    }
+}
+
+struct InRedis {
+    store: RedisStore,
+    connection: MultiplexedConnection,
+}
+
+impl InRedis {
+    async fn new(redis: &Redis) -> Self {
+        let reads_clock = "redis.call('TIME')";
+        assert_eq!(script::SOURCE.matches(reads_clock).count(), 1);
+        let source = script::SOURCE.replace(reads_clock, "redis.call('LRANGE', 'clock', '0', '1')");
+        let address = parse_address(&redis.url(), None).unwrap();
+        let settings = RedisSettings {
+            address: address.clone(),
+            pool_size: 4,
+            timeout: Duration::from_secs(30),
+        };
+        let client = redis::Client::open(address).unwrap();
+        Self {
+            store: RedisStore::with_script(&settings, &source).unwrap(),
+            connection: client.get_multiplexed_async_connection().await.unwrap(),
+        }
+    }
+}
+
+impl Subject for InRedis {
+    async fn set_clock(&mut self, now: Micros) {
+        redis::pipe()
+            .atomic()
+            .del("clock")
+            .rpush("clock", &[now / SECOND, now % SECOND])
+            .exec_async(&mut self.connection)
+            .await
+            .unwrap();
+    }
+
+    fn store(&self) -> &impl Store {
+        &self.store
+    }
+}
+
+/// Runs a case on every store.
+macro_rules! on_every_store {
+    ($($case:ident),+ $(,)?) => {
+        $(
+            #[test]
+            fn $case() {
+                let runtime = Runtime::new().unwrap();
+                runtime.block_on(cases::$case(InMemory::new()));
+                let redis = Redis::start();
+                runtime.block_on(async { cases::$case(InRedis::new(&redis).await).await });
+            }
+        )+
+    };
+}
+
+on_every_store!(
+    a_bucket_gives_its_capacity_and_then_its_rate,
+    a_denied_request_takes_from_no_bucket,
+    a_shadow_charge_never_vetoes,
+    quota_charges_veto_only_together,
+    reports_count_in_denied_requests_too,
+    questions_and_gifts_create_no_bucket,
+    debt_denies_until_it_is_paid,
+    a_limit_that_changes_keeps_what_was_taken,
+    hits_that_never_pass_promise_nothing,
+    windows_forget_at_their_end,
+    every_unit_and_extreme_is_exact,
+);
+
+mod cases {
+    use super::*;
+
+    pub(super) async fn a_bucket_gives_its_capacity_and_then_its_rate(mut subject: impl Subject) {
+        let limit = Terms::token_bucket(10, 60 * SECOND, 5, 0);
+        for left in (0..5).rev() {
+            let outcome = one(&mut subject, START, charge("a", limit, 1)).await;
+            assert_eq!((outcome.admitted, outcome.remaining), (true, left));
+            assert_eq!(outcome.full_in, u64::from(5 - left) * 6 * SECOND);
+        }
+        let denied = one(&mut subject, START, charge("a", limit, 1)).await;
+        assert_eq!(
+            (denied.admitted, denied.retry_in),
+            (false, Some(6 * SECOND))
+        );
+        assert!(
+            !one(&mut subject, START + 6 * SECOND - 1, charge("a", limit, 1))
+                .await
+                .admitted
+        );
+        assert!(
+            one(&mut subject, START + 6 * SECOND, charge("a", limit, 1))
+                .await
+                .admitted
+        );
+        assert!(
+            !one(&mut subject, START + 6 * SECOND, charge("a", limit, 1))
+                .await
+                .admitted
+        );
+        let full = one(&mut subject, START + DAY, charge("a", limit, 0)).await;
+        assert_eq!((full.remaining, full.full_in), (5, 0));
+    }
+
+    pub(super) async fn a_denied_request_takes_from_no_bucket(mut subject: impl Subject) {
+        let (wide, narrow) = (daily(10), daily(1));
+        let both = [charge("wide", wide, 1), charge("narrow", narrow, 1)];
+        assert!(subject.decide(START, &both).await.admitted);
+        let denied = subject.decide(START, &both).await;
+        assert!(!denied.admitted);
+        assert!(
+            denied.outcomes[0].admitted,
+            "what the charge would have got alone"
+        );
+        assert_eq!(denied.outcomes[0].remaining, 9, "nothing was taken");
+        assert!(!denied.outcomes[1].admitted);
+    }
+
+    pub(super) async fn a_shadow_charge_never_vetoes(mut subject: impl Subject) {
+        let shadow = Charge {
+            part: Part::Shadow,
+            ..charge("shadow", daily(1), 1)
+        };
+        let request = [shadow, charge("real", daily(3), 1)];
+        assert!(subject.decide(START, &request).await.admitted);
+        let over = subject.decide(START, &request).await;
+        assert!(over.admitted && !over.outcomes[0].admitted);
+        assert_eq!(
+            (over.outcomes[0].remaining, over.outcomes[1].remaining),
+            (0, 1)
+        );
+        assert!(subject.decide(START, &request).await.admitted);
+        assert!(
+            !subject.decide(START, &request).await.admitted,
+            "the real one denies"
+        );
+    }
+
+    pub(super) async fn quota_charges_veto_only_together(mut subject: impl Subject) {
+        let quota = |key, group, limit| Charge {
+            part: Part::Quota(group),
+            ..charge(key, daily(limit), 1)
+        };
+        let request = [quota("one", 0, 1), quota("two", 1, 2)];
+        assert!(subject.decide(START, &request).await.admitted);
+        let second = subject.decide(START, &request).await;
+        assert!(second.admitted && !second.outcomes[0].admitted);
+        assert!(!subject.decide(START, &request).await.admitted);
+        // The charges of one group stand and fall together.
+        let group = [quota("narrow", 0, 1), quota("wide", 0, 5)];
+        assert!(subject.decide(START, &group).await.admitted);
+        let denied = subject.decide(START, &group).await;
+        assert!(!denied.admitted && denied.outcomes[1].admitted);
+        assert_eq!(denied.outcomes[1].remaining, 4);
+        // A must vetoes whatever the quotas say.
+        let mixed = [quota("open", 0, 9), charge("narrow", daily(1), 1)];
+        assert!(!subject.decide(START, &mixed).await.admitted);
+    }
+
+    pub(super) async fn reports_count_in_denied_requests_too(mut subject: impl Subject) {
+        one(&mut subject, START, charge("spent", daily(1), 1)).await;
+        one(&mut subject, START, charge("refunded", daily(9), 5)).await;
+        let request = [
+            charge("spent", daily(1), 1),
+            postpaid("cost", daily(9), 4),
+            charge("refunded", daily(9), -2),
+            charge("prepaid", daily(9), 1),
+        ];
+        let decision = subject.decide(START, &request).await;
+        assert!(!decision.admitted);
+        let left: Vec<_> = decision
+            .outcomes
+            .iter()
+            .map(|outcome| outcome.remaining)
+            .collect();
+        assert_eq!(left, [0, 5, 6, 9]);
+    }
+
+    pub(super) async fn questions_and_gifts_create_no_bucket(mut subject: impl Subject) {
+        let limit = daily(3);
+        for hits in [0, -2, 4] {
+            one(&mut subject, START, charge("a", limit, hits)).await;
+        }
+        // Had a bucket been made, its clock would have stood at START.
+        let earlier = one(&mut subject, START - DAY, charge("a", limit, 3)).await;
+        assert!(earlier.admitted);
+        assert_eq!(earlier.full_in, DAY);
+        assert!(
+            !one(&mut subject, START - DAY, charge("a", limit, 0))
+                .await
+                .admitted
+        );
+        let refund = one(&mut subject, START - DAY, charge("a", limit, -MAX_HITS)).await;
+        assert_eq!((refund.remaining, refund.full_in), (3, 0));
+    }
+
+    pub(super) async fn debt_denies_until_it_is_paid(mut subject: impl Subject) {
+        let limit = Terms::token_bucket(1, SECOND, 10, 20);
+        assert!(
+            one(&mut subject, START, postpaid("a", limit, 10))
+                .await
+                .admitted
+        );
+        let over = one(&mut subject, START, postpaid("a", limit, 1_000)).await;
+        assert_eq!(
+            (over.admitted, over.remaining, over.full_in),
+            (false, 0, 30 * SECOND)
+        );
+        let question = one(&mut subject, START, charge("a", limit, 0)).await;
+        assert_eq!(
+            (question.admitted, question.retry_in),
+            (false, Some(21 * SECOND))
+        );
+        assert!(
+            !one(&mut subject, START + 21 * SECOND - 1, charge("a", limit, 0))
+                .await
+                .admitted
+        );
+        assert!(
+            one(&mut subject, START + 21 * SECOND, charge("a", limit, 0))
+                .await
+                .admitted
+        );
+    }
+
+    pub(super) async fn a_limit_that_changes_keeps_what_was_taken(mut subject: impl Subject) {
+        one(&mut subject, START, charge("a", daily(100), 40)).await;
+        let monthly = Terms::token_bucket(1_000, 30 * DAY, 1_000, 0);
+        assert_eq!(
+            one(&mut subject, START, charge("a", monthly, 0))
+                .await
+                .remaining,
+            960
+        );
+        assert_eq!(
+            one(&mut subject, START, charge("a", daily(50), 0))
+                .await
+                .remaining,
+            10
+        );
+        let tiny = Terms::token_bucket(5, SECOND, 5, 0);
+        let clamped = one(&mut subject, START, charge("a", tiny, 1)).await;
+        assert_eq!(
+            (clamped.admitted, clamped.retry_in),
+            (false, Some(SECOND / 5))
+        );
+        assert!(
+            one(&mut subject, START + SECOND, charge("a", tiny, 5))
+                .await
+                .admitted
+        );
+    }
+
+    pub(super) async fn hits_that_never_pass_promise_nothing(mut subject: impl Subject) {
+        let nothing = Terms::token_bucket(0, SECOND, 0, 0);
+        for (limit, hits) in [
+            (daily(5), 6),
+            (nothing, 1),
+            (nothing, 0),
+            (daily(5), MAX_HITS),
+        ] {
+            let outcome = one(&mut subject, START, charge("a", limit, hits)).await;
+            assert_eq!((outcome.admitted, outcome.retry_in), (false, None));
+        }
+    }
+
+    pub(super) async fn windows_forget_at_their_end(mut subject: impl Subject) {
+        let limit = Terms::fixed_window(3, DAY, 0);
+        let late = START + DAY - SECOND;
+        assert_eq!(
+            one(&mut subject, late, charge("a", limit, 2)).await.full_in,
+            SECOND
+        );
+        let denied = one(&mut subject, late, charge("a", limit, 2)).await;
+        assert_eq!((denied.admitted, denied.remaining), (false, 1));
+        assert_eq!(denied.retry_in, Some(SECOND));
+        assert!(
+            one(&mut subject, START + DAY, charge("a", limit, 3))
+                .await
+                .admitted
+        );
+    }
+
+    pub(super) async fn every_unit_and_extreme_is_exact(mut subject: impl Subject) {
+        let max = i64::from(u32::MAX);
+        for (i, period) in [SECOND, 60 * SECOND, DAY, 7 * DAY, YEAR, 100 * YEAR]
+            .into_iter()
+            .enumerate()
+        {
+            for rate in [1, 7, 999_999_937, u32::MAX] {
+                let limit = Terms::token_bucket(rate, period, u32::MAX, 0);
+                let key = format!("{i}-{rate}");
+                assert!(
+                    one(&mut subject, START, charge(&key, limit, max))
+                        .await
+                        .admitted
+                );
+                let wait = period.div_ceil(u64::from(rate));
+                let early = one(&mut subject, START + wait - 1, charge(&key, limit, 0)).await;
+                assert_eq!((early.admitted, early.retry_in), (false, Some(1)), "{key}");
+                let now = one(&mut subject, START + wait, charge(&key, limit, 0)).await;
+                assert!(now.admitted, "{key}");
+                let whole = u64::from(now.remaining);
+                assert_eq!(whole, wait * u64::from(rate) / period, "{key}");
+            }
+        }
+    }
+}
+
+async fn one(subject: &mut impl Subject, now: Micros, charge: Charge) -> Outcome {
+    subject.decide(now, &[charge]).await.outcomes[0]
+}
+
+fn daily(limit: u32) -> Terms {
+    Terms::token_bucket(limit, DAY, limit, limit)
+}
+
+fn charge(key: &str, terms: Terms, hits: i64) -> Charge {
+    Charge {
+        key: bucket_key(key),
+        terms,
+        hits,
+        payment: Payment::Prepaid,
+        part: Part::Must,
+    }
+}
+
+fn postpaid(key: &str, terms: Terms, hits: i64) -> Charge {
+    Charge {
+        payment: Payment::Postpaid,
+        ..charge(key, terms, hits)
+    }
+}
+
+fn bucket_key(name: &str) -> BucketKey {
+    let keys = KeyFormat::new("test:");
+    let tag = LimitTag {
+        index: 0,
+        is_window: false,
+        override_period: None,
+    };
+    keys.key(&keys.stem(name, []), tag)
+}
+
+// --- Random calls ---
+
+/// How much later than the one before a request comes, and what it asks.
+type Call = (i64, Vec<Charge>);
+
+fn number() -> impl Strategy<Value = u32> {
+    prop_oneof![4 => 1..=10_u32, 2 => 1..=100_000_u32, 1 => any::<u32>(), 1 => Just(u32::MAX)]
+}
+
+fn period() -> impl Strategy<Value = Micros> {
+    prop_oneof![
+        3 => Just(SECOND),
+        2 => Just(60 * SECOND),
+        1 => Just(DAY),
+        1 => Just(30 * DAY),
+        1 => Just(100 * YEAR),
+        1 => (1..=90_u64).prop_map(|seconds| seconds * SECOND),
+        1 => 1..=YEAR,
+    ]
+}
+
+fn terms() -> impl Strategy<Value = Terms> {
+    (number(), period(), number(), number(), 0..6).prop_map(|(rate, period, burst, debt, kind)| {
+        match kind {
+            0 => Terms::fixed_window(burst, period, debt),
+            _ => Terms::token_bucket(rate, period, burst, debt),
+        }
+    })
+}
+
+fn hits() -> impl Strategy<Value = i64> {
+    prop_oneof![
+        8 => 1..=4_i64,
+        2 => Just(0_i64),
+        2 => -4..=-1_i64,
+        2 => 1..=i64::from(u32::MAX),
+        1 => prop_oneof![Just(MAX_HITS), Just(-MAX_HITS)],
+    ]
+}
+
+fn part() -> impl Strategy<Value = Part> {
+    prop_oneof![
+        5 => Just(Part::Must),
+        2 => (0..2_u32).prop_map(Part::Quota),
+        1 => Just(Part::Shadow),
+    ]
+}
+
+fn charges(limits: Vec<Terms>) -> impl Strategy<Value = Vec<Charge>> {
+    let count = limits.len();
+    // Key i is under limit i, but now and then under another one: limits change.
+    let under = prop_oneof![9 => Just(0), 1 => 0..count];
+    let one = (0..count, under, hits(), part(), prop::bool::weighted(0.15)).prop_map(
+        move |(key, shift, hits, part, is_postpaid)| Charge {
+            payment: if is_postpaid {
+                Payment::Postpaid
+            } else {
+                Payment::Prepaid
+            },
+            part,
+            ..charge(&key.to_string(), limits[(key + shift) % count], hits)
+        },
+    );
+    prop::collection::vec(one, 1..5).prop_map(|mut charges| {
+        charges.sort_by(|a, b| a.key.cmp(&b.key));
+        charges.dedup_by(|a, b| a.key == b.key);
+        charges
+    })
+}
+
+fn calls() -> impl Strategy<Value = Vec<Call>> {
+    let step = prop_oneof![
+        4 => Just(0_i64),
+        2 => 0..=3_i64,
+        6 => 0..=2_000_000_i64,
+        3 => 0..=200_000_000_i64,
+        1 => 0..=10_000_000_000_000_i64,
+        2 => -2_000_000..=0_i64,
+    ];
+    prop::collection::vec(terms(), 4)
+        .prop_flat_map(move |limits| prop::collection::vec((step.clone(), charges(limits)), 1..40))
+}
+
+/// Knows when buckets are full, so that the clock is only set back where both stores must remember:
+/// either may forget a full bucket as soon as it likes.
+#[derive(Default)]
+struct Fullness {
+    latest: Micros,
+    full_at: BTreeMap<BucketKey, Micros>,
+}
+
+impl Fullness {
+    fn next(&mut self, now: Micros, step: i64) -> Micros {
+        let remembered = self.full_at.values().all(|&full_at| full_at > self.latest);
+        if step < 0 && !remembered {
+            now
+        } else {
+            now.saturating_add_signed(step)
+        }
+    }
+
+    fn note(&mut self, now: Micros, charges: &[Charge], decision: &Decision) {
+        self.latest = self.latest.max(now);
+        for (charge, outcome) in charges.iter().zip(&decision.outcomes) {
+            if outcome.full_in == 0 {
+                self.full_at.remove(&charge.key);
+            } else {
+                self.full_at
+                    .insert(charge.key.clone(), now.saturating_add(outcome.full_in));
+            }
+        }
+    }
+}
+
+#[test]
+fn memory_and_redis_answer_alike() {
+    let runtime = Runtime::new().unwrap();
+    let server = Redis::start();
+    let redis = std::cell::RefCell::new(runtime.block_on(InRedis::new(&server)));
+    let mut runner = TestRunner::new(ProptestConfig {
+        source_file: Some(file!()),
+        ..ProptestConfig::with_cases(400)
+    });
+    runner
+        .run(&calls(), |calls| {
+            let mut memory = InMemory::new();
+            let mut redis = redis.borrow_mut();
+            let mut fullness = Fullness::default();
+            let mut now = START;
+            runtime.block_on(async {
+                redis.connection.flushall::<()>().await.unwrap();
+                for (step, charges) in calls {
+                    now = fullness.next(now, step);
+                    let expected = memory.decide(now, &charges).await;
+                    let actual = redis.decide(now, &charges).await;
+                    fullness.note(now, &charges, &expected);
+                    prop_assert_eq!(actual, expected, "at {} of {:?}", now, charges);
+                }
+                Ok(())
+            })
+        })
+        .unwrap_or_else(|failure| panic!("{failure}"));
+}
