@@ -10,13 +10,13 @@ mod redis;
 mod rows;
 
 pub use backend::Backend;
-pub use command::{Printed, typed};
+pub use command::typed;
 pub use envoy::{Envoy, Plan, Route, extension};
 pub use process::{Process, run};
 pub use python::client;
 pub use ratekeeper::Ratekeeper;
 pub use redis::Redis;
-pub use rows::{answer, ask, check, on_every_store, times, unit_seconds};
+pub use rows::{ask, check, json_of, on_every_store, times, unit_seconds};
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};

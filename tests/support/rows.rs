@@ -4,12 +4,15 @@
 //! `x3` for hits of its own (`x0` asks, `x-3` gives back), `limit=10/day` or `limit=10/2day` for a
 //! limit of its own. An answer is written by [`answer`].
 
-use prost_types::Duration;
+use prost_types::value::Kind;
+use prost_types::{Duration, Struct};
 use ratekeeper::rules::Unit as RuleUnit;
 use ratekeeper::service::pb::rate_limit_descriptor::{Entry, RateLimitOverride};
 use ratekeeper::service::pb::rate_limit_response::rate_limit::Unit;
 use ratekeeper::service::pb::rate_limit_response::{Code, DescriptorStatus, RateLimit};
 use ratekeeper::service::pb::{RateLimitDescriptor, RateLimitRequest, RateLimitResponse};
+
+use serde_json::Value;
 
 use super::{Backend, Ratekeeper};
 
@@ -178,4 +181,23 @@ pub fn unit_seconds(status: &DescriptorStatus) -> i64 {
     let name = limit.unit().as_str_name();
     let unit = RuleUnit::from_name(name).unwrap_or_else(|| panic!("{name} is no unit"));
     i64::try_from(unit.seconds()).unwrap()
+}
+
+/// Dynamic metadata as JSON.
+pub fn json_of(fields: &Struct) -> Value {
+    let fields = fields.fields.iter();
+    fields
+        .map(|(name, value)| (name.clone(), value_of(value)))
+        .collect()
+}
+
+fn value_of(value: &prost_types::Value) -> Value {
+    match value.kind.as_ref().expect("every value has a kind") {
+        Kind::NullValue(_) => Value::Null,
+        Kind::BoolValue(value) => (*value).into(),
+        Kind::NumberValue(value) => (*value).into(),
+        Kind::StringValue(value) => value.as_str().into(),
+        Kind::ListValue(list) => list.values.iter().map(value_of).collect(),
+        Kind::StructValue(fields) => json_of(fields),
+    }
 }
