@@ -1,18 +1,22 @@
 //! The real parts that tests are made of, each started and stopped by the test that needs it.
 
 mod backend;
+mod command;
 mod envoy;
 mod process;
 mod python;
 mod ratekeeper;
 mod redis;
+mod rows;
 
 pub use backend::Backend;
+pub use command::typed;
 pub use envoy::{Envoy, Plan, Route, extension};
 pub use process::{Process, run};
 pub use python::client;
 pub use ratekeeper::Ratekeeper;
 pub use redis::Redis;
+pub use rows::{ask, check, json_of, on_every_store, times, unit_seconds};
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};

@@ -13,8 +13,12 @@
 
 pub mod support;
 
+mod answers;
+mod configuration;
 mod demo;
 mod envoy;
+mod matching;
+mod modes;
 mod source;
 mod stores;
 mod wire;

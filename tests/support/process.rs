@@ -76,6 +76,11 @@ impl Process {
         }
     }
 
+    /// The lines that were read so far.
+    pub fn log(&self) -> &str {
+        &self.log
+    }
+
     /// Sends SIGTERM and waits for the end.
     ///
     /// # Panics

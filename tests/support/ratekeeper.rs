@@ -1,5 +1,6 @@
 //! The server under test: its own binary, in a process of its own.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::net::SocketAddr;
 use std::process::{Command, ExitStatus};
@@ -9,7 +10,10 @@ use ratekeeper::service::pb::{RateLimitRequest, RateLimitResponse};
 use tempfile::TempDir;
 use tokio::runtime;
 use tonic::Status;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
 use super::Process;
 
@@ -18,7 +22,8 @@ use super::Process;
 pub struct Ratekeeper {
     process: Process,
     address: SocketAddr,
-    _directory: TempDir,
+    /// Where its configuration is, when the test has not put it somewhere itself.
+    _directory: Option<TempDir>,
 }
 
 impl Ratekeeper {
@@ -31,6 +36,21 @@ impl Ratekeeper {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("ratelimit.yaml");
         fs::write(&file, configuration).unwrap();
+        let server = Self::start_with(["--config".as_ref(), file.as_os_str()], environment);
+        Self {
+            _directory: Some(directory),
+            ..server
+        }
+    }
+
+    /// Starts the server with these flags and environment variables, likewise.
+    ///
+    /// # Panics
+    /// When it does not come to accept calls.
+    pub fn start_with<'a>(
+        flags: impl IntoIterator<Item = impl AsRef<OsStr>>,
+        environment: impl IntoIterator<Item = (&'a str, String)>,
+    ) -> Self {
         let mut process = Process::start(
             "ratekeeper",
             Command::new(env!("CARGO_BIN_EXE_ratekeeper"))
@@ -38,8 +58,8 @@ impl Ratekeeper {
                 .env("GRPC_HOST", "127.0.0.1")
                 .env("GRPC_PORT", "0")
                 .envs(environment)
-                .args(["serve", "--config"])
-                .arg(&file),
+                .arg("serve")
+                .args(flags),
         );
         let address = process
             .wait_for("it listened", listening_address)
@@ -47,8 +67,39 @@ impl Ratekeeper {
         Self {
             process,
             address,
-            _directory: directory,
+            _directory: None,
         }
+    }
+
+    /// What it has logged so far, as far as a test has waited for it.
+    pub fn log(&self) -> &str {
+        self.process.log()
+    }
+
+    /// Waits until it logs a line with this text, after the lines already waited for.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn wait_for_log(&mut self, text: &str) {
+        let what = format!("it logged {text:?}");
+        self.process
+            .wait_for(&what, |line| line.contains(text).then_some(()))
+            .unwrap_or_else(|ended| panic!("{}", ended.report));
+    }
+
+    /// What it says of its health under a name: `""`, or the one that envoyproxy/ratelimit uses.
+    ///
+    /// # Panics
+    /// When it cannot be asked.
+    pub fn health(&self, service: &str) -> ServingStatus {
+        block_on(async {
+            let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).unwrap();
+            let mut client = HealthClient::new(endpoint.connect().await.unwrap());
+            let request = HealthCheckRequest {
+                service: service.to_owned(),
+            };
+            client.check(request).await.unwrap().into_inner().status()
+        })
     }
 
     /// Where it serves gRPC.
@@ -71,11 +122,7 @@ impl Ratekeeper {
     /// # Errors
     /// What the server says when it does not decide.
     pub fn ask(&self, request: RateLimitRequest) -> Result<RateLimitResponse, Status> {
-        let runtime = runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
+        block_on(async {
             let response = self.client().await.should_rate_limit(request).await?;
             Ok(response.into_inner())
         })
@@ -85,6 +132,14 @@ impl Ratekeeper {
     pub fn stop(self) -> ExitStatus {
         self.process.terminate()
     }
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(work)
 }
 
 /// Reads the address from the line that the server logs when it accepts connections.
