@@ -204,13 +204,11 @@ async fn apply<S: Store>(
     };
     match RuleSet::load(&files, options) {
         Ok(rules) => {
-            tracing::info!(
-                domains = rules.domains().count(),
-                rules = rules.rules().len(),
-                "rules in force"
-            );
+            let (domains, count) = (rules.domains().count(), rules.rules().len());
             limiter.install(rules);
             tell_health(health, ServingStatus::Serving).await;
+            // Last, so that whoever reads it finds it true.
+            tracing::info!(domains, rules = count, "rules in force");
         }
         Err(mistakes) => tracing::error!("the configuration has mistakes; {kept}\n{mistakes}"),
     }

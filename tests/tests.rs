@@ -14,9 +14,11 @@
 pub mod support;
 
 mod answers;
+mod buckets;
 mod configuration;
 mod demo;
 mod envoy;
+mod integration;
 mod matching;
 mod modes;
 mod source;
