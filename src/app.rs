@@ -3,15 +3,13 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, ToSocketAddrs};
 use tokio::sync::watch;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
@@ -20,7 +18,7 @@ use crate::limiter::{Limiter, LimiterSettings};
 use crate::rules::{LoadOptions, RuleSet, SourceFile};
 use crate::service::pb::DESCRIPTORS;
 use crate::service::pb::rate_limit_service_server::RateLimitServiceServer;
-use crate::service::{RateLimit, ResponseSettings};
+use crate::service::{self, RateLimit, ResponseSettings};
 use crate::source::files::{self, Location, SourceError};
 use crate::store::Store;
 use crate::store::denied::RememberedDenials;
@@ -79,7 +77,7 @@ impl Listeners {
     ///
     /// # Errors
     /// When an address cannot be bound.
-    pub async fn bind(grpc: SocketAddr) -> io::Result<Self> {
+    pub async fn bind(grpc: impl ToSocketAddrs) -> io::Result<Self> {
         Ok(Self {
             grpc: TcpListener::bind(grpc).await?,
         })
@@ -118,7 +116,7 @@ async fn serve<S: Store>(
     abort: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let limiter = Arc::new(Limiter::new(store, settings.limiter.clone()));
-    let (health, health_service) = tonic_health::server::health_reporter();
+    let (mut health, health_service) = tonic_health::server::health_reporter();
     tell_health(&health, ServingStatus::NotServing).await;
 
     let (files, mut changes) = files::watch(settings.location.clone());
@@ -131,16 +129,18 @@ async fn serve<S: Store>(
     };
 
     let rate_limit = RateLimit::new(Arc::clone(&limiter), settings.response, clock::system());
+    let rate_limit = RateLimitServiceServer::new(rate_limit)
+        .max_decoding_message_size(service::message_bound(&settings.limiter.bounds));
     let router = Server::builder()
         .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .add_service(RateLimitServiceServer::new(rate_limit))
+        .add_service(rate_limit)
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);
     let address = listeners.grpc.local_addr()?;
-    let incoming = TcpIncoming::from(listeners.grpc).with_nodelay(Some(true));
+    let incoming = service::connections(listeners.grpc, clock::system());
     let (stop, mut stopping) = watch::channel(());
     let server = router.serve_with_incoming_shutdown(incoming, async move {
         // Both a message and a dropped sender mean: stop.
@@ -157,6 +157,7 @@ async fn serve<S: Store>(
     tell_health(&health, ServingStatus::NotServing).await;
     tracing::info!(grace = ?settings.grace, "stopping; requests in flight may end");
     drop(stop);
+    end_watching(&mut health).await;
     tokio::select! {
         result = server => {
             result.context("the gRPC server failed while stopping")?;
@@ -180,6 +181,14 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
 async fn tell_health(health: &HealthReporter, status: ServingStatus) {
     for name in HEALTH_NAMES {
         health.set_service_status(name, status).await;
+    }
+}
+
+/// Ends the streams on which health is watched, once they have told what there is to tell: left open,
+/// each would keep its connection, and so the server, until the end of the grace period.
+async fn end_watching(health: &mut HealthReporter) {
+    for name in HEALTH_NAMES {
+        health.clear_service_status(name).await;
     }
 }
 

@@ -11,6 +11,7 @@ use std::ffi::OsString;
 use std::io::{self, Write as _};
 
 use clap::builder::Resettable;
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::rules;
@@ -72,6 +73,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<Outcome> 
     let matches = match unset_empty(Cli::command()).try_get_matches_from(&args) {
         Ok(matches) => matches,
         Err(error) => {
+            let error = naming_its_source(error, &args);
             let of_hit = args.get(1).is_some_and(|command| command == "hit");
             error.print()?;
             return Ok(if error.use_stderr() {
@@ -93,6 +95,36 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<Outcome> 
             Ok(Outcome::Done)
         }
     }
+}
+
+/// The error with the name of the environment variable that its value is from, where nobody typed the
+/// flag: who set a variable may not know that there are flags.
+fn naming_its_source(mut error: clap::Error, args: &[OsString]) -> clap::Error {
+    let Some(ContextValue::String(named)) = error.get(ContextKind::InvalidArg) else {
+        return error;
+    };
+    let flag = named.split([' ', '=', '[']).next().unwrap_or_default();
+    let was_typed = args.iter().filter_map(|arg| arg.to_str()).any(|arg| {
+        arg.strip_prefix(flag)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+    });
+    let command = Cli::command();
+    let variable = command
+        .get_arguments()
+        .chain(
+            command
+                .get_subcommands()
+                .flat_map(clap::Command::get_arguments),
+        )
+        .find(|arg| arg.get_long().is_some() && arg.get_long() == flag.strip_prefix("--"))
+        .and_then(|arg| Some(arg.get_env()?.to_string_lossy().into_owned()));
+    if let (false, Some(variable)) = (was_typed, variable) {
+        error.insert(
+            ContextKind::InvalidArg,
+            ContextValue::String(format!("{variable} (or {flag})")),
+        );
+    }
+    error
 }
 
 /// A variable that is set to nothing counts as not set, as templates of deployments expect.

@@ -1,9 +1,12 @@
 //! The rim: gRPC. Wire types stop here.
 
+mod connections;
 mod convert;
 mod metadata;
 mod rls;
 
+pub use connections::connections;
+pub use convert::message_bound;
 pub use rls::{HeaderNames, RateLimit, ResponseSettings};
 
 /// The wire types, generated from `proto/`.

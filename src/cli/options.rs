@@ -1,6 +1,7 @@
 //! Options that several commands share, and how their values are read.
 
 use std::path::PathBuf;
+use std::time::Duration;
 use std::{fmt, str::FromStr};
 
 use clap::{Args, ValueEnum};
@@ -121,6 +122,15 @@ pub(super) fn boolean(text: &str) -> Result<bool, String> {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
         _ => Err("write true or false".to_owned()),
+    }
+}
+
+/// Reads a time that is longer than none.
+pub(super) fn some_time(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("write a time longer than 0, such as 100ms".to_owned()),
+        Ok(time) => Ok(time),
+        Err(error) => Err(error.to_string()),
     }
 }
 

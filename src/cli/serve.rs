@@ -1,7 +1,6 @@
 //! `ratekeeper serve`: from options to [`Settings`], then run until told to stop.
 
 use std::io::IsTerminal as _;
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,7 +11,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
 use super::Outcome;
-use super::options::{Configuration, Secret, boolean};
+use super::options::{Configuration, Secret, boolean, some_time};
 use crate::app::{self, Listeners, Settings, StoreSettings};
 use crate::limiter::{Bounds, LimiterSettings};
 use crate::service::{HeaderNames, ResponseSettings};
@@ -38,9 +37,14 @@ pub(super) struct Args {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Listening")]
 struct Listen {
-    /// Address to serve gRPC on; :: means IPv4 and IPv6
-    #[arg(long, env = "GRPC_HOST", value_name = "IP", default_value = "0.0.0.0")]
-    grpc_host: IpAddr,
+    /// Address to serve gRPC on, or a name of it; :: means IPv4 and IPv6
+    #[arg(
+        long,
+        env = "GRPC_HOST",
+        value_name = "HOST",
+        default_value = "0.0.0.0"
+    )]
+    grpc_host: String,
 
     /// Port to serve gRPC on; 0 takes any free one, which the log names
     #[arg(long, env = "GRPC_PORT", value_name = "PORT", default_value_t = 8081)]
@@ -108,7 +112,7 @@ struct Store {
 
     /// How long Redis may take for a decision, such as 100ms
     #[arg(long, env = "REDIS_TIMEOUT", value_name = "TIME", default_value = "100ms",
-        value_parser = humantime::parse_duration)]
+        value_parser = some_time)]
     redis_timeout: Duration,
 
     /// Stands before every bucket key
@@ -277,7 +281,7 @@ const LIFECYCLE: &str = "ratekeeper::app";
 /// Serves until a signal says to stop.
 pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     args.log.start();
-    let address = SocketAddr::new(args.listen.grpc_host, args.listen.grpc_port);
+    let (host, port) = (args.listen.grpc_host.clone(), args.listen.grpc_port);
     let settings = match args.settings() {
         Ok(settings) => settings,
         Err(error) => {
@@ -290,9 +294,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
         .build()?;
     runtime.block_on(async {
         let (first, second) = signals()?;
-        let listeners = Listeners::bind(address)
+        let listeners = Listeners::bind((host.as_str(), port))
             .await
-            .with_context(|| format!("cannot listen on {address}; is the port taken?"))?;
+            .with_context(|| format!("cannot listen on GRPC_HOST {host}, GRPC_PORT {port}"))?;
         app::run(settings, listeners, first, second).await
     })?;
     Ok(Outcome::Done)

@@ -6,11 +6,34 @@ use super::pb::rate_limit_descriptor::RateLimitOverride;
 use super::pb::rate_limit_response::rate_limit::Unit as WireUnit;
 use super::pb::rate_limit_response::{Code as WireCode, DescriptorStatus, RateLimit};
 use super::pb::{RateLimitDescriptor, RateLimitRequest};
-use crate::limiter::{BadRequest, Code, Descriptor, Entry, Override, Request, ShownLimit, Status};
+use crate::limiter::{
+    BadRequest, Bounds, Code, Descriptor, Entry, Override, Request, ShownLimit, Status,
+};
 use crate::rules::Unit;
 
 /// The longest `google.protobuf.Duration`, by its specification: 10,000 years.
 const MAX_DURATION_SECONDS: u64 = 315_576_000_000;
+
+/// More than an entry takes on the wire beside its text: three tags, three lengths.
+const ENTRY_OVERHEAD: usize = 16;
+
+/// More than a descriptor takes on the wire beside its entries: tag, length, limit, hits.
+const DESCRIPTOR_OVERHEAD: usize = 64;
+
+/// The most bytes of an encoded request that are read at all.
+///
+/// Every request within the bounds has fewer, and so has one that misses them by little, which is told
+/// what is wrong. What is larger is refused before it takes memory: decoded, an empty descriptor is
+/// many times the two bytes that it has on the wire.
+#[must_use]
+pub fn message_bound(bounds: &Bounds) -> usize {
+    let entries = bounds.entries.saturating_mul(ENTRY_OVERHEAD);
+    let descriptor = entries.saturating_add(DESCRIPTOR_OVERHEAD);
+    bounds
+        .bytes
+        .saturating_mul(2)
+        .saturating_add(bounds.descriptors.saturating_mul(descriptor))
+}
 
 impl TryFrom<RateLimitRequest> for Request {
     type Error = BadRequest;

@@ -1,6 +1,7 @@
 //! Child processes that never outlive the test, and whose output a failing test shows.
 
 use std::io::{BufRead, BufReader, Read};
+use std::mem;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
@@ -85,27 +86,45 @@ impl Process {
     ///
     /// # Panics
     /// When the process does not end.
-    pub fn terminate(mut self) -> ExitStatus {
+    pub fn terminate(self) -> ExitStatus {
+        self.signal("TERM");
+        self.ended().0
+    }
+
+    /// Sends a signal, named as the shell names it.
+    ///
+    /// # Panics
+    /// When the process has ended.
+    pub fn signal(&self, signal: &str) {
         // The signal goes by way of the shell: the standard library sends none but SIGKILL, and
         // Debian's kill program is in a package that need not be installed.
-        let kill = format!("kill -TERM {}", self.child.id());
-        assert!(
-            Command::new("sh")
-                .args(["-c", &kill])
-                .status()
-                .unwrap()
-                .success()
-        );
+        let kill = format!("kill -{signal} {}", self.id());
+        let sent = Command::new("sh").args(["-c", &kill]).status().unwrap();
+        assert!(sent.success(), "{} has ended", self.name);
+    }
+
+    /// Waits for the end, and returns all that it printed, too.
+    ///
+    /// # Panics
+    /// When the process does not end.
+    pub fn ended(mut self) -> (ExitStatus, String) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.next_line(deadline) {
                 Ok(_) => {}
-                Err(RecvTimeoutError::Disconnected) => return self.child.wait().unwrap(),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return (self.child.wait().unwrap(), mem::take(&mut self.log));
+                }
                 Err(RecvTimeoutError::Timeout) => {
-                    panic!("{} goes on after SIGTERM:\n{}", self.name, self.log)
+                    panic!("{} does not end:\n{}", self.name, self.log)
                 }
             }
         }
+    }
+
+    /// The number of the process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     fn next_line(&mut self, deadline: Instant) -> Result<String, RecvTimeoutError> {

@@ -132,6 +132,24 @@ impl Ratekeeper {
     pub fn stop(self) -> ExitStatus {
         self.process.terminate()
     }
+
+    /// Sends the server a signal, such as `TERM`.
+    pub fn signal(&self, signal: &str) {
+        self.process.signal(signal);
+    }
+
+    /// Waits until the server has ended, and returns all that it logged, too.
+    pub fn ended(self) -> (ExitStatus, String) {
+        self.process.ended()
+    }
+
+    /// The most memory that the server has held so far, in MiB.
+    pub fn peak_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.unwrap().trim().strip_suffix(" kB").unwrap();
+        kib.parse::<u64>().unwrap() / 1024
+    }
 }
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {

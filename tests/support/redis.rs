@@ -1,7 +1,10 @@
 //! A real redis-server.
 
+use std::path::PathBuf;
 use std::process::Command;
 
+use redis::FromRedisValue;
+use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
 
 use super::{Process, free_port};
@@ -13,43 +16,100 @@ const ATTEMPTS: usize = 5;
 #[derive(Debug)]
 pub struct Redis {
     port: u16,
-    _process: Process,
-    _directory: TempDir,
+    process: Process,
+    directory: TempDir,
 }
 
 impl Redis {
     /// Starts one and waits until it accepts connections.
     pub fn start() -> Self {
-        for _ in 0..ATTEMPTS {
-            let directory = tempfile::tempdir().unwrap();
-            let port = free_port();
-            let mut process = Process::start(
-                "redis-server",
-                Command::new("redis-server")
-                    .args(["--bind", "127.0.0.1", "--port", &port.to_string()])
-                    .args(["--save", "", "--appendonly", "no", "--dir"])
-                    .arg(directory.path()),
-            );
-            let ready = process.wait_for("it was ready", |line| {
-                line.contains("Ready to accept connections").then_some(())
-            });
-            match ready {
-                Ok(()) => {
-                    return Self {
-                        port,
-                        _process: process,
-                        _directory: directory,
-                    };
-                }
-                Err(ended) if ended.report.contains("Address already in use") => {}
-                Err(ended) => panic!("{}", ended.report),
-            }
+        Self::start_with(&[])
+    }
+
+    /// The same with more arguments.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start_with(arguments: &[&str]) -> Self {
+        (0..ATTEMPTS)
+            .find_map(|_| Self::start_on(free_port(), arguments))
+            .expect("a port is free for redis-server")
+    }
+
+    /// The same on a certain port; `None` when that is taken.
+    ///
+    /// # Panics
+    /// When it does not start for another reason.
+    pub fn start_on(port: u16, arguments: &[&str]) -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let mut process = Process::start(
+            "redis-server",
+            Command::new("redis-server")
+                .args(["--bind", "127.0.0.1", "--port", &port.to_string()])
+                .args(["--save", "", "--appendonly", "no", "--dir"])
+                .arg(directory.path())
+                .arg("--unixsocket")
+                .arg(socket(&directory))
+                .args(arguments),
+        );
+        let ready = process.wait_for("it was ready", |line| {
+            line.contains("Ready to accept connections").then_some(())
+        });
+        match ready {
+            Ok(()) => Some(Self {
+                port,
+                process,
+                directory,
+            }),
+            Err(ended) if ended.report.contains("Address already in use") => None,
+            Err(ended) => panic!("{}", ended.report),
         }
-        panic!("no port was free for redis-server");
     }
 
     /// The address as `REDIS_URL` takes it.
     pub fn url(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The path of its Unix socket.
+    pub fn socket(&self) -> PathBuf {
+        socket(&self.directory)
+    }
+
+    /// Stops it in its tracks: connections stay open, and nothing is answered until it goes on.
+    pub fn pause(&self) {
+        self.process.signal("STOP");
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.process.signal("CONT");
+    }
+
+    /// A connection.
+    pub async fn connect(&self) -> MultiplexedConnection {
+        let client = redis::Client::open(format!("redis://{}", self.url())).unwrap();
+        client.get_multiplexed_async_connection().await.unwrap()
+    }
+
+    /// Runs a command, given as its words, and returns what it answers.
+    pub async fn run<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        let mut command = redis::cmd(words[0]);
+        for word in &words[1..] {
+            command.arg(word);
+        }
+        command
+            .query_async(&mut self.connect().await)
+            .await
+            .unwrap()
+    }
+}
+
+fn socket(directory: &TempDir) -> PathBuf {
+    directory.path().join("socket")
 }

@@ -69,7 +69,7 @@ pub fn check(server: &Ratekeeper, row: &str, request: RateLimitRequest, expected
 ///
 /// # Panics
 /// When a status has what does not go together.
-pub fn answer(response: &RateLimitResponse) -> String {
+fn answer(response: &RateLimitResponse) -> String {
     let statuses: Vec<String> = response.statuses.iter().map(status).collect();
     format!(
         "{}: {}",

@@ -1,0 +1,506 @@
+//! Whatever comes in: an answer or a clean error, the server lives, and other clients notice nothing.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+
+use prost::bytes::{Buf as _, BufMut as _};
+use ratekeeper::service::pb::rate_limit_descriptor::{Entry, RateLimitOverride};
+use ratekeeper::service::pb::{RateLimitDescriptor, RateLimitRequest};
+use tokio::runtime::Runtime;
+use tonic::client::Grpc;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::transport::Endpoint;
+use tonic::{Code as Failure, Status};
+
+use crate::support::{Backend, PATIENCE, Ratekeeper, Redis, ask, check, on_every_store};
+
+const RULES: &str = "
+domain: d
+descriptors:
+  - {key: k, rate_limit: {unit: year, requests_per_unit: 5}}
+  - {key: k2, rate_limit: {unit: year, requests_per_unit: 5}}
+  - key: a
+    descriptors: [{key: b, rate_limit: {unit: year, requests_per_unit: 5}}]
+";
+
+/// What a client that minds its own business asks; passes once per name.
+fn well_behaved(server: &Ratekeeper, name: &str) {
+    let row = format!("k=good-{}", name.replace(' ', "-"));
+    check(server, name, ask("d", &[&row]), "OK: OK 4 of 5/year");
+}
+
+fn entry(key: &str, value: &str) -> Entry {
+    Entry {
+        key: key.to_owned(),
+        value: value.to_owned(),
+    }
+}
+
+fn request(entries: Vec<Entry>) -> RateLimitRequest {
+    RateLimitRequest {
+        domain: "d".to_owned(),
+        descriptors: vec![RateLimitDescriptor {
+            entries,
+            ..RateLimitDescriptor::default()
+        }],
+        hits_addend: 0,
+    }
+}
+
+/// A request that is too much; its refusal contains this.
+fn refused(server: &Ratekeeper, row: &str, request: RateLimitRequest, code: Failure, text: &str) {
+    let failure = server.ask(request).expect_err(row);
+    assert_eq!(failure.code(), code, "{row}: {failure}");
+    assert!(failure.message().contains(text), "{row}: {failure}");
+    well_behaved(server, row);
+}
+
+#[test]
+fn requests_that_are_too_large_are_refused_with_the_bound() {
+    on_every_store(RULES, &[], |server, _| {
+        let long = request(vec![entry("k", &"x".repeat(100_000))]);
+        refused(
+            server,
+            "long",
+            long,
+            Failure::InvalidArgument,
+            "MAX_REQUEST_BYTES=65536",
+        );
+        let many = RateLimitRequest {
+            descriptors: vec![request(vec![entry("k", "x")]).descriptors[0].clone(); 257],
+            ..request(Vec::new())
+        };
+        refused(
+            server,
+            "many",
+            many,
+            Failure::InvalidArgument,
+            "MAX_DESCRIPTORS=256",
+        );
+        let deep = request(vec![entry("a", "b"); 65]);
+        refused(
+            server,
+            "deep",
+            deep,
+            Failure::InvalidArgument,
+            "MAX_DESCRIPTOR_ENTRIES=64",
+        );
+        let vast = request(vec![entry("k", &"x".repeat(5_000_000))]);
+        refused(server, "vast", vast, Failure::OutOfRange, "too large");
+        let domain = RateLimitRequest {
+            domain: "x".repeat(70_000),
+            ..request(vec![entry("k", "x")])
+        };
+        refused(
+            server,
+            "domain",
+            domain,
+            Failure::InvalidArgument,
+            "MAX_REQUEST_BYTES",
+        );
+    });
+}
+
+#[test]
+fn a_long_value_within_the_bounds_has_a_bucket_of_its_own() {
+    on_every_store(RULES, &[], |server, store| {
+        let (one, other) = ("x".repeat(60_000), "x".repeat(60_001));
+        for (left, value) in [(4, &one), (4, &other), (3, &one), (3, &other)] {
+            let response = server.ask(request(vec![entry("k", value)])).unwrap();
+            assert_eq!(response.statuses[0].limit_remaining, left, "{store}");
+        }
+    });
+}
+
+/// Texts that mean something to Redis, to terminals, to keys or to protocols.
+const STRANGE: [&str; 14] = [
+    "",
+    " ",
+    "\0",
+    "\r\n",
+    "{",
+    "}",
+    "{}",
+    "{a}",
+    "|",
+    "=",
+    "#1",
+    "%7B",
+    "*",
+    "\u{202e}é\u{1f980}",
+];
+
+#[test]
+fn strange_texts_never_share_a_bucket() {
+    let backend = Backend::Redis(Redis::start());
+    let environment = || {
+        backend
+            .environment()
+            .into_iter()
+            .chain([("REDIS_TIMEOUT", "10s".to_owned())])
+    };
+    for server in [
+        Ratekeeper::start(RULES, environment()),
+        Ratekeeper::start(RULES, []),
+    ] {
+        for (i, first) in STRANGE.iter().enumerate() {
+            let response = server.ask(request(vec![entry("k", first)])).unwrap();
+            assert_eq!(response.statuses[0].limit_remaining, 4, "{first:?}");
+            for second in STRANGE {
+                let response = server.ask(request(vec![entry("a", first), entry("b", second)]));
+                assert_eq!(
+                    response.unwrap().statuses[0].limit_remaining,
+                    4,
+                    "{first:?} {second:?}"
+                );
+            }
+            // As a key or a domain it is simply unknown.
+            assert!(server.ask(request(vec![entry(first, "x")])).is_ok());
+            let elsewhere = RateLimitRequest {
+                domain: format!("{i}{first}"),
+                ..request(vec![entry("k", "x")])
+            };
+            assert!(server.ask(elsewhere).is_ok());
+        }
+    }
+    let Backend::Redis(redis) = &backend else {
+        unreachable!("made above")
+    };
+    let keys: Vec<String> = Runtime::new().unwrap().block_on(redis.run(&["KEYS", "*"]));
+    assert_eq!(keys.len(), STRANGE.len() * (STRANGE.len() + 1));
+    let unsafe_in_keys = |c: char| c.is_ascii_control() || " {}".contains(c);
+    assert!(
+        !keys.iter().any(|key| key.contains(unsafe_in_keys)),
+        "{keys:?}"
+    );
+}
+
+#[test]
+fn extreme_hits_and_limits_are_answered() {
+    on_every_store(RULES, &[], |server, store| {
+        let row = |text: &str, expected: &str| check(server, store, ask("d", &[text]), expected);
+        for (is_negative_hits, expected) in [
+            (false, "OVER: OVER 5 of 5/year never"),
+            (true, "OK: OK 5 of 5/year"),
+            (
+                false,
+                "OVER: OVER 5 of 5/year never | OVER 5 of 5/year never",
+            ),
+        ] {
+            let mut request = request(vec![entry("k", "1")]);
+            request.descriptors[0].hits_addend = Some(u64::MAX);
+            request.descriptors[0].is_negative_hits = is_negative_hits;
+            if expected.contains('|') {
+                request.descriptors.push(request.descriptors[0].clone());
+            }
+            check(server, store, request, expected);
+        }
+        row("k=1 x4294967295", "OVER: OVER 5 of 5/year never");
+        row("k=1 x5", "OK: OK 0 of 5/year");
+        row(
+            "k=2 x5 limit=4294967295/year",
+            "OK: OK 4294967290 of 4294967295/year",
+        );
+        row("k=3 limit=0/second", "OVER: OVER 0 of 0/second never");
+    });
+}
+
+#[test]
+fn units_that_are_none_are_refused() {
+    let server = Ratekeeper::start(RULES, []);
+    for unit in [0, 8, 99, -1, i32::MIN] {
+        let mut request = request(vec![entry("k", "x")]);
+        request.descriptors[0].limit = Some(RateLimitOverride {
+            requests_per_unit: 1,
+            unit,
+            unit_multiplier: None,
+        });
+        refused(
+            &server,
+            &format!("unit {unit}"),
+            request,
+            Failure::InvalidArgument,
+            "SECOND",
+        );
+    }
+    for multiplier in [0, u32::MAX] {
+        let mut request = request(vec![entry("k", "x")]);
+        let limit = RateLimitOverride {
+            requests_per_unit: 1,
+            unit: 6,
+            unit_multiplier: Some(multiplier),
+        };
+        request.descriptors[0].limit = Some(limit);
+        let row = format!("multiplier {multiplier}");
+        refused(
+            &server,
+            &row,
+            request,
+            Failure::InvalidArgument,
+            "unit_multiplier",
+        );
+    }
+}
+
+#[test]
+fn a_flood_of_keys_is_bounded_and_told() {
+    let mut server = Ratekeeper::start(RULES, [("MEMORY_MAX_BUCKETS", "100".to_owned())]);
+    Runtime::new().unwrap().block_on(async {
+        let mut client = server.client().await;
+        let hot = ask("d", &["k=hot x5"]);
+        client.should_rate_limit(hot).await.unwrap();
+        for i in 0..5_000 {
+            let request = ask("d", &[&format!("k=flood-{i}")]);
+            assert!(client.should_rate_limit(request).await.is_ok());
+        }
+        // It was the furthest from full.
+        let denied = client
+            .should_rate_limit(ask("d", &["k=hot"]))
+            .await
+            .unwrap()
+            .into_inner();
+        assert_eq!(denied.statuses[0].limit_remaining, 0);
+    });
+    server.wait_for_log("MEMORY_MAX_BUCKETS");
+}
+
+// --- What is no gRPC at all ---
+
+/// The path of the one method.
+const CALL: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+
+/// An HTTP/2 frame.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut frame = vec![length[1], length[2], length[3], kind, flags];
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// The headers of a call, as HPACK literals without an index.
+fn headers() -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", CALL),
+        (":authority", "localhost"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    ] {
+        block.push(0);
+        for text in [name, value] {
+            block.push(u8::try_from(text.len()).unwrap());
+            block.extend(text.as_bytes());
+        }
+    }
+    block
+}
+
+/// Sends bytes and reads until the server has nothing more to say, or says something.
+fn send(server: &Ratekeeper, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    // The server may close while we still write: that is an answer, too.
+    let _ = stream.write_all(bytes);
+    let _ = stream.shutdown(Shutdown::Write);
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    answer
+}
+
+#[test]
+fn bytes_that_are_no_call_harm_nobody() {
+    let server = Ratekeeper::start(RULES, []);
+    let settled = [PREFACE, SETTINGS].concat();
+    let call = [settled.clone(), frame(1, 4, 1, &headers())].concat();
+    let message = |bytes: &[u8]| {
+        let length = u32::try_from(bytes.len()).unwrap().to_be_bytes();
+        frame(0, 1, 1, &[&[0][..], &length, bytes].concat())
+    };
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random.to_le_bytes()[3]
+    })
+    .take(100_000)
+    .collect();
+    for (row, bytes) in [
+        ("nothing", Vec::new()),
+        ("noise", noise.clone()),
+        ("noise after the preface", [PREFACE, &noise].concat()),
+        ("noise after the settings", [&settled, &noise[..]].concat()),
+        ("HTTP/1.1", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec()),
+        (
+            "TLS",
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(),
+        ),
+        ("half a preface", PREFACE[..10].to_vec()),
+        (
+            "headers without an end",
+            [settled.clone(), frame(1, 0, 1, &headers())].concat(),
+        ),
+        (
+            "an unfinished message",
+            [call.clone(), frame(0, 0, 1, &[0, 0, 0, 1, 0])].concat(),
+        ),
+        (
+            "a compressed message",
+            [call.clone(), frame(0, 1, 1, &[1, 0, 0, 0, 0])].concat(),
+        ),
+        (
+            "a length of 4 GiB",
+            [call.clone(), frame(0, 1, 1, &[0, 255, 255, 255, 255])].concat(),
+        ),
+        (
+            "no protobuf",
+            [call.clone(), message(&noise[..500])].concat(),
+        ),
+        (
+            "invalid UTF-8",
+            [call.clone(), message(&[0x0a, 2, 0xff, 0xfe])].concat(),
+        ),
+    ] {
+        send(&server, &bytes);
+        well_behaved(&server, row);
+    }
+    assert_eq!(server.stop().code(), Some(0));
+}
+
+/// Sends the bytes of a message as they are.
+#[derive(Debug, Default)]
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Vec<u8>;
+    type Decode = ();
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(&mut self, bytes: Vec<u8>, into: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        into.put_slice(&bytes);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = ();
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<()>, Status> {
+        from.advance(from.remaining());
+        Ok(Some(()))
+    }
+}
+
+#[test]
+fn messages_that_are_no_request_are_errors_of_their_calls_alone() {
+    let server = Ratekeeper::start(RULES, []);
+    let address = format!("http://{}", server.address());
+    Runtime::new().unwrap().block_on(async {
+        let channel = Endpoint::from_shared(address)
+            .unwrap()
+            .connect()
+            .await
+            .unwrap();
+        let mut client = Grpc::new(channel);
+        for (row, path, bytes, code) in [
+            (
+                "invalid UTF-8",
+                CALL,
+                &[0x0a, 2, 0xff, 0xfe][..],
+                Failure::Internal,
+            ),
+            ("cut off", CALL, &[0x0a, 200], Failure::Internal),
+            ("another type", CALL, &[0x08, 1], Failure::Internal),
+            ("nothing", CALL, &[], Failure::InvalidArgument),
+            (
+                "unknown fields",
+                CALL,
+                &[0xf8, 0x07, 1],
+                Failure::InvalidArgument,
+            ),
+            (
+                "no such method",
+                "/envoy.service.ratelimit.v3.RateLimitService/No",
+                &[],
+                Failure::Unimplemented,
+            ),
+            ("no such service", "/No/No", &[], Failure::Unimplemented),
+        ] {
+            client.ready().await.unwrap();
+            let call = tonic::Request::new(bytes.to_vec());
+            let failure = client
+                .unary(call, path.parse().unwrap(), Raw)
+                .await
+                .expect_err(row);
+            assert_eq!(failure.code(), code, "{row}: {failure}");
+        }
+    });
+    well_behaved(&server, "afterwards");
+}
+
+#[test]
+fn connections_that_do_nothing_are_in_nobodys_way() {
+    let server = Ratekeeper::start(RULES, []);
+    let half_open: Vec<TcpStream> = (0..200)
+        .map(|i| {
+            let mut stream = TcpStream::connect(server.address()).unwrap();
+            let call = [PREFACE, SETTINGS, &frame(1, 0, 1, &headers())].concat();
+            let begun = [
+                0,
+                10,
+                PREFACE.len(),
+                PREFACE.len() + SETTINGS.len(),
+                call.len(),
+            ][i % 5];
+            stream.write_all(&call[..begun]).unwrap();
+            stream
+        })
+        .collect();
+    for i in 0..20 {
+        well_behaved(&server, &i.to_string());
+    }
+    drop(half_open);
+    assert_eq!(server.stop().code(), Some(0));
+}
+
+#[test]
+fn calls_that_are_reset_at_once_end_the_connection_not_the_server() {
+    let server = Ratekeeper::start(RULES, []);
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut calls = [PREFACE, SETTINGS].concat();
+    for call in 0..5_000 {
+        calls.extend(frame(1, 4, 2 * call + 1, &headers()));
+        calls.extend(frame(3, 0, 2 * call + 1, &[0, 0, 0, 8]));
+    }
+    let _ = stream.write_all(&calls);
+    // GOAWAY, for ENHANCE_YOUR_CALM.
+    let mut answer = Vec::new();
+    let mut buffer = [0; 4096];
+    while !answer.windows(4).any(|four| four == [0, 0, 0, 11]) {
+        let read = stream.read(&mut buffer).expect("the server says something");
+        assert!(read > 0, "it closed after {} bytes", answer.len());
+        answer.extend(&buffer[..read]);
+    }
+    well_behaved(&server, "afterwards");
+}

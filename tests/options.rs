@@ -1,0 +1,133 @@
+//! Options that make no sense: one sentence that names the option and what to write, and exit code 2.
+
+use crate::support::{Ratekeeper, Redis, ask, typed};
+
+/// Starts the server with such options; it does not start, and says this.
+fn refused(flags: &[&str], environment: &[(&str, &str)], exit: i32, texts: &[&str]) {
+    let mut arguments = vec!["serve", "--config", "/nonexistent/rules.yaml"];
+    arguments.extend(flags);
+    let printed = typed(arguments, environment.iter().copied());
+    assert_eq!(
+        printed.code, exit,
+        "{flags:?} {environment:?}: {}",
+        printed.stderr
+    );
+    for text in texts {
+        assert!(
+            printed.stderr.contains(text),
+            "{flags:?} {environment:?}: {}",
+            printed.stderr
+        );
+    }
+    assert!(!printed.stderr.contains("panicked"), "{}", printed.stderr);
+}
+
+#[test]
+fn wrong_values_are_named_with_their_variable() {
+    for (name, value, advice) in [
+        ("GRPC_PORT", "http", "GRPC_PORT"),
+        ("GRPC_PORT", "70000", "65535"),
+        ("BACKEND_TYPE", "etcd", "redis"),
+        ("MEMORY_MAX_BUCKETS", "0", "MEMORY_MAX_BUCKETS"),
+        ("REDIS_POOL_SIZE", "0", "REDIS_POOL_SIZE"),
+        ("REDIS_TIMEOUT", "soon", "REDIS_TIMEOUT"),
+        ("REDIS_TIMEOUT", "0s", "longer than 0"),
+        ("SHADOW_MODE", "maybe", "true or false"),
+        ("DEFAULT_ALGORITHM", "leaky", "token_bucket"),
+        ("LOG_LEVEL", "loud", "LOG_LEVEL"),
+        ("MAX_DESCRIPTORS", "-1", "MAX_DESCRIPTORS"),
+        ("SHUTDOWN_GRACE_PERIOD", "later", "SHUTDOWN_GRACE_PERIOD"),
+    ] {
+        refused(&[], &[(name, value)], 2, &[name, advice]);
+    }
+}
+
+#[test]
+fn unknown_flags_are_named_with_what_was_meant() {
+    refused(
+        &["--grpc-prot", "1"],
+        &[],
+        2,
+        &["--grpc-prot", "--grpc-port"],
+    );
+}
+
+#[test]
+fn stores_that_cannot_be_used_are_refused_with_what_to_use() {
+    refused(
+        &[],
+        &[("BACKEND_TYPE", "memcache")],
+        2,
+        &["memcached", "BACKEND_TYPE=redis"],
+    );
+    refused(&[], &[("BACKEND_TYPE", "redis")], 2, &["REDIS_URL"]);
+    for url in [
+        "redis://secret:secret@",
+        "ftp://secret@host",
+        "host:port:secret",
+    ] {
+        let printed = typed(["serve"], [("REDIS_URL", url)]);
+        assert_eq!(printed.code, 2, "{url}: {}", printed.stderr);
+        assert!(printed.stderr.contains("REDIS_URL"), "{}", printed.stderr);
+        assert!(!printed.stderr.contains("secret"), "{}", printed.stderr);
+    }
+    refused(&[], &[("REDIS_URL", "rediss://host")], 2, &["TLS"]);
+    refused(&[], &[("REDIS_URL", "a:1,b:2")], 2, &["one server"]);
+    let cluster = [("REDIS_URL", "a:1"), ("REDIS_TYPE", "CLUSTER")];
+    refused(&[], &cluster, 2, &["REDIS_TYPE"]);
+}
+
+#[test]
+fn a_taken_port_is_told() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let environment = [("GRPC_HOST", "127.0.0.1"), ("GRPC_PORT", port.as_str())];
+    refused(&[], &environment, 1, &["GRPC_PORT", &port, "in use"]);
+}
+
+#[test]
+fn an_empty_variable_is_one_that_is_not_set() {
+    let names = [
+        "REDIS_URL",
+        "BACKEND_TYPE",
+        "REDIS_AUTH",
+        "SHADOW_MODE",
+        "MAX_DESCRIPTORS",
+        "LOG_LEVEL",
+    ];
+    let rules = "domain: d";
+    let server = Ratekeeper::start(rules, names.map(|name| (name, String::new())));
+    assert!(server.ask(ask("d", &["k=1"])).is_ok());
+}
+
+#[test]
+fn ipv6_and_names_are_listened_on() {
+    for host in ["::1", "::", "localhost"] {
+        let server = Ratekeeper::start("domain: d", [("GRPC_HOST", host.to_owned())]);
+        assert!(server.ask(ask("d", &["k=1"])).is_ok(), "{host}");
+    }
+}
+
+#[test]
+fn a_redis_is_used_when_there_is_one_and_memory_when_asked_for() {
+    let redis = Redis::start();
+    let rules = "
+domain: d
+descriptors: [{key: k, rate_limit: {unit: year, requests_per_unit: 5}}]
+";
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for (backend, keys) in [("memory", 0), ("", 1)] {
+        let environment = [
+            ("REDIS_URL", redis.url()),
+            ("BACKEND_TYPE", backend.to_owned()),
+        ];
+        let server = Ratekeeper::start(
+            rules,
+            environment
+                .into_iter()
+                .chain([("REDIS_TIMEOUT", "10s".to_owned())]),
+        );
+        assert!(server.ask(ask("d", &["k=1"])).is_ok());
+        assert_eq!(runtime.block_on(redis.run::<usize>(&["DBSIZE"])), keys);
+    }
+}
