@@ -495,7 +495,7 @@ fn calls_that_are_reset_at_once_end_the_connection_not_the_server() {
     }
     let _ = stream.write_all(&calls);
     // GOAWAY, for ENHANCE_YOUR_CALM.
-    let mut answer = Vec::new();
+    let mut answer = Vec::<u8>::new();
     let mut buffer = [0; 4096];
     while !answer.windows(4).any(|four| four == [0, 0, 0, 11]) {
         let read = stream.read(&mut buffer).expect("the server says something");
