@@ -10,6 +10,10 @@
     clippy::unwrap_used,
     reason = "where a test cannot go on, it has failed"
 )]
+#![expect(
+    clippy::too_many_lines,
+    reason = "a table of cases is as long as it is"
+)]
 
 pub mod support;
 
