@@ -13,6 +13,7 @@
 
 pub mod support;
 
+mod bench;
 mod demo;
 mod envoy;
 mod source;

@@ -76,14 +76,19 @@ impl Process {
         }
     }
 
-    /// Sends SIGTERM and waits for the end.
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal, such as `TERM`.
     ///
     /// # Panics
-    /// When the process does not end.
-    pub fn terminate(mut self) -> ExitStatus {
-        // The signal goes by way of the shell: the standard library sends none but SIGKILL, and
-        // Debian's kill program is in a package that need not be installed.
-        let kill = format!("kill -TERM {}", self.child.id());
+    /// When it cannot be sent.
+    pub fn signal(&self, name: &str) {
+        // It goes by way of the shell: the standard library sends none but SIGKILL, and Debian's kill
+        // program is in a package that need not be installed.
+        let kill = format!("kill -{name} {}", self.id());
         assert!(
             Command::new("sh")
                 .args(["-c", &kill])
@@ -91,13 +96,35 @@ impl Process {
                 .unwrap()
                 .success()
         );
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    ///
+    /// # Panics
+    /// When the process does not end.
+    pub fn terminate(mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.end()
+    }
+
+    /// Waits for the end, and returns all that the process printed.
+    ///
+    /// # Panics
+    /// When it does not end, or fails.
+    pub fn output(mut self) -> String {
+        let status = self.end();
+        assert!(status.success(), "{} failed, {status}", self.name);
+        self.log.clone()
+    }
+
+    fn end(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.next_line(deadline) {
                 Ok(_) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.child.wait().unwrap(),
                 Err(RecvTimeoutError::Timeout) => {
-                    panic!("{} goes on after SIGTERM:\n{}", self.name, self.log)
+                    panic!("{} does not end:\n{}", self.name, self.log)
                 }
             }
         }
