@@ -1,5 +1,6 @@
 //! The command line: what was typed (and the environment), turned into what it means, once.
 
+mod bench;
 mod check;
 mod descriptor;
 mod explain;
@@ -60,6 +61,8 @@ enum Command {
     Explain(explain::Args),
     /// Send one request to a server and print the verdict
     Hit(hit::Args),
+    /// Put a load on a server and measure it
+    Bench(Box<bench::Args>),
     /// Print a JSON Schema of configuration files, for editors
     Schema,
 }
@@ -90,6 +93,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<Outcome> 
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::Explain(args)) => explain::run(&args),
         Some(Command::Hit(args)) => hit::run(&args),
+        Some(Command::Bench(args)) => bench::run(&args),
         Some(Command::Schema) => {
             writeln!(io::stdout(), "{:#}", rules::schema())?;
             Ok(Outcome::Done)

@@ -18,6 +18,7 @@
 pub mod support;
 
 mod answers;
+mod bench;
 mod buckets;
 mod configuration;
 mod demo;

@@ -122,6 +122,17 @@ impl Process {
         }
     }
 
+    /// Waits for the end, and returns all that the process printed.
+    ///
+    /// # Panics
+    /// When it does not end, or fails.
+    pub fn output(self) -> String {
+        let name = self.name;
+        let (status, printed) = self.ended();
+        assert!(status.success(), "{name} failed, {status}");
+        printed
+    }
+
     /// The number of the process.
     pub fn id(&self) -> u32 {
         self.child.id()

@@ -107,6 +107,11 @@ impl Ratekeeper {
         self.address
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// A connected client.
     ///
     /// # Panics

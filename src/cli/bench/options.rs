@@ -1,0 +1,286 @@
+//! What can be typed, and what load it means.
+
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::call::Caller;
+use super::keys::{Keys, Shape};
+use super::load::{Extent, Load, Pace};
+use super::process::Watched;
+use super::requests::{PLACEHOLDER, Shared, Template};
+use crate::cli::descriptor::Typed;
+
+/// How long is measured, unless it is said.
+const DURATION: Duration = Duration::from_secs(10);
+const WARM_UP: Duration = Duration::from_secs(1);
+
+/// The same for each step of a ramp.
+const STEP_DURATION: Duration = Duration::from_secs(2);
+const STEP_WARM_UP: Duration = Duration::from_millis(500);
+
+/// The first rate of a ramp, in calls per second.
+const FIRST_RATE: NonZeroU64 = NonZeroU64::new(1000).expect("1000 is not 0");
+
+/// What can be typed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = super::AFTER_HELP, after_long_help = super::AFTER_LONG_HELP)]
+pub(in crate::cli) struct Args {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    pace: PaceOptions,
+    #[command(flatten)]
+    client: Client,
+    /// Watch the CPU time and memory of a process, such as server=4711; can be given several times
+    #[arg(long = "process", visible_alias = "pid", value_name = "NAME=PID")]
+    pub(super) processes: Vec<Watched>,
+
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Requests")]
+struct Target {
+    /// The server, as host:port
+    #[arg(long, short, value_name = "ADDRESS", default_value = "localhost:8081")]
+    address: String,
+
+    /// The domain
+    #[arg(long, value_name = "NAME")]
+    domain: String,
+
+    /// The descriptor, as key=value,key=value; {} stands for the number of the key, which is
+    /// written with as many digits as the largest
+    #[arg(long, value_name = "DESCRIPTOR", default_value = "client={}")]
+    descriptor: Typed,
+
+    /// Descriptors per request; the key of each is drawn by itself
+    #[arg(long, value_name = "COUNT", default_value = "1")]
+    descriptors: NonZeroUsize,
+
+    /// Hits of the request (0 means 1, as in Envoy's protocol)
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    hits: u32,
+
+    /// How many keys there are
+    #[arg(long, value_name = "COUNT", default_value = "100000")]
+    keys: NonZeroU64,
+
+    /// How often each key is asked for
+    #[arg(long, value_name = "NAME", default_value = "uniform")]
+    distribution: Shape,
+
+    /// Of the zipf distribution: 0 is uniform; the larger, the more is asked of few keys
+    #[arg(long, value_name = "NUMBER", default_value_t = 1.0)]
+    zipf_exponent: f64,
+
+    /// Where the random numbers begin; the same seed asks for the same keys
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    seed: u64,
+
+    /// Send a grpc-timeout with each call, and wait no longer (to the millisecond)
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    deadline: Option<Duration>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Pace")]
+struct PaceOptions {
+    /// Closed loop: so many calls are in flight all the time
+    #[arg(long, value_name = "COUNT", default_value = "64", conflicts_with_all = ["rate", "ramp"])]
+    streams: NonZeroUsize,
+
+    /// Open loop: so many calls per second, at times that no answer shifts; latency is from
+    /// when a call was due. With --ramp: the first rate [default: 1000]
+    #[arg(long, value_name = "PER_SECOND")]
+    rate: Option<NonZeroU64>,
+
+    /// Open loop: the most calls in flight; those due beyond that are counted and not sent
+    #[arg(long, value_name = "COUNT", default_value = "10000")]
+    max_in_flight: NonZeroUsize,
+
+    /// Find the highest rate of an open loop that is served without errors and with a p99 below
+    /// --p99: doubling, then bisection
+    #[arg(long, requires = "p99")]
+    ramp: bool,
+
+    /// The latency that 99 % of the calls of a ramp must stay below
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, requires = "ramp")]
+    p99: Option<Duration>,
+
+    /// How long to measure; with --ramp: each step [default: 10s; with --ramp: 2s]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    duration: Option<Duration>,
+
+    /// What comes before and does not count [default: 1s; with --ramp: 500ms]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    warm_up: Option<Duration>,
+
+    /// Send so many requests, which all count, however long it takes; ends early when the server
+    /// answers none for 3 s and the deadline
+    #[arg(long, value_name = "COUNT", conflicts_with_all = ["duration", "warm_up", "ramp"])]
+    requests: Option<NonZeroU64>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Client")]
+struct Client {
+    /// Connections, over all threads
+    #[arg(long, value_name = "COUNT", default_value = "4")]
+    connections: NonZeroUsize,
+
+    /// Threads that send, each on connections of its own
+    #[arg(long, value_name = "COUNT", default_value = "1")]
+    threads: NonZeroUsize,
+}
+
+impl Args {
+    /// The load that is meant; of a ramp, the first step.
+    pub(super) fn load(&self) -> anyhow::Result<Load> {
+        let Target {
+            address,
+            descriptor: Typed(entries),
+            ..
+        } = &self.target;
+        let same = !entries
+            .iter()
+            .any(|e| e.key.contains(PLACEHOLDER) || e.value.contains(PLACEHOLDER));
+        anyhow::ensure!(
+            !same || self.target.distribution == Shape::One,
+            "the descriptor names one key only; write {PLACEHOLDER} where the number of the key \
+             belongs, or --distribution one"
+        );
+        let (threads, connections) = (self.client.threads.get(), self.client.connections.get());
+        anyhow::ensure!(
+            threads <= connections,
+            "{threads} threads need a connection each; there are {connections}: see --connections"
+        );
+        let pace = self.pace();
+        let (Pace::Closed { streams: calls }
+        | Pace::Open {
+            in_flight: calls, ..
+        }) = pace;
+        anyhow::ensure!(
+            threads <= calls,
+            "{threads} threads need a call in flight each; there are {calls}"
+        );
+        let keys = Keys::new(
+            self.target.keys.get(),
+            self.target.distribution,
+            self.target.zipf_exponent,
+        )
+        .map_err(anyhow::Error::msg)?;
+        let shared = Shared {
+            domain: &self.target.domain,
+            hits: self.target.hits,
+            entries,
+            descriptors: self.target.descriptors.get(),
+        };
+        Ok(Load {
+            address: address.clone(),
+            caller: Caller::new(address, self.target.deadline)?,
+            template: Template::new(&shared, keys.largest()),
+            keys,
+            seed: self.target.seed,
+            connections,
+            threads,
+            pace,
+            extent: self.extent()?,
+        })
+    }
+
+    /// The latency that a ramp must stay below, when there is to be a ramp.
+    pub(super) fn ramp(&self) -> Option<Duration> {
+        self.pace.p99.filter(|_| self.pace.ramp)
+    }
+
+    fn pace(&self) -> Pace {
+        let first = self.pace.ramp.then_some(FIRST_RATE);
+        match self.pace.rate.or(first) {
+            Some(rate) => Pace::Open {
+                rate,
+                in_flight: self.pace.max_in_flight.get(),
+            },
+            None => Pace::Closed {
+                streams: self.pace.streams.get(),
+            },
+        }
+    }
+
+    fn extent(&self) -> anyhow::Result<Extent> {
+        if let Some(requests) = self.pace.requests {
+            return Ok(Extent::Requests(requests.get()));
+        }
+        let (duration, warm_up) = if self.pace.ramp {
+            (STEP_DURATION, STEP_WARM_UP)
+        } else {
+            (DURATION, WARM_UP)
+        };
+        let duration = self.pace.duration.unwrap_or(duration);
+        anyhow::ensure!(
+            !duration.is_zero(),
+            "in no time nothing can be measured; see --duration"
+        );
+        Ok(Extent::Time {
+            warm_up: self.pace.warm_up.unwrap_or(warm_up),
+            duration,
+        })
+    }
+
+    /// What was asked for, for the report.
+    pub(super) fn to_json(&self, load: &Load) -> Value {
+        let mut json = json!({
+            "address": load.address,
+            "domain": self.target.domain,
+            "connections": load.connections,
+            "threads": load.threads,
+            "descriptors": self.target.descriptors,
+            "hits": self.target.hits,
+            "keys": self.target.keys,
+            "distribution": self.shape(),
+            "seed": load.seed,
+        });
+        if self.target.distribution == Shape::Zipf {
+            json["zipf_exponent"] = self.target.zipf_exponent.into();
+        }
+        if let Some(deadline) = self.target.deadline {
+            json["deadline_us"] = super::report::micros(deadline).into();
+        }
+        match load.pace {
+            Pace::Closed { streams } => json["streams"] = streams.into(),
+            Pace::Open { rate, in_flight } => {
+                json["rate"] = rate.get().into();
+                json["max_in_flight"] = in_flight.into();
+            }
+        }
+        json
+    }
+
+    /// What was asked for, in a line.
+    pub(super) fn to_text(&self, load: &Load) -> String {
+        let pace = match load.pace {
+            Pace::Closed { streams } => format!("closed loop, {streams} calls in flight"),
+            Pace::Open { rate, .. } => format!("open loop, {rate} calls per second"),
+        };
+        let shape = self.shape();
+        let Target {
+            descriptors, keys, ..
+        } = &self.target;
+        format!(
+            "{}: {pace}, connections: {}, descriptors per request: {descriptors}, keys: {keys} ({shape})",
+            load.address, load.connections,
+        )
+    }
+
+    fn shape(&self) -> &'static str {
+        match self.target.distribution {
+            Shape::Uniform => "uniform",
+            Shape::Zipf => "zipf",
+            Shape::One => "one",
+        }
+    }
+}

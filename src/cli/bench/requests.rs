@@ -1,0 +1,174 @@
+//! The bodies of requests: encoded once, with the digits of the key numbers left to be filled in, so
+//! that a body costs a copy and not an encoding, and any number of keys costs no memory.
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use prost::Message as _;
+
+use crate::limiter;
+use crate::service::pb::rate_limit_descriptor::Entry;
+use crate::service::pb::{RateLimitDescriptor, RateLimitRequest};
+
+/// What stands for the key number in a descriptor.
+pub(super) const PLACEHOLDER: &str = "{}";
+
+/// What all requests have in common.
+#[derive(Debug, Clone)]
+pub(super) struct Shared<'a> {
+    /// Their domain.
+    pub domain: &'a str,
+    /// Their `hits_addend`.
+    pub hits: u32,
+    /// The entries of a descriptor, [`PLACEHOLDER`]s included.
+    pub entries: &'a [limiter::Entry],
+    /// How many such descriptors there are in each request, each with a number of its own.
+    pub descriptors: usize,
+}
+
+/// A gRPC message in which only digits are missing.
+#[derive(Debug, Clone)]
+pub(super) struct Template {
+    message: Vec<u8>,
+    /// For each descriptor, where the digits of its number are: runs of `width` places.
+    places: Vec<Vec<usize>>,
+    width: usize,
+}
+
+impl Template {
+    /// A template for numbers up to `largest`, which all are written with as many digits as that one.
+    pub(super) fn new(shared: &Shared<'_>, largest: u64) -> Self {
+        let width = largest.to_string().len();
+        let message = shared.encode(width, None);
+        let places = (0..shared.descriptors)
+            .map(|descriptor| {
+                // Numbers are all of one width, so messages differ in their digits and nowhere else.
+                let marked = shared.encode(width, Some(descriptor));
+                let pairs = message.iter().zip(&marked).enumerate();
+                pairs
+                    .filter(|(_, (a, b))| a != b)
+                    .map(|(at, _)| at)
+                    .collect()
+            })
+            .collect();
+        Self {
+            message,
+            places,
+            width,
+        }
+    }
+
+    /// A message; `number` is asked once per descriptor.
+    pub(super) fn fill(&self, mut number: impl FnMut() -> u64) -> Bytes {
+        let mut message = BytesMut::from(self.message.as_slice());
+        for places in &self.places {
+            let number = number();
+            for run in places.chunks_exact(self.width) {
+                let mut rest = number;
+                for &place in run.iter().rev() {
+                    message[place] = b'0' + (rest % 10) as u8;
+                    rest /= 10;
+                }
+            }
+        }
+        message.freeze()
+    }
+}
+
+impl Shared<'_> {
+    /// The message with the number 00...0 in each descriptor, but 11...1 in one.
+    fn encode(&self, width: usize, marked: Option<usize>) -> Vec<u8> {
+        let descriptors = (0..self.descriptors)
+            .map(|at| {
+                let digit = if marked == Some(at) { "1" } else { "0" };
+                self.descriptor(&digit.repeat(width))
+            })
+            .collect();
+        let request = RateLimitRequest {
+            domain: self.domain.to_owned(),
+            descriptors,
+            hits_addend: self.hits,
+        };
+        let mut message = Vec::with_capacity(request.encoded_len() + 5);
+        // gRPC's prefix: not compressed, so many bytes.
+        message.put_u8(0);
+        message.put_u32(u32::try_from(request.encoded_len()).unwrap_or(u32::MAX));
+        message.extend(request.encode_to_vec());
+        message
+    }
+
+    fn descriptor(&self, digits: &str) -> RateLimitDescriptor {
+        RateLimitDescriptor {
+            entries: self
+                .entries
+                .iter()
+                .map(|entry| Entry {
+                    key: entry.key.replace(PLACEHOLDER, digits),
+                    value: entry.value.replace(PLACEHOLDER, digits),
+                })
+                .collect(),
+            ..RateLimitDescriptor::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn entry(key: &str, value: &str) -> limiter::Entry {
+        limiter::Entry {
+            key: key.to_owned(),
+            value: value.to_owned(),
+        }
+    }
+
+    #[test]
+    fn every_descriptor_gets_its_number_wherever_it_stands() {
+        let shared = Shared {
+            domain: "shop",
+            hits: 3,
+            entries: &[entry("path", "/a"), entry("n{}", "{}{}-{}")],
+            descriptors: 2,
+        };
+        let mut numbers = [7, 42].into_iter();
+        let message = Template::new(&shared, 99).fill(|| numbers.next().unwrap());
+        let request = RateLimitRequest::decode(&message[5..]).unwrap();
+        let entries: Vec<_> = request
+            .descriptors
+            .iter()
+            .flat_map(|descriptor| &descriptor.entries)
+            .map(|entry| (entry.key.as_str(), entry.value.as_str()))
+            .collect();
+        assert_eq!(
+            entries,
+            [
+                ("path", "/a"),
+                ("n07", "0707-07"),
+                ("path", "/a"),
+                ("n42", "4242-42")
+            ]
+        );
+        assert_eq!((request.domain.as_str(), request.hits_addend), ("shop", 3));
+    }
+
+    proptest! {
+        #[test]
+        fn filling_is_encoding(largest: u64, part in 0.0..=1.0, domain in ".{0,300}", text in "[^{}]{0,200}") {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+            let number = ((largest as f64 * part) as u64).min(largest);
+            let entries = [entry("key", &format!("{text}{{}}"))];
+            let shared = Shared { domain: &domain, hits: 0, entries: &entries, descriptors: 1 };
+            let message = Template::new(&shared, largest).fill(|| number);
+            let width = largest.to_string().len();
+            let expected = RateLimitRequest {
+                domain: domain.clone(),
+                hits_addend: 0,
+                descriptors: vec![shared.descriptor(&format!("{number:0width$}"))],
+            };
+            prop_assert_eq!(RateLimitRequest::decode(&message[5..]).unwrap(), expected);
+            let length = u32::from_be_bytes(message[1..5].try_into().unwrap());
+            prop_assert_eq!((message[0], length as usize), (0, message.len() - 5));
+        }
+    }
+}
