@@ -1,0 +1,83 @@
+//! What is logged, and how.
+
+use std::io::IsTerminal as _;
+
+use clap::ValueEnum;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::prelude::*;
+
+/// Where the lines on start, reload and stop come from.
+const LIFECYCLE: &str = "ratekeeper::app";
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Logs")]
+pub(super) struct Log {
+    /// What to log, at least; start, reload and stop are told at warn, too
+    #[arg(
+        long,
+        env = "LOG_LEVEL",
+        value_name = "LEVEL",
+        default_value = "warn",
+        ignore_case = true
+    )]
+    log_level: LogLevel,
+
+    /// How to log
+    #[arg(
+        long,
+        env = "LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text",
+        ignore_case = true
+    )]
+    log_format: LogFormat,
+}
+
+/// The levels of envoyproxy/ratelimit.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum LogLevel {
+    Trace,
+    Debug,
+    Info,
+    #[value(alias = "warning")]
+    Warn,
+    #[value(alias = "fatal", alias = "panic")]
+    Error,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum LogFormat {
+    Text,
+    Json,
+}
+
+impl Log {
+    pub(super) fn start(&self) {
+        let level = match self.log_level {
+            LogLevel::Trace => LevelFilter::TRACE,
+            LogLevel::Debug => LevelFilter::DEBUG,
+            LogLevel::Info => LevelFilter::INFO,
+            LogLevel::Warn => LevelFilter::WARN,
+            LogLevel::Error => LevelFilter::ERROR,
+        };
+        // That the server started, reloaded or stops is worth a line at the default level, too.
+        let lifecycle = if level == LevelFilter::WARN {
+            LevelFilter::INFO
+        } else {
+            level
+        };
+        // Libraries tell of every frame at the lower levels; only our own words follow LOG_LEVEL there.
+        let targets = Targets::new()
+            .with_default(level.min(LevelFilter::WARN))
+            .with_target(env!("CARGO_PKG_NAME"), level)
+            .with_target(LIFECYCLE, lifecycle);
+        let log = tracing_subscriber::fmt::layer()
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_writer(std::io::stderr);
+        let registry = tracing_subscriber::registry();
+        match self.log_format {
+            LogFormat::Text => registry.with(log.with_filter(targets)).init(),
+            LogFormat::Json => registry.with(log.json().with_filter(targets)).init(),
+        }
+    }
+}
