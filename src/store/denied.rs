@@ -36,7 +36,16 @@ pub struct RememberedDenials<S> {
     spread: RandomState,
 }
 
-type Denials = HashMap<BucketKey, Denial>;
+#[derive(Debug, Default)]
+struct Denials {
+    map: HashMap<BucketKey, Denial>,
+    /// When it may be cleared of what is too old again. A flood of new keys must not have it looked
+    /// through each time.
+    next_sweep: Option<Instant>,
+}
+
+/// The shortest time between two sweeps of a full shard.
+const SWEEP_EVERY: Duration = Duration::from_millis(250);
 
 /// A bucket that denied something, as the store left it.
 #[derive(Debug, Clone, Copy)]
@@ -63,7 +72,7 @@ impl<S: Store> RememberedDenials<S> {
         let outcomes: Vec<Outcome> = charges
             .iter()
             .map(|charge| {
-                let denial = self.denials(charge).get(&charge.key).copied()?;
+                let denial = self.denials(charge).map.get(&charge.key).copied()?;
                 denial.outcome(charge, now)
             })
             .collect::<Option<_>>()?;
@@ -82,12 +91,12 @@ impl<S: Store> RememberedDenials<S> {
                 asked,
             };
             let mut denials = self.denials(charge);
-            match denials.get_mut(&charge.key) {
+            match denials.map.get_mut(&charge.key) {
                 // Answers can overtake one another.
                 Some(known) if known.decided > denial.decided => {}
                 Some(known) => *known = denial,
                 None if outcome.admitted => {}
-                None => remember(&mut denials, charge.key.clone(), denial),
+                None => denials.remember(charge.key.clone(), denial),
             }
         }
     }
@@ -101,13 +110,17 @@ impl<S: Store> RememberedDenials<S> {
     }
 }
 
-/// Adds a denial, if there is room for it.
-fn remember(denials: &mut Denials, key: BucketKey, denial: Denial) {
-    if denials.len() >= SHARD_BOUND {
-        denials.retain(|_, old| old.asked + LONGEST > denial.asked);
-    }
-    if denials.len() < SHARD_BOUND {
-        denials.insert(key, denial);
+impl Denials {
+    /// Adds a denial, if there is room for it.
+    fn remember(&mut self, key: BucketKey, denial: Denial) {
+        let now = denial.asked;
+        if self.map.len() >= SHARD_BOUND && self.next_sweep.is_none_or(|next| next <= now) {
+            self.map.retain(|_, old| old.asked + LONGEST > now);
+            self.next_sweep = Some(now + SWEEP_EVERY);
+        }
+        if self.map.len() < SHARD_BOUND {
+            self.map.insert(key, denial);
+        }
     }
 }
 

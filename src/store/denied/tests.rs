@@ -154,7 +154,11 @@ async fn denials_are_bounded() {
     for i in 0..2 * SHARDS * SHARD_BOUND {
         subject.ask(&[charge(&i.to_string(), 1, 2)]).await;
     }
-    let held: usize = subject.shards.iter().map(|s| s.lock().unwrap().len()).sum();
+    let held: usize = subject
+        .shards
+        .iter()
+        .map(|s| s.lock().unwrap().map.len())
+        .sum();
     assert!(held <= SHARDS * SHARD_BOUND, "{held}");
 }
 
