@@ -1,29 +1,35 @@
 //! The composition root: puts store, limiter, sources and services together, runs them, and stops
 //! them in order. The only place that picks a store.
 
+mod workers;
+
 use std::future::Future;
 use std::io;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::net::{TcpListener, ToSocketAddrs};
-use tokio::sync::watch;
 use tonic::transport::Server;
+use tonic::transport::server::Router;
 use tonic_health::ServingStatus;
+use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::server::HealthReporter;
 
 use crate::clock;
-use crate::limiter::{Limiter, LimiterSettings};
+use crate::limiter::{InForce, Limiter, LimiterSettings};
 use crate::rules::{LoadOptions, RuleSet, SourceFile};
 use crate::service::pb::DESCRIPTORS;
 use crate::service::pb::rate_limit_service_server::RateLimitServiceServer;
 use crate::service::{self, RateLimit, ResponseSettings};
 use crate::source::files::{self, Location, SourceError};
 use crate::store::Store;
-use crate::store::denied::RememberedDenials;
+use crate::store::denied::{Denials, RememberedDenials};
 use crate::store::memory::MemoryStore;
 use crate::store::redis::{RedisSettings, RedisStore};
+
+use workers::Workers;
 
 /// The names that health is told under: the whole server, and the one that envoyproxy/ratelimit uses.
 const HEALTH_NAMES: [&str; 2] = ["", "ratelimit"];
@@ -49,6 +55,8 @@ pub struct Settings {
     pub limiter: LimiterSettings,
     /// What responses carry.
     pub response: ResponseSettings,
+    /// Threads that serve requests.
+    pub threads: NonZeroUsize,
     /// How long requests in flight may take to end once the server is told to stop.
     pub grace: Duration,
 }
@@ -97,78 +105,92 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     match settings.store.clone() {
         StoreSettings::Memory { max_buckets } => {
-            let store = MemoryStore::new(max_buckets, clock::system());
+            let store = Arc::new(MemoryStore::new(max_buckets, clock::system()));
+            let store = move || Ok(Arc::clone(&store));
             serve(settings, store, listeners, shutdown, abort).await
         }
         StoreSettings::Redis(redis) => {
-            let store = RedisStore::new(&redis).context("Redis cannot be used")?;
-            let store = RememberedDenials::new(store);
+            let redis = redis.shared_by(settings.threads);
+            let denials = Arc::new(Denials::default());
+            let store = move || {
+                let store = RedisStore::new(&redis).context("Redis cannot be used")?;
+                Ok(RememberedDenials::new(store, Arc::clone(&denials)))
+            };
             serve(settings, store, listeners, shutdown, abort).await
         }
     }
 }
 
+/// Serves with a store of its own on each thread.
 async fn serve<S: Store>(
     settings: Settings,
-    store: S,
+    store: impl Fn() -> anyhow::Result<S> + Clone + Send + 'static,
     listeners: Listeners,
     shutdown: impl Future<Output = ()>,
     abort: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let limiter = Arc::new(Limiter::new(store, settings.limiter.clone()));
+    let rules = Arc::new(InForce::default());
     let (mut health, health_service) = tonic_health::server::health_reporter();
     tell_health(&health, ServingStatus::NotServing).await;
 
     let (files, mut changes) = files::watch(settings.location.clone());
-    apply(&limiter, &health, files, settings.load).await;
+    apply(&rules, &health, files, settings.load).await;
     let reload = async {
         loop {
             let files = changes.next().await;
-            apply(&limiter, &health, files, settings.load).await;
+            apply(&rules, &health, files, settings.load).await;
         }
     };
 
-    let rate_limit = RateLimit::new(Arc::clone(&limiter), settings.response, clock::system());
-    let rate_limit = RateLimitServiceServer::new(rate_limit)
-        .max_decoding_message_size(service::message_bound(&settings.limiter.bounds));
-    let router = Server::builder()
-        .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .add_service(rate_limit)
-        .add_service(health_service)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?);
+    let (in_force, threads, grace) = (Arc::clone(&rules), settings.threads, settings.grace);
+    let warning = RateLimit::<S>::warning();
+    let router = move || {
+        let limiter = Limiter::new(store()?, Arc::clone(&in_force), settings.limiter.clone());
+        let response = settings.response.clone();
+        let rate_limit = RateLimit::new(limiter, response, clock::system(), warning.clone());
+        let rate_limit = RateLimitServiceServer::new(rate_limit)
+            .max_decoding_message_size(service::message_bound(&settings.limiter.bounds));
+        router(rate_limit, health_service.clone())
+    };
+    let mut workers = Workers::start(threads, router).await?;
     let address = listeners.grpc.local_addr()?;
-    let incoming = service::connections(listeners.grpc, clock::system());
-    let (stop, mut stopping) = watch::channel(());
-    let server = router.serve_with_incoming_shutdown(incoming, async move {
-        // Both a message and a dropped sender mean: stop.
-        let _ = stopping.changed().await;
-    });
-    tokio::pin!(server);
-    tracing::info!(addr = %address, "listening for gRPC");
+    let connections = service::connections(listeners.grpc, clock::system());
+    tracing::info!(addr = %address, threads, "listening for gRPC");
 
     tokio::select! {
-        result = &mut server => return result.context("the gRPC server failed"),
+        result = workers.serve(connections) => return result,
         () = reload => unreachable!("reloading never ends"),
         () = shutdown => {}
     }
     tell_health(&health, ServingStatus::NotServing).await;
-    tracing::info!(grace = ?settings.grace, "stopping; requests in flight may end");
-    drop(stop);
+    tracing::info!(?grace, "stopping; requests in flight may end");
     end_watching(&mut health).await;
     tokio::select! {
-        result = server => {
-            result.context("the gRPC server failed while stopping")?;
+        result = workers.end() => {
+            result?;
             tracing::info!("stopped; every request was answered");
         }
-        () = tokio::time::sleep(settings.grace) => {
+        () = tokio::time::sleep(grace) => {
             tracing::warn!("stopped at the end of the grace period; open connections were cut");
         }
         () = abort => tracing::warn!("stopped at once by a second signal; open connections were cut"),
     }
     Ok(())
+}
+
+/// All services of a worker.
+fn router<S: Store>(
+    rate_limit: RateLimitServiceServer<RateLimit<S>>,
+    health: HealthServer<impl Health>,
+) -> anyhow::Result<Router> {
+    Ok(Server::builder()
+        .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .add_service(rate_limit)
+        .add_service(health)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?))
 }
 
 /// What grpcurl asks to do without .proto files, in both versions of the protocol.
@@ -193,13 +215,13 @@ async fn end_watching(health: &mut HealthReporter) {
 }
 
 /// Puts the files' rules in force if they are right; otherwise leaves everything as it is, and says so.
-async fn apply<S: Store>(
-    limiter: &Limiter<S>,
+async fn apply(
+    rules: &InForce,
     health: &HealthReporter,
     files: Result<Vec<SourceFile>, SourceError>,
     options: LoadOptions,
 ) {
-    let kept = if limiter.snapshot().is_some() {
+    let kept = if rules.snapshot().is_some() {
         "the rules in force stay"
     } else {
         "no rules are in force yet"
@@ -211,10 +233,12 @@ async fn apply<S: Store>(
             return;
         }
     };
-    match RuleSet::load(&files, options) {
-        Ok(rules) => {
-            let (domains, count) = (rules.domains().count(), rules.rules().len());
-            limiter.install(rules);
+    // Many rules take a second or more; meanwhile, connections are accepted.
+    let loading = tokio::task::spawn_blocking(move || RuleSet::load(&files, options));
+    match loading.await.expect("loading rules does not panic") {
+        Ok(loaded) => {
+            let (domains, count) = (loaded.domains().count(), loaded.rules().len());
+            rules.install(loaded);
             tell_health(health, ServingStatus::Serving).await;
             // Last, so that whoever reads it finds it true.
             tracing::info!(domains, rules = count, "rules in force");

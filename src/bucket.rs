@@ -190,6 +190,20 @@ impl State {
         self.whole > 0 || self.part > 0
     }
 
+    /// True when the bucket is full again at `now` and may be forgotten. Cheaper than asking for
+    /// [`full_at`](Self::full_at).
+    #[must_use]
+    pub fn is_full(&self, now: Micros) -> bool {
+        let passed = now.saturating_sub(self.at);
+        if !self.is_charged() {
+            now >= self.at
+        } else if self.drip == 0 {
+            passed >= self.period
+        } else {
+            u128::from(passed) * u128::from(self.drip) >= self.taken()
+        }
+    }
+
     /// The instant from which the bucket is full again and may be forgotten, if nothing
     /// more is taken; at most [`Micros::MAX`].
     #[must_use]

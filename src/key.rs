@@ -7,30 +7,89 @@
 //! client cannot choose the slot that it loads.
 
 use std::fmt::{self, Write as _};
+use std::hash::{BuildHasher as _, BuildHasherDefault, Hash, Hasher, RandomState};
+use std::sync::LazyLock;
 
 use sha2::{Digest, Sha256};
+use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
 /// The longest key, in bytes, apart from the prefix. Longer ones are shortened to a hash.
 pub const MAX_LEN: usize = 200;
+
+/// Room for most stems, in bytes. Longer ones grow.
+const USUAL_LEN: usize = 96;
 
 /// How much of the domain a shortened key still shows, in bytes.
 const SHORTENED_DOMAIN: usize = 48;
 
 /// Where the state of one limit for one concrete descriptor is kept.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct BucketKey(String);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BucketKey {
+    /// First, because it tells most keys apart.
+    hash: u128,
+    text: Box<str>,
+}
+
+/// What keys are hashed under: drawn once per process, so that no client can aim at a collision.
+static SECRET: LazyLock<(u64, u64)> = LazyLock::new(|| {
+    let random = RandomState::new();
+    (random.hash_one(0), random.hash_one(1))
+});
 
 impl BucketKey {
+    fn new(text: String) -> Self {
+        let mut hasher = SipHasher13::new_with_keys(SECRET.0, SECRET.1);
+        hasher.write(text.as_bytes());
+        Self {
+            hash: hasher.finish128().as_u128(),
+            text: text.into(),
+        }
+    }
+
     /// The key as it stands in Redis.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// A hash of the key under a secret of this process: within it, as good as the key itself, since
+    /// two keys with one hash are not to be found by chance or by guessing.
+    #[must_use]
+    pub fn hash(&self) -> u128 {
+        self.hash
+    }
+}
+
+impl Hash for BucketKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u128(self.hash);
     }
 }
 
 impl fmt::Display for BucketKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
+    }
+}
+
+/// For maps whose keys are [`BucketKey`]s or their hashes: these are hashed already.
+pub type Prehashed = BuildHasherDefault<HashOfKey>;
+
+/// Hands on the [`hash`](BucketKey::hash) of a key.
+#[derive(Debug, Default)]
+pub struct HashOfKey(u64);
+
+impl Hasher for HashOfKey {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u128(&mut self, hash: u128) {
+        self.0 = u64::try_from(hash & u128::from(u64::MAX)).expect("masked to 64 bits");
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only keys and their hashes are hashed here");
     }
 }
 
@@ -76,7 +135,7 @@ impl KeyFormat {
         domain: &str,
         entries: impl IntoIterator<Item = (&'a str, Segment<'a>)>,
     ) -> String {
-        let mut stem = String::with_capacity(self.prefix.len() + MAX_LEN);
+        let mut stem = String::with_capacity(self.prefix.len() + USUAL_LEN);
         stem.push_str(&self.prefix);
         encode(domain, &mut stem);
         for (key, segment) in entries {
@@ -94,13 +153,13 @@ impl KeyFormat {
     /// The key of one limit of the rule that the descriptor with this stem met.
     #[must_use]
     pub fn key(&self, stem: &str, limit: LimitTag<'_>) -> BucketKey {
-        let mut key = String::with_capacity(stem.len() + 8);
+        let mut key = String::with_capacity(stem.len() + tag_len(limit));
         key.push_str(stem);
         push_tag(limit, &mut key);
         if key.len() - self.prefix.len() <= MAX_LEN {
-            return BucketKey(key);
+            return BucketKey::new(key);
         }
-        BucketKey(self.shortened(&key))
+        BucketKey::new(self.shortened(&key))
     }
 
     /// `%sha256:` cannot stand in an unshortened key: there, two upper-case hexadecimal digits
@@ -118,6 +177,18 @@ impl KeyFormat {
             let _ = write!(short, "{byte:02x}");
         }
         short
+    }
+}
+
+/// How much room a tag needs: none, most often.
+fn tag_len(limit: LimitTag<'_>) -> usize {
+    match limit {
+        LimitTag {
+            index: 0,
+            is_window: false,
+            override_period: None,
+        } => 0,
+        _ => 24,
     }
 }
 
@@ -144,14 +215,19 @@ fn encode_pattern(pattern: &str, out: &mut String) {
 
 /// Appends `text` with everything that has a meaning in a key, or none on a terminal, as `%XX`.
 fn encode(text: &str, out: &mut String) {
-    for c in text.chars() {
-        match c {
-            '%' | '|' | '=' | '#' | '*' | '{' | '}' | '"' | '\\' | '\0'..=' ' | '\x7f' => {
-                let _ = write!(out, "%{:02X}", u32::from(c));
-            }
-            _ => out.push(c),
+    let mut plain = 0;
+    for (i, byte) in text.bytes().enumerate() {
+        // All of these are single bytes in UTF-8, and no part of longer characters.
+        if matches!(
+            byte,
+            b'%' | b'|' | b'=' | b'#' | b'*' | b'{' | b'}' | b'"' | b'\\' | b'\0'..=b' ' | b'\x7f'
+        ) {
+            out.push_str(&text[plain..i]);
+            let _ = write!(out, "%{byte:02X}");
+            plain = i + 1;
         }
     }
+    out.push_str(&text[plain..]);
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ pub struct LimiterSettings {
 #[derive(Debug)]
 pub struct Limiter<S> {
     store: S,
-    snapshot: ArcSwapOption<Snapshot>,
+    rules: Arc<InForce>,
     keys: KeyFormat,
     settings: LimiterSettings,
 }
@@ -65,29 +65,36 @@ pub enum LimitError {
     Store(#[from] StoreError),
 }
 
-impl<S: Store> Limiter<S> {
-    /// A limiter without rules: until [`install`](Self::install), it decides nothing.
-    #[must_use]
-    pub fn new(store: S, settings: LimiterSettings) -> Self {
-        Self {
-            store,
-            snapshot: ArcSwapOption::empty(),
-            keys: KeyFormat::new(settings.key_prefix.clone()),
-            settings,
-        }
-    }
+/// The rules in force, for all limiters of a server.
+#[derive(Debug, Default)]
+pub struct InForce(ArcSwapOption<Snapshot>);
 
-    /// Puts rules in force, for all requests that come in from now on.
+impl InForce {
+    /// Puts rules in force, for all requests that come in from now on. Until then there are none, and
+    /// nothing is decided.
     pub fn install(&self, rules: RuleSet) {
-        let before = self.snapshot.load();
-        self.snapshot
+        let before = self.0.load();
+        self.0
             .store(Some(Arc::new(Snapshot::new(rules, before.as_deref()))));
     }
 
     /// The rules in force.
     #[must_use]
     pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
-        self.snapshot.load_full()
+        self.0.load_full()
+    }
+}
+
+impl<S: Store> Limiter<S> {
+    /// A limiter by these rules.
+    #[must_use]
+    pub fn new(store: S, rules: Arc<InForce>, settings: LimiterSettings) -> Self {
+        Self {
+            store,
+            rules,
+            keys: KeyFormat::new(settings.key_prefix.clone()),
+            settings,
+        }
     }
 
     /// Decides a request and takes what it takes.
@@ -96,7 +103,7 @@ impl<S: Store> Limiter<S> {
     /// When the request is malformed, there are no rules yet, or the store cannot be asked.
     pub async fn decide(&self, request: &Request) -> Result<Verdict, LimitError> {
         request.check(&self.settings.bounds)?;
-        let snapshot = self.snapshot().ok_or(LimitError::NotLoaded)?;
+        let snapshot = self.rules.snapshot().ok_or(LimitError::NotLoaded)?;
         let mut plan = Plan::new(&snapshot, request, &self.keys, &self.settings);
         let charges = plan.take_charges();
         let decision = if charges.is_empty() {
@@ -108,10 +115,11 @@ impl<S: Store> Limiter<S> {
             self.store.decide(charges.into()).await?
         };
         let (code, statuses) = plan.answer(&decision);
+        drop(plan);
         Ok(Verdict {
             code,
             statuses,
-            snapshot: Arc::clone(&snapshot),
+            snapshot,
         })
     }
 }

@@ -2,7 +2,12 @@
 
 use std::process::ExitCode;
 
+use mimalloc::MiMalloc;
 use ratekeeper::cli::{self, Outcome};
+
+/// A request is some twenty small pieces of memory, which this allocator hands out with less work.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     match cli::run(std::env::args_os()) {

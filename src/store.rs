@@ -32,6 +32,12 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Decision, StoreError>> + Send;
 }
 
+impl<S: Store> Store for Arc<S> {
+    async fn decide(&self, charges: Arc<[Charge]>) -> Result<Decision, StoreError> {
+        (**self).decide(charges).await
+    }
+}
+
 /// What a request asks of one bucket.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Charge {

@@ -1,15 +1,16 @@
 //! What the server tells about itself: logs.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::bucket::Micros;
 
-/// Lets a recurring message through once per interval.
-#[derive(Debug)]
+/// Lets a recurring message through once per interval, all its clones together.
+#[derive(Debug, Clone)]
 pub struct Throttle {
     interval: Micros,
     /// When the next one may pass.
-    next: AtomicU64,
+    next: Arc<AtomicU64>,
 }
 
 impl Throttle {
@@ -18,7 +19,7 @@ impl Throttle {
     pub fn every(interval: Micros) -> Self {
         Self {
             interval,
-            next: AtomicU64::new(0),
+            next: Arc::default(),
         }
     }
 

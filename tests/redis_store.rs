@@ -62,7 +62,9 @@ fn without_redis_it_says_so_and_recovers_by_itself() {
 #[test]
 fn a_redis_that_hangs_costs_no_more_than_the_timeout_allows() {
     let redis = Redis::start();
-    let server = Ratekeeper::start(RULES, [("REDIS_URL", redis.url())]);
+    // With one thread, the request that is to hang has a connection already.
+    let threads = ("WORKER_THREADS", "1".to_owned());
+    let server = Ratekeeper::start(RULES, [("REDIS_URL", redis.url()), threads]);
     eventually("it is connected", || server.ask(ask("d", &["k=1"])).is_ok());
     redis.pause();
     let failure = server.ask(ask("d", &["k=1"])).unwrap_err();

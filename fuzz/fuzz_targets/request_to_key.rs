@@ -1,13 +1,13 @@
 //! Any bytes as a request: a verdict or a sentence, never a panic; and its keys are bounded and safe.
 #![no_main]
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use libfuzzer_sys::fuzz_target;
 use prost::Message as _;
 use ratekeeper::clock;
 use ratekeeper::key::{KeyFormat, MAX_LEN};
-use ratekeeper::limiter::{Bounds, Limiter, LimiterSettings, Request, bucket_keys};
+use ratekeeper::limiter::{Bounds, InForce, Limiter, LimiterSettings, Request, bucket_keys};
 use ratekeeper::rules::{Algorithm, LoadOptions, RuleSet, SourceFile};
 use ratekeeper::service::pb::RateLimitRequest;
 use ratekeeper::store::memory::MemoryStore;
@@ -38,8 +38,11 @@ fn rules() -> RuleSet {
 fn subject() -> &'static (Runtime, Limiter<MemoryStore>, RuleSet) {
     static SUBJECT: OnceLock<(Runtime, Limiter<MemoryStore>, RuleSet)> = OnceLock::new();
     SUBJECT.get_or_init(|| {
+        let in_force = Arc::new(InForce::default());
+        in_force.install(rules());
         let limiter = Limiter::new(
             MemoryStore::new(1_000, clock::system()),
+            in_force,
             LimiterSettings {
                 key_prefix: String::new(),
                 bounds: Bounds { descriptors: 100, entries: 20, bytes: 10_000 },
@@ -48,7 +51,6 @@ fn subject() -> &'static (Runtime, Limiter<MemoryStore>, RuleSet) {
                 quota_mode: false,
             },
         );
-        limiter.install(rules());
         let runtime = Builder::new_current_thread().build().expect("a runtime without drivers");
         (runtime, limiter, rules())
     })

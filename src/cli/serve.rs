@@ -43,7 +43,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
             return Ok(Outcome::Usage { of_hit: false });
         }
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    // Requests are served by threads of their own, with runtimes of their own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
@@ -96,6 +97,7 @@ impl Args {
                 quota_mode: self.verdict.quota_mode,
             },
             response: self.verdict.response(),
+            threads: self.listen.threads(),
             grace: self.listen.shutdown_grace_period,
         })
     }

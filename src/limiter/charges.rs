@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::Snapshot;
-use crate::key::BucketKey;
+use crate::key::Prehashed;
 use crate::rules::Hits;
 use crate::store::{Charge, MAX_HITS, Payment};
 
@@ -29,7 +29,8 @@ pub(super) fn payment(snapshot: &Snapshot, slot: usize, configured: Hits, hits: 
 #[derive(Default)]
 pub(super) struct Charges {
     pub(super) list: Vec<Charge>,
-    places: HashMap<BucketKey, usize>,
+    /// By the hash of their keys.
+    places: HashMap<u128, usize, Prehashed>,
 }
 
 impl Charges {
@@ -37,7 +38,7 @@ impl Charges {
     /// first one counts.
     pub(super) fn add(&mut self, charge: Charge) -> usize {
         let next = self.list.len();
-        let place = *self.places.entry(charge.key.clone()).or_insert(next);
+        let place = *self.places.entry(charge.key.hash()).or_insert(next);
         if place == next {
             self.list.push(Charge {
                 hits: capped(charge.hits),

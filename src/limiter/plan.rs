@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::mem;
+use std::ops::Range;
 
 use super::charges::{Charges, payment};
 use super::request::{Descriptor, Override, Request};
@@ -14,6 +16,8 @@ use crate::store::{Charge, Part};
 pub(super) struct Plan<'a> {
     /// One per descriptor, in their order.
     pub(super) asks: Vec<Ask<'a>>,
+    /// The limits of all descriptors, in their order.
+    applied: Vec<Applied<'a>>,
     charges: Vec<Charge>,
     pub(super) shadow_mode: bool,
 }
@@ -24,15 +28,17 @@ pub(super) enum Ask<'a> {
     Free,
     /// A rule says that there is none, and which others do not apply.
     Unlimited { replaces: &'a [String] },
-    /// These limits apply, at least one.
+    /// Limits apply, at least one.
     Limited(Limited<'a>),
 }
 
 /// A descriptor that limits apply to.
 pub(super) struct Limited<'a> {
-    /// The rule that they are from, unless the request brought the limit.
-    pub(super) rule: Option<&'a Rule>,
-    pub(super) limits: Vec<Applied<'a>>,
+    found: Option<Match<'a>>,
+    /// The request brought the limit; it is not the rule's.
+    is_override: bool,
+    /// Where its limits are among those of the plan.
+    limits: Range<usize>,
     /// Being over is counted, but not told.
     pub(super) is_shadow: bool,
     pub(super) is_quota: bool,
@@ -43,6 +49,8 @@ pub(super) struct Applied<'a> {
     pub(super) limit: Cow<'a, Limit>,
     /// Its place in the rule's list.
     index: usize,
+    /// Another limit of the request takes its place.
+    is_replaced: bool,
     /// The place of its charge in the plan's.
     pub(super) charge: usize,
 }
@@ -55,67 +63,65 @@ impl<'a> Plan<'a> {
         settings: &LimiterSettings,
     ) -> Self {
         let mut plan = Self {
-            asks: Vec::new(),
+            asks: Vec::with_capacity(request.descriptors.len()),
+            applied: Vec::with_capacity(request.descriptors.len()),
             charges: Vec::new(),
             shadow_mode: settings.shadow_mode,
         };
-        let Some(domain) = snapshot.rules.domain(&request.domain) else {
-            plan.asks
-                .extend(request.descriptors.iter().map(|_| Ask::Free));
-            return plan;
-        };
-        let matches: Vec<_> = request
-            .descriptors
-            .iter()
-            .map(|descriptor| find(domain, descriptor))
-            .collect();
-        plan.asks = request
-            .descriptors
-            .iter()
-            .zip(&matches)
-            .map(|(descriptor, found)| ask(descriptor, found.as_ref(), settings))
-            .collect();
-        replace(&mut plan.asks);
-        let parts = parts(&plan.asks, settings);
-        let mut charges = Charges::default();
-        for (i, descriptor) in request.descriptors.iter().enumerate() {
-            let Ask::Limited(limited) = &mut plan.asks[i] else {
-                continue;
-            };
-            let found = matches[i].as_ref();
-            let stem = keys.stem(&request.domain, segments(descriptor, found));
-            let slot = found.map_or(snapshot.rules.rules().len() + domain.id(), |m| m.rule.id);
-            let hits = request.hits(descriptor);
-            for applied in &mut limited.limits {
-                let payment = payment(snapshot, slot, applied.limit.hits, hits);
-                applied.charge = charges.add(Charge {
-                    key: keys.key(&stem, applied.tag(limited.rule)),
-                    terms: applied.limit.terms(),
-                    hits,
-                    payment,
-                    part: parts[i],
-                });
-            }
+        let domain = snapshot.rules.domain(&request.domain);
+        for descriptor in &request.descriptors {
+            let ask = domain.map_or(Ask::Free, |domain| plan.ask(domain, descriptor, settings));
+            plan.asks.push(ask);
         }
-        plan.charges = charges.list;
+        plan.replace();
+        if let Some(domain) = domain {
+            plan.charge(snapshot, domain, request, keys, settings);
+        }
         plan
     }
 
     /// What to ask of the store; no key twice. What is left tells what the answer means.
     pub(super) fn take_charges(&mut self) -> Vec<Charge> {
-        std::mem::take(&mut self.charges)
+        mem::take(&mut self.charges)
+    }
+
+    /// The limits of a descriptor, at least one.
+    pub(super) fn limits(&self, limited: &Limited<'_>) -> impl Iterator<Item = &Applied<'a>> {
+        in_force(&self.applied[limited.limits.clone()])
     }
 }
 
-impl Applied<'_> {
-    fn tag(&self, rule: Option<&Rule>) -> LimitTag<'static> {
-        LimitTag {
-            index: self.index,
-            is_window: self.limit.algorithm == Algorithm::FixedWindow,
-            override_period: rule
-                .is_none()
-                .then(|| (self.limit.unit_multiplier, self.limit.unit.name())),
+/// Those limits that no other replaces.
+fn in_force<'p, 'a>(limits: &'p [Applied<'a>]) -> impl Iterator<Item = &'p Applied<'a>> {
+    limits.iter().filter(|applied| !applied.is_replaced)
+}
+
+impl<'a> Limited<'a> {
+    /// The rule that the limits are from, unless the request brought its own.
+    pub(super) fn rule(&self) -> Option<&'a Rule> {
+        self.found
+            .filter(|_| !self.is_override)
+            .map(|found| found.rule)
+    }
+}
+
+impl<'a> Applied<'a> {
+    fn new(limit: Cow<'a, Limit>, index: usize) -> Self {
+        Self {
+            limit,
+            index,
+            is_replaced: false,
+            charge: 0,
         }
+    }
+}
+
+/// Which limit a bucket is for.
+fn tag(limit: &Limit, index: usize, is_override: bool) -> LimitTag<'static> {
+    LimitTag {
+        index,
+        is_window: limit.algorithm == Algorithm::FixedWindow,
+        override_period: is_override.then(|| (limit.unit_multiplier, limit.unit.name())),
     }
 }
 
@@ -138,10 +144,9 @@ pub fn bucket_keys(
         return Vec::new();
     };
     let stem = keys.stem(domain, segments(descriptor, Some(&found)));
-    let applied = applied(limits);
-    applied
-        .iter()
-        .map(|applied| keys.key(&stem, applied.tag(Some(found.rule))))
+    let limits = limits.iter().enumerate();
+    limits
+        .map(|(index, limit)| keys.key(&stem, tag(limit, index, false)))
         .collect()
 }
 
@@ -156,36 +161,41 @@ fn find<'a>(domain: &'a Domain, descriptor: &Descriptor) -> Option<Match<'a>> {
     )
 }
 
-/// What applies to a descriptor, before limits replace one another.
-fn ask<'a>(
-    descriptor: &Descriptor,
-    found: Option<&Match<'a>>,
-    settings: &LimiterSettings,
-) -> Ask<'a> {
-    if let Some(own) = descriptor.limit {
-        let limit = limit_of(own, settings.default_algorithm);
-        return Ask::Limited(Limited {
-            rule: None,
-            limits: vec![Applied {
-                limit: Cow::Owned(limit),
-                index: 0,
-                charge: 0,
-            }],
-            is_shadow: false,
-            is_quota: settings.quota_mode,
-        });
-    }
-    let Some(Match { rule, .. }) = found else {
-        return Ask::Free;
-    };
-    match &rule.limits {
-        Limits::Unlimited { replaces, .. } => Ask::Unlimited { replaces },
-        Limits::Limited(limits) => Ask::Limited(Limited {
-            rule: Some(rule),
-            limits: applied(limits),
-            is_shadow: rule.shadow_mode,
-            is_quota: rule.quota_mode || settings.quota_mode,
-        }),
+impl<'a> Plan<'a> {
+    /// What applies to a descriptor, before limits replace one another.
+    fn ask(
+        &mut self,
+        domain: &'a Domain,
+        descriptor: &Descriptor,
+        settings: &LimiterSettings,
+    ) -> Ask<'a> {
+        let found = find(domain, descriptor);
+        let begin = self.applied.len();
+        let is_override = descriptor.limit.is_some();
+        let (mut is_shadow, mut is_quota) = (false, settings.quota_mode);
+        if let Some(own) = descriptor.limit {
+            let limit = limit_of(own, settings.default_algorithm);
+            self.applied.push(Applied::new(Cow::Owned(limit), 0));
+        } else {
+            let Some(Match { rule, .. }) = found else {
+                return Ask::Free;
+            };
+            let limits = match &rule.limits {
+                Limits::Unlimited { replaces, .. } => return Ask::Unlimited { replaces },
+                Limits::Limited(limits) => limits.iter().map(Cow::Borrowed),
+            };
+            let limits = limits.enumerate();
+            self.applied
+                .extend(limits.map(|(index, limit)| Applied::new(limit, index)));
+            (is_shadow, is_quota) = (rule.shadow_mode, is_quota || rule.quota_mode);
+        }
+        Ask::Limited(Limited {
+            found,
+            is_override,
+            limits: begin..self.applied.len(),
+            is_shadow,
+            is_quota,
+        })
     }
 }
 
@@ -197,74 +207,95 @@ fn limit_of(own: Override, algorithm: Algorithm) -> Limit {
     }
 }
 
-fn applied(limits: &[Limit]) -> Vec<Applied<'_>> {
-    let borrowed = limits.iter().map(Cow::Borrowed);
-    borrowed
-        .enumerate()
-        .map(|(index, limit)| Applied {
-            limit,
-            index,
-            charge: 0,
-        })
-        .collect()
-}
-
-/// Takes out the limits that others of the request replace, by name. The names are collected first, so
-/// that the order of descriptors does not matter and two limits that replace each other both go.
-fn replace(asks: &mut [Ask<'_>]) {
-    let names: HashSet<String> = asks.iter().flat_map(Ask::replaces).cloned().collect();
-    if names.is_empty() {
-        return;
-    }
-    for ask in asks {
-        if let Ask::Limited(limited) = ask {
-            limited
-                .limits
-                .retain(|applied| !names.contains(&applied.limit.name));
-            if limited.limits.is_empty() {
+impl Plan<'_> {
+    /// Takes out the limits that others of the request replace, by name. The names are collected first,
+    /// so that the order of descriptors does not matter and two limits that replace each other both go.
+    fn replace(&mut self) {
+        let of_rules = self.asks.iter().flat_map(|ask| match ask {
+            Ask::Unlimited { replaces } => *replaces,
+            Ask::Free | Ask::Limited(_) => &[],
+        });
+        let of_limits = self.applied.iter().flat_map(|a| &a.limit.replaces);
+        let names: HashSet<String> = of_rules.chain(of_limits).cloned().collect();
+        if names.is_empty() {
+            return;
+        }
+        for applied in &mut self.applied {
+            applied.is_replaced = names.contains(&applied.limit.name);
+        }
+        for ask in &mut self.asks {
+            if let Ask::Limited(limited) = ask
+                && in_force(&self.applied[limited.limits.clone()]).count() == 0
+            {
                 *ask = Ask::Free;
             }
         }
     }
 }
 
-impl Ask<'_> {
-    fn replaces(&self) -> Box<dyn Iterator<Item = &String> + '_> {
-        match self {
-            Self::Free => Box::new(std::iter::empty()),
-            Self::Unlimited { replaces } => Box::new(replaces.iter()),
-            Self::Limited(limited) => Box::new(
-                limited
-                    .limits
-                    .iter()
-                    .flat_map(|applied| &applied.limit.replaces),
-            ),
+// --- From limits to charges ---
+
+impl Plan<'_> {
+    /// Charges the limits that apply, each bucket once.
+    fn charge(
+        &mut self,
+        snapshot: &Snapshot,
+        domain: &Domain,
+        request: &Request,
+        keys: &KeyFormat,
+        settings: &LimiterSettings,
+    ) {
+        let quota_passes = self.quota_passes(settings);
+        let mut charges = Charges::default();
+        for (group, (ask, descriptor)) in (0..).zip(self.asks.iter().zip(&request.descriptors)) {
+            let Ask::Limited(limited) = ask else {
+                continue;
+            };
+            let stem = keys.stem(
+                &request.domain,
+                segments(descriptor, limited.found.as_ref()),
+            );
+            let own = snapshot.rules.rules().len() + domain.id();
+            let slot = limited.found.map_or(own, |found| found.rule.id);
+            let hits = request.hits(descriptor);
+            let limits = &mut self.applied[limited.limits.clone()];
+            for applied in limits.iter_mut().filter(|applied| !applied.is_replaced) {
+                let tag = tag(&applied.limit, applied.index, limited.is_override);
+                applied.charge = charges.add(Charge {
+                    key: keys.key(&stem, tag),
+                    terms: applied.limit.terms(),
+                    hits,
+                    payment: payment(snapshot, slot, applied.limit.hits, hits),
+                    part: limited.part(group, quota_passes),
+                });
+            }
         }
+        self.charges = charges.list;
+    }
+
+    /// Whether a quota descriptor passes in any case, which lets the other quota descriptors pass, too: one
+    /// in shadow mode, and (when all limits are quotas) one that no limit applies to.
+    fn quota_passes(&self, settings: &LimiterSettings) -> bool {
+        self.asks.iter().any(|ask| match ask {
+            Ask::Free => settings.quota_mode,
+            Ask::Unlimited { .. } => false,
+            Ask::Limited(limited) => limited.is_quota && limited.is_shadow,
+        })
     }
 }
 
-/// How the charges of each descriptor count.
-///
-/// A quota descriptor that passes in any case lets the other quota descriptors pass, too: one in
-/// shadow mode, and (when all limits are quotas) one that no limit applies to.
-fn parts(asks: &[Ask<'_>], settings: &LimiterSettings) -> Vec<Part> {
-    let quota_passes = asks.iter().any(|ask| match ask {
-        Ask::Free => settings.quota_mode,
-        Ask::Unlimited { .. } => false,
-        Ask::Limited(limited) => limited.is_quota && limited.is_shadow,
-    });
-    (0..)
-        .zip(asks)
-        .map(|(group, ask)| match ask {
-            Ask::Limited(limited) if limited.is_shadow => Part::Shadow,
-            Ask::Limited(limited) if limited.is_quota && quota_passes => Part::Shadow,
-            Ask::Limited(limited) if limited.is_quota => Part::Quota(group),
-            _ => Part::Must,
-        })
-        .collect()
+impl Limited<'_> {
+    /// How the charges of the descriptor count.
+    fn part(&self, group: u32, quota_passes: bool) -> Part {
+        if self.is_shadow || (self.is_quota && quota_passes) {
+            Part::Shadow
+        } else if self.is_quota {
+            Part::Quota(group)
+        } else {
+            Part::Must
+        }
+    }
 }
-
-// --- From limits to charges ---
 
 /// What stands for the entries in the bucket's key.
 fn segments<'r>(

@@ -27,7 +27,8 @@ fn limiter() -> Limiter<MemoryStore> {
         shadow_mode: false,
         quota_mode: false,
     };
-    Limiter::new(MemoryStore::new(100, clock::system()), settings)
+    let store = MemoryStore::new(100, clock::system());
+    Limiter::new(store, Arc::default(), settings)
 }
 
 fn request(key: &str, hits: u64) -> Request {
@@ -56,12 +57,12 @@ async fn nothing_is_decided_without_rules() {
 #[tokio::test]
 async fn a_rule_that_was_asked_takes_the_cost_afterwards_also_after_a_reload() {
     let limiter = limiter();
-    limiter.install(rules(&format!(
+    limiter.rules.install(rules(&format!(
         "domain: d\ndescriptors: [{{ key: a, {LIMIT} }}]"
     )));
     limiter.decide(&request("a", 0)).await.unwrap();
     // The same rule, now second of two.
-    limiter.install(rules(&format!(
+    limiter.rules.install(rules(&format!(
         "domain: d\ndescriptors: [{{ key: b, {LIMIT} }}, {{ key: a, {LIMIT} }}]"
     )));
     for (key, left_in_debt) in [("a", Code::OverLimit), ("b", Code::Ok)] {
@@ -74,11 +75,11 @@ async fn a_rule_that_was_asked_takes_the_cost_afterwards_also_after_a_reload() {
 #[tokio::test]
 async fn a_snapshot_outlives_its_replacement() {
     let limiter = limiter();
-    limiter.install(rules(&format!(
+    limiter.rules.install(rules(&format!(
         "domain: d\ndescriptors: [{{ key: a, {LIMIT} }}]"
     )));
     let verdict = limiter.decide(&request("a", 1)).await.unwrap();
-    limiter.install(RuleSet::empty());
+    limiter.rules.install(RuleSet::empty());
     assert_eq!(verdict.rule(&verdict.statuses[0]).unwrap().path, "d.a");
     assert!(Arc::strong_count(&verdict.snapshot) >= 1);
 }

@@ -91,33 +91,20 @@ impl Plan<'_> {
             .map(|ask| match ask {
                 Ask::Free => Status::without_limit(0),
                 Ask::Unlimited { .. } => Status::without_limit(u32::MAX),
-                Ask::Limited(limited) => Status::of(limited, &decision.outcomes),
+                Ask::Limited(limited) => self.status(limited, &decision.outcomes),
             })
             .collect();
         (code, statuses)
     }
-}
 
-impl Status {
-    fn without_limit(remaining: u32) -> Self {
-        Self {
-            code: Code::Ok,
-            limit: None,
-            remaining,
-            reset_seconds: None,
-            is_quota: false,
-            rule: None,
-        }
-    }
-
-    fn of(limited: &Limited<'_>, outcomes: &[Outcome]) -> Self {
-        let (limit, outcome) = telling(limited, outcomes);
+    fn status(&self, limited: &Limited<'_>, outcomes: &[Outcome]) -> Status {
+        let (limit, outcome) = self.telling(limited, outcomes);
         let wait = if outcome.admitted {
             Some(outcome.full_in)
         } else {
             outcome.retry_in
         };
-        Self {
+        Status {
             code: if outcome.admitted || limited.is_shadow {
                 Code::Ok
             } else {
@@ -132,23 +119,34 @@ impl Status {
             remaining: outcome.remaining,
             reset_seconds: wait.map(|micros| micros.div_ceil(1_000_000)),
             is_quota: limited.is_quota,
-            rule: limited.rule.map(|rule| rule.id),
+            rule: limited.rule().map(|rule| rule.id),
         }
+    }
+
+    /// The limit of a descriptor that tells most, and its outcome; of equals, the first.
+    fn telling(&self, limited: &Limited<'_>, outcomes: &[Outcome]) -> (&Limit, Outcome) {
+        // Smaller is more telling: denied before admitted; the longer wait, never being the longest;
+        // the less left.
+        let rank = |outcome: &Outcome| {
+            let patience = Micros::MAX - outcome.retry_in.unwrap_or(Micros::MAX);
+            (outcome.admitted, patience, outcome.remaining)
+        };
+        self.limits(limited)
+            .map(|applied| (&*applied.limit, outcomes[applied.charge]))
+            .min_by_key(|(_, outcome)| rank(outcome))
+            .expect("a limited descriptor has a limit")
     }
 }
 
-/// The limit of a descriptor that tells most, and its outcome; of equals, the first.
-fn telling<'a>(limited: &'a Limited<'_>, outcomes: &[Outcome]) -> (&'a Limit, Outcome) {
-    // Smaller is more telling: denied before admitted; the longer wait, never being the longest;
-    // the less left.
-    let rank = |outcome: &Outcome| {
-        let patience = Micros::MAX - outcome.retry_in.unwrap_or(Micros::MAX);
-        (outcome.admitted, patience, outcome.remaining)
-    };
-    limited
-        .limits
-        .iter()
-        .map(|applied| (&*applied.limit, outcomes[applied.charge]))
-        .min_by_key(|(_, outcome)| rank(outcome))
-        .expect("a limited descriptor has a limit")
+impl Status {
+    fn without_limit(remaining: u32) -> Self {
+        Self {
+            code: Code::Ok,
+            limit: None,
+            remaining,
+            reset_seconds: None,
+            is_quota: false,
+            rule: None,
+        }
+    }
 }

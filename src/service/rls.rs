@@ -1,8 +1,6 @@
 //! `RateLimitService`: decode, ask the limiter, encode. The only place where an error becomes a
 //! gRPC status.
 
-use std::sync::Arc;
-
 use tonic::{Request as Call, Response, Status as Failure};
 
 use super::metadata::dynamic_metadata;
@@ -40,7 +38,7 @@ pub struct HeaderNames {
 
 /// The service over one limiter.
 pub struct RateLimit<S> {
-    limiter: Arc<Limiter<S>>,
+    limiter: Limiter<S>,
     settings: ResponseSettings,
     clock: Clock,
     store_warning: Throttle,
@@ -55,15 +53,26 @@ impl<S> std::fmt::Debug for RateLimit<S> {
 }
 
 impl<S> RateLimit<S> {
-    /// Serves the limiter's verdicts.
+    /// Serves the limiter's verdicts. All services of a server share the [`warning`](Self::warning).
     #[must_use]
-    pub fn new(limiter: Arc<Limiter<S>>, settings: ResponseSettings, clock: Clock) -> Self {
+    pub fn new(
+        limiter: Limiter<S>,
+        settings: ResponseSettings,
+        clock: Clock,
+        warning: Throttle,
+    ) -> Self {
         Self {
             limiter,
             settings,
             clock,
-            store_warning: Throttle::every(WARN_EVERY),
+            store_warning: warning,
         }
+    }
+
+    /// How often it may be told that the store fails.
+    #[must_use]
+    pub fn warning() -> Throttle {
+        Throttle::every(WARN_EVERY)
     }
 
     fn failure(&self, error: &LimitError) -> Failure {

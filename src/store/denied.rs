@@ -5,51 +5,57 @@
 //! out from the bucket as the store left it. Only a refund or a reset comes sooner: refunds that come by
 //! here are noticed; for what happens at other instances, nothing is remembered longer than [`LONGEST`].
 //!
-//! A request is answered from memory only when every one of its charges is one that asks (no report of
-//! what is done already) and is denied. Then nothing would be taken anywhere.
+//! A request is answered from memory only when all of its buckets are remembered and those that denied
+//! decide it. Then nothing would be taken anywhere. (So of a denied request, the buckets that did not deny
+//! are remembered as well: the answer tells of them, too.)
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::settle::{outcome, passes};
+use super::settle::passes;
 use super::{Charge, Decision, Outcome, Store, StoreError};
 use crate::bucket::{Micros, State};
-use crate::key::BucketKey;
+use crate::key::Prehashed;
 
 /// The longest that a denial is remembered.
 pub const LONGEST: Duration = Duration::from_secs(1);
 
 const SHARDS: usize = 16;
 
-/// The most denials remembered in a shard. Those in excess are asked for again.
+/// The most buckets remembered in a shard. Those in excess are asked for again.
 const SHARD_BOUND: usize = 4096;
+
+/// The shortest time between two sweeps of a full shard.
+const SWEEP_EVERY: Duration = Duration::from_millis(250);
 
 /// A store that is not asked again for what it denied.
 #[derive(Debug)]
 pub struct RememberedDenials<S> {
     store: S,
-    shards: [Mutex<Denials>; SHARDS],
-    spread: RandomState,
+    denials: Arc<Denials>,
+}
+
+/// What stores remember together.
+#[derive(Debug, Default)]
+pub struct Denials {
+    shards: [Mutex<Shard>; SHARDS],
 }
 
 #[derive(Debug, Default)]
-struct Denials {
-    map: HashMap<BucketKey, Denial>,
+struct Shard {
+    /// By the hashes of their keys.
+    buckets: HashMap<u128, Remembered, Prehashed>,
     /// When it may be cleared of what is too old again. A flood of new keys must not have it looked
     /// through each time.
     next_sweep: Option<Instant>,
 }
 
-/// The shortest time between two sweeps of a full shard.
-const SWEEP_EVERY: Duration = Duration::from_millis(250);
-
-/// A bucket that denied something, as the store left it.
+/// A bucket as the store left it.
 #[derive(Debug, Clone, Copy)]
-struct Denial {
+struct Remembered {
     state: State,
     /// The store's time when it decided.
     decided: Micros,
@@ -58,74 +64,83 @@ struct Denial {
 }
 
 impl<S: Store> RememberedDenials<S> {
-    /// Remembers what `store` denies.
-    pub fn new(store: S) -> Self {
-        Self {
-            store,
-            shards: std::array::from_fn(|_| Mutex::default()),
-            spread: RandomState::new(),
-        }
+    /// Remembers in `denials` what `store` denies.
+    pub fn new(store: S, denials: Arc<Denials>) -> Self {
+        Self { store, denials }
     }
+}
 
+impl<S: Store> Store for RememberedDenials<S> {
+    async fn decide(&self, charges: Arc<[Charge]>) -> Result<Decision, StoreError> {
+        let now = Instant::now();
+        if let Some(decision) = self.denials.recall(&charges, now) {
+            return Ok(decision);
+        }
+        let decision = self.store.decide(Arc::clone(&charges)).await?;
+        self.denials.learn(&charges, &decision, now);
+        Ok(decision)
+    }
+}
+
+impl Denials {
     /// The decision, if it can be told without the store.
     fn recall(&self, charges: &[Charge], now: Instant) -> Option<Decision> {
-        let outcomes: Vec<Outcome> = charges
-            .iter()
-            .map(|charge| {
-                let denial = self.denials(charge).map.get(&charge.key).copied()?;
-                denial.outcome(charge, now)
-            })
-            .collect::<Option<_>>()?;
-        Some(Decision {
-            admitted: passes(charges, &vec![false; charges.len()]),
-            outcomes,
-        })
+        // Most often, the first one is not known, and that is all.
+        let recalled = charges.iter().map(|charge| {
+            let remembered = *self.shard(charge).buckets.get(&charge.key.hash())?;
+            remembered.outcome(charge, now)
+        });
+        let outcomes: Vec<Outcome> = recalled.collect::<Option<_>>()?;
+        let admitted = passes(charges, &outcomes);
+        // What did not deny then might by now; a denial that rests on those that did is sure.
+        let is_sure = !admitted || outcomes.iter().all(|outcome| !outcome.admitted);
+        is_sure.then_some(Decision { admitted, outcomes })
     }
 
-    /// Remembers the buckets that denied something, and what became of those that are remembered.
+    /// Remembers the buckets of a denial, and what became of those that are remembered.
     fn learn(&self, charges: &[Charge], decision: &Decision, asked: Instant) {
         for (charge, outcome) in charges.iter().zip(&decision.outcomes) {
-            let denial = Denial {
+            let remembered = Remembered {
                 state: outcome.state,
                 decided: outcome.decided,
                 asked,
             };
-            let mut denials = self.denials(charge);
-            match denials.map.get_mut(&charge.key) {
+            let mut shard = self.shard(charge);
+            match shard.buckets.get_mut(&charge.key.hash()) {
                 // Answers can overtake one another.
-                Some(known) if known.decided > denial.decided => {}
-                Some(known) => *known = denial,
-                None if outcome.admitted => {}
-                None => denials.remember(charge.key.clone(), denial),
+                Some(known) if known.decided > remembered.decided => {}
+                Some(known) => *known = remembered,
+                None if decision.admitted && outcome.admitted => {}
+                None => shard.remember(charge.key.hash(), remembered),
             }
         }
     }
 
-    fn denials(&self, charge: &Charge) -> MutexGuard<'_, Denials> {
-        let hash = self.spread.hash_one(&charge.key);
-        let shard = usize::try_from(hash % SHARDS as u64).expect("there are few shards");
-        self.shards[shard]
+    fn shard(&self, charge: &Charge) -> MutexGuard<'_, Shard> {
+        // The map inside the shard uses the low bits.
+        let high = usize::try_from(charge.key.hash() >> 96).expect("32 bits are left");
+        self.shards[high % SHARDS]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Denials {
-    /// Adds a denial, if there is room for it.
-    fn remember(&mut self, key: BucketKey, denial: Denial) {
-        let now = denial.asked;
-        if self.map.len() >= SHARD_BOUND && self.next_sweep.is_none_or(|next| next <= now) {
-            self.map.retain(|_, old| old.asked + LONGEST > now);
+impl Shard {
+    /// Adds a bucket, if there is room for it.
+    fn remember(&mut self, hash: u128, bucket: Remembered) {
+        let now = bucket.asked;
+        if self.buckets.len() >= SHARD_BOUND && self.next_sweep.is_none_or(|next| next <= now) {
+            self.buckets.retain(|_, old| old.asked + LONGEST > now);
             self.next_sweep = Some(now + SWEEP_EVERY);
         }
-        if self.map.len() < SHARD_BOUND {
-            self.map.insert(key, denial);
+        if self.buckets.len() < SHARD_BOUND {
+            self.buckets.insert(hash, bucket);
         }
     }
 }
 
-impl Denial {
-    /// What a charge gets, if that is a denial.
+impl Remembered {
+    /// What a charge gets, if it asks, and for what is remembered.
     ///
     /// The time that has passed here since the store was asked is at least what has passed there since it
     /// decided, so a bucket is never thought emptier than it is.
@@ -139,19 +154,9 @@ impl Denial {
             return None;
         }
         let state = self.state.at(&charge.terms, now);
-        (!state.admits(&charge.terms, charge.hits)).then(|| outcome(charge, false, &state, now))
-    }
-}
-
-impl<S: Store> Store for RememberedDenials<S> {
-    async fn decide(&self, charges: Arc<[Charge]>) -> Result<Decision, StoreError> {
-        let now = Instant::now();
-        if let Some(decision) = self.recall(&charges, now) {
-            return Ok(decision);
-        }
-        let decision = self.store.decide(Arc::clone(&charges)).await?;
-        self.learn(&charges, &decision, now);
-        Ok(decision)
+        let mut outcome = Outcome::alone(charge, state, now);
+        outcome.tell(charge, now);
+        Some(outcome)
     }
 }
 

@@ -1,20 +1,18 @@
 //! Buckets in this process's memory: a sharded map, bounded, that forgets buckets once they are full.
 //!
 //! A request locks the shards of its buckets, in ascending order, decides, and lets go; nothing is
-//! awaited in between. Keys are held as 128-bit hashes under a random key of this process, so a
-//! bucket's size does not depend on what clients send, and clients cannot aim at a collision.
+//! awaited in between. Buckets are found by the [hash](crate::key::BucketKey::hash) of their key alone, so
+//! their size does not depend on what clients send.
 
 mod shard;
 
-use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use siphasher::sip128::{Hasher128, SipHasher13};
+use smallvec::SmallVec;
 
-use super::{Charge, Decision, Store, StoreError, settle};
-use crate::bucket::{Micros, State};
+use super::{Charge, Decision, Settled, Store, StoreError, settle};
+use crate::bucket::Micros;
 use crate::clock::Clock;
-use crate::key::BucketKey;
 use crate::telemetry::Throttle;
 
 use shard::Shard;
@@ -31,7 +29,6 @@ const WARN_EVERY: Micros = 60_000_000;
 /// Buckets in memory.
 pub struct MemoryStore {
     shards: Box<[Mutex<Shard>]>,
-    hash_key: (u64, u64),
     clock: Clock,
     max_buckets: usize,
     full_warning: Throttle,
@@ -52,12 +49,10 @@ impl MemoryStore {
         let max_buckets = max_buckets.max(1);
         let wanted = (max_buckets / MIN_SHARD_BOUND).clamp(1, MAX_SHARDS);
         let shards = 1 << wanted.ilog2();
-        let random = RandomState::new();
         Self {
             shards: (0..shards)
                 .map(|_| Mutex::new(Shard::new(max_buckets / shards)))
                 .collect(),
-            hash_key: (random.hash_one(0), random.hash_one(1)),
             clock,
             max_buckets,
             full_warning: Throttle::every(WARN_EVERY),
@@ -70,37 +65,32 @@ impl MemoryStore {
         self.shards.iter().map(|shard| lock(shard).len()).sum()
     }
 
-    fn hash(&self, key: &BucketKey) -> u128 {
-        let mut hasher = SipHasher13::new_with_keys(self.hash_key.0, self.hash_key.1);
-        key.as_str().hash(&mut hasher);
-        hasher.finish128().as_u128()
-    }
-
-    fn shard_of(&self, hash: u128) -> usize {
+    fn shard_of(&self, charge: &Charge) -> usize {
         // The map inside the shard uses the low bits.
-        usize::try_from(hash >> 96).expect("32 bits fit") & (self.shards.len() - 1)
+        let high = u32::try_from(charge.key.hash() >> 96).expect("32 bits are left");
+        high as usize & (self.shards.len() - 1)
     }
 
     fn decide_now(&self, charges: &[Charge]) -> Decision {
-        let hashes: Vec<u128> = charges.iter().map(|c| self.hash(&c.key)).collect();
-        let mut shards = LockedShards::new(self, &hashes);
+        let mut shards = LockedShards::new(self, charges);
         // Read under the locks: within a shard, time does not run backwards between requests.
         let now = (self.clock)();
-        let stored: Vec<Option<State>> = hashes
-            .iter()
-            .map(|&hash| shards.of(self.shard_of(hash)).get(hash))
-            .collect();
-        let settled = settle(charges, &stored, now);
+        let stored = |i: usize| shards.of(&charges[i]).get(charges[i].key.hash());
+        let Settled {
+            decision,
+            is_changed,
+        } = settle(charges, stored, now);
         let mut dropped = 0;
-        for (i, &hash) in hashes.iter().enumerate() {
-            if settled.is_changed[i] {
-                let shard = shards.of(self.shard_of(hash));
-                dropped += shard.put(hash, settled.states[i], now);
+        for (i, charge) in charges.iter().enumerate() {
+            if is_changed[i] {
+                let outcome = &decision.outcomes[i];
+                let shard = shards.of(charge);
+                dropped += usize::from(shard.put(charge.key.hash(), outcome.state, now));
             }
         }
         drop(shards);
         self.warn_if_full(dropped, now);
-        settled.decision
+        decision
     }
 
     fn warn_if_full(&self, dropped: usize, now: Micros) {
@@ -127,27 +117,34 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 
 /// The shards of one request, locked once each and in ascending order, so that no two requests
 /// wait for each other in a circle.
-struct LockedShards<'a>(Vec<(usize, MutexGuard<'a, Shard>)>);
+struct LockedShards<'a> {
+    store: &'a MemoryStore,
+    locked: SmallVec<[(usize, MutexGuard<'a, Shard>); FEW]>,
+}
+
+/// Requests with more charges than this need memory of their own to remember their locks.
+const FEW: usize = 4;
 
 impl<'a> LockedShards<'a> {
-    fn new(store: &'a MemoryStore, hashes: &[u128]) -> Self {
-        let mut indexes: Vec<usize> = hashes.iter().map(|&hash| store.shard_of(hash)).collect();
+    fn new(store: &'a MemoryStore, charges: &[Charge]) -> Self {
+        let mut indexes: SmallVec<[usize; FEW]> =
+            charges.iter().map(|c| store.shard_of(c)).collect();
         indexes.sort_unstable();
         indexes.dedup();
-        Self(
-            indexes
-                .into_iter()
-                .map(|i| (i, lock(&store.shards[i])))
-                .collect(),
-        )
+        let lock = |i: usize| (i, lock(&store.shards[i]));
+        Self {
+            store,
+            locked: indexes.into_iter().map(lock).collect(),
+        }
     }
 
-    fn of(&mut self, index: usize) -> &mut Shard {
+    fn of(&mut self, charge: &Charge) -> &mut Shard {
+        let index = self.store.shard_of(charge);
         let position = self
-            .0
+            .locked
             .binary_search_by_key(&index, |(i, _)| *i)
             .expect("the shards of all charges were locked");
-        &mut self.0[position].1
+        &mut self.locked[position].1
     }
 }
 

@@ -8,7 +8,7 @@ mod connection;
 mod lane;
 
 use std::fmt;
-use std::hash::{BuildHasher as _, RandomState};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,12 +44,22 @@ pub struct RedisSettings {
     pub timeout: Duration,
 }
 
+impl RedisSettings {
+    /// The settings of each of so many stores that share the connections.
+    #[must_use]
+    pub fn shared_by(self, stores: NonZeroUsize) -> Self {
+        let stores = u32::try_from(stores.get()).unwrap_or(u32::MAX);
+        Self {
+            pool_size: (self.pool_size / stores).max(1),
+            ..self
+        }
+    }
+}
+
 /// Buckets in one Redis server.
 pub struct RedisStore {
     server: Arc<Server>,
     lanes: Vec<Lane>,
-    /// Spreads buckets over lanes.
-    spread: RandomState,
 }
 
 impl fmt::Debug for RedisStore {
@@ -95,7 +105,6 @@ impl RedisStore {
         Ok(Self {
             lanes: (0..LANES).map(|_| Lane::new(Arc::clone(&server))).collect(),
             server,
-            spread: RandomState::new(),
         })
     }
 
@@ -115,10 +124,8 @@ impl RedisStore {
 
     /// The lane of a request: that of its first bucket, so that requests for one bucket meet.
     fn lane(&self, charges: &[Charge]) -> &Lane {
-        let hash = self
-            .spread
-            .hash_one(charges.first().map(|charge| &charge.key));
-        let lanes = self.lanes.len() as u64;
+        let hash = charges.first().map_or(0, |charge| charge.key.hash());
+        let lanes = self.lanes.len() as u128;
         &self.lanes[usize::try_from(hash % lanes).expect("there are few lanes")]
     }
 }
@@ -162,7 +169,7 @@ impl Server {
             Err(_) => return Err(self.no_answer()),
         };
         Reply::parse(&reply)
-            .and_then(|reply| batch.decisions(&reply))
+            .and_then(|reply| batch.decisions(reply))
             .ok_or_else(|| self.refused("a reply that is not the script's"))
     }
 

@@ -1,60 +1,56 @@
 //! Decides the charges of one request on what is stored for their buckets. Pure: the memory store runs
 //! it under its locks, the Redis store on what the script read (the script having decided likewise).
 
+use smallvec::SmallVec;
+
 use super::{Charge, Decision, Outcome, Part, Payment};
 use crate::bucket::{Micros, State};
 
-/// What a request gets, and what it makes of its buckets.
+/// What a request gets, and which of its buckets that changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settled {
-    /// The answer.
+    /// The answer; its outcomes have the buckets after the request.
     pub decision: Decision,
-    /// The buckets after it, in the order of the charges.
-    pub states: Vec<State>,
-    /// Whether each of them has to be written.
-    pub is_changed: Vec<bool>,
+    /// Whether each of these buckets has to be written.
+    pub is_changed: SmallVec<[bool; 8]>,
 }
 
-/// Decides `charges` at `now` on what is stored for each of their buckets, in the same order.
+/// Decides `charges` at `now`; `stored` tells what is stored for the bucket of the charge at a place.
 ///
 /// The request is admitted when no `must` charge is denied and, if there are quota groups, one of
 /// them is admitted. Then every charge that fits is taken; otherwise nothing prepaid is. Reports of
 /// what is already done (postpaid hits, hits given back) count in any case.
-pub fn settle(charges: &[Charge], stored: &[Option<State>], now: Micros) -> Settled {
-    let before: Vec<State> = charges
+pub fn settle(
+    charges: &[Charge],
+    mut stored: impl FnMut(usize) -> Option<State>,
+    now: Micros,
+) -> Settled {
+    let mut is_changed = SmallVec::with_capacity(charges.len());
+    let mut outcomes: Vec<Outcome> = charges
         .iter()
-        .zip(stored)
-        .map(|(charge, stored)| match stored {
-            Some(state) => state.at(&charge.terms, now),
-            None => State::full(&charge.terms, now),
+        .enumerate()
+        .map(|(i, charge)| {
+            let stored = stored(i);
+            is_changed.push(stored.is_some_and(|stored| stored.needs_healing(&charge.terms, now)));
+            let state = match stored {
+                Some(state) => state.at(&charge.terms, now),
+                None => State::full(&charge.terms, now),
+            };
+            Outcome::alone(charge, state, now)
         })
         .collect();
-    let fits: Vec<bool> = charges
-        .iter()
-        .zip(&before)
-        .map(|(charge, state)| state.admits(&charge.terms, charge.hits))
-        .collect();
-    let admitted = passes(charges, &fits);
-    let states: Vec<State> = (0..charges.len())
-        .map(|i| match charges[i].is_report() || (admitted && fits[i]) {
-            true => before[i].after(&charges[i].terms, charges[i].hits),
-            false => before[i],
-        })
-        .collect();
-    let is_healed = |i: usize| {
-        stored[i].is_some_and(|stored: State| stored.needs_healing(&charges[i].terms, now))
-    };
+    let admitted = passes(charges, &outcomes);
+    for (i, (charge, outcome)) in charges.iter().zip(&mut outcomes).enumerate() {
+        if charge.is_report() || (admitted && outcome.admitted) {
+            let before = outcome.state;
+            outcome.state = before.after(&charge.terms, charge.hits);
+            is_changed[i] |= outcome.state != before;
+        }
+        outcome.tell(charge, now);
+    }
     Settled {
-        is_changed: (0..charges.len())
-            .map(|i| states[i] != before[i] || is_healed(i))
-            .collect(),
-        decision: Decision {
-            admitted,
-            outcomes: (0..charges.len())
-                .map(|i| outcome(&charges[i], fits[i], &states[i], now))
-                .collect(),
-        },
-        states,
+        decision: Decision { admitted, outcomes },
+        is_changed,
     }
 }
 
@@ -65,28 +61,38 @@ impl Charge {
     }
 }
 
-/// What a charge gets that fits or not, when this is its bucket afterwards.
-pub(super) fn outcome(charge: &Charge, fits: bool, state: &State, now: Micros) -> Outcome {
-    Outcome {
-        admitted: fits,
-        remaining: state.remaining(&charge.terms),
-        retry_in: match fits {
+impl Outcome {
+    /// What a charge would get on a bucket in this state; still to be [told](Self::tell) what the
+    /// bucket means to the caller once it is known what was taken.
+    pub(super) fn alone(charge: &Charge, state: State, now: Micros) -> Self {
+        Self {
+            admitted: state.admits(&charge.terms, charge.hits),
+            remaining: 0,
+            retry_in: None,
+            full_in: 0,
+            state,
+            decided: now,
+        }
+    }
+
+    /// Works out what the bucket, as it is after the request, means to the caller.
+    pub(super) fn tell(&mut self, charge: &Charge, now: Micros) {
+        self.remaining = self.state.remaining(&charge.terms);
+        self.full_in = self.state.full_in(now);
+        self.retry_in = match self.admitted {
             true => Some(0),
-            false => state.retry_in(&charge.terms, charge.hits, now),
-        },
-        full_in: state.full_in(now),
-        state: *state,
-        decided: now,
+            false => self.state.retry_in(&charge.terms, charge.hits, now),
+        };
     }
 }
 
-/// Whether a request passes whose charges, each alone, fit or not.
-pub(super) fn passes(charges: &[Charge], fits: &[bool]) -> bool {
+/// Whether a request passes whose charges, each alone, fare like this.
+pub(super) fn passes(charges: &[Charge], outcomes: &[Outcome]) -> bool {
     let denied = |part: Part| {
         charges
             .iter()
-            .zip(fits)
-            .any(|(charge, fits)| charge.part == part && !fits)
+            .zip(outcomes)
+            .any(|(charge, outcome)| charge.part == part && !outcome.admitted)
     };
     if denied(Part::Must) {
         return false;

@@ -1,5 +1,7 @@
 //! What can be typed for the server, by subject, and what it means.
 
+use std::num::NonZeroUsize;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -25,6 +27,10 @@ pub(super) struct Listen {
     /// Port to serve gRPC on; 0 takes any free one, which the log names
     #[arg(long, env = "GRPC_PORT", value_name = "PORT", default_value_t = 8081)]
     pub(super) grpc_port: u16,
+
+    /// Threads that serve requests [default: as many as there are processors for the process]
+    #[arg(long, env = "WORKER_THREADS", value_name = "COUNT")]
+    worker_threads: Option<NonZeroUsize>,
 
     /// How long requests in flight may take to end after SIGTERM or SIGINT, such as 20s
     #[arg(long, env = "SHUTDOWN_GRACE_PERIOD", value_name = "TIME", default_value = "20s",
@@ -207,6 +213,13 @@ pub(super) struct BoundOptions {
         default_value_t = 65_536
     )]
     pub(super) max_request_bytes: usize,
+}
+
+impl Listen {
+    pub(super) fn threads(&self) -> NonZeroUsize {
+        let available = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        self.worker_threads.unwrap_or_else(available)
+    }
 }
 
 impl VerdictOptions {

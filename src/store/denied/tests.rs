@@ -36,10 +36,11 @@ fn clock() -> Clock {
 }
 
 fn subject() -> RememberedDenials<Counted> {
-    RememberedDenials::new(Counted {
+    let store = Counted {
         store: MemoryStore::new(1_000_000, clock()),
         asked: AtomicUsize::new(0),
-    })
+    };
+    RememberedDenials::new(store, Arc::default())
 }
 
 impl RememberedDenials<Counted> {
@@ -129,15 +130,36 @@ async fn reports_and_refunds_always_reach_the_store() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn other_charges_are_left_to_the_store_and_untouched() {
+async fn other_charges_of_a_denied_request_are_untouched() {
     let subject = subject();
     subject.ask(&[charge("a", 10, 10)]).await;
-    for asked in 2..5 {
+    subject.ask(&[charge("b", 10, 4)]).await;
+    for _ in 0..3 {
         let denied = subject.ask(&[charge("a", 10, 1), charge("b", 10, 1)]).await;
         assert!(!denied.admitted && denied.outcomes[1].admitted);
-        assert_eq!(denied.outcomes[1].remaining, 10);
-        assert_eq!(subject.asked(), asked);
+        assert_eq!(denied.outcomes[1].remaining, 6);
+        assert_eq!(subject.asked(), 3);
     }
+    // What is taken from them meanwhile is not forgotten.
+    subject.ask(&[charge("b", 10, 6)]).await;
+    let denied = subject.ask(&[charge("a", 10, 1), charge("b", 10, 1)]).await;
+    assert!(!denied.outcomes[1].admitted);
+    assert_eq!(subject.asked(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_did_not_deny_is_asked_for() {
+    let subject = subject();
+    subject.ask(&[charge("a", 10, 10)]).await;
+    let both = [charge("a", 10, 1), charge("b", 10, 1)];
+    assert!(!subject.ask(&both).await.admitted);
+    assert!(subject.ask(&both[1..]).await.admitted);
+    let shadow = Charge {
+        part: Part::Shadow,
+        ..charge("a", 10, 1)
+    };
+    assert!(subject.ask(&[shadow, charge("b", 10, 1)]).await.admitted);
+    assert_eq!(subject.asked(), 4);
 }
 
 #[tokio::test(start_paused = true)]
@@ -155,9 +177,10 @@ async fn denials_are_bounded() {
         subject.ask(&[charge(&i.to_string(), 1, 2)]).await;
     }
     let held: usize = subject
+        .denials
         .shards
         .iter()
-        .map(|s| s.lock().unwrap().map.len())
+        .map(|s| s.lock().unwrap().buckets.len())
         .sum();
     assert!(held <= SHARDS * SHARD_BOUND, "{held}");
 }

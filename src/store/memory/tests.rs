@@ -61,7 +61,7 @@ fn buckets_that_are_full_again_are_forgotten() {
     for i in 0..1_000 {
         subject.hit(&format!("later-{i}"), 1);
     }
-    let most = 1_000 + subject.store.shards.len();
+    let most = 1_000 + 1_000 / 3 + subject.store.shards.len();
     assert!(
         subject.store.buckets() <= most,
         "{} are held",
@@ -108,14 +108,7 @@ fn hits_that_are_given_back_leave_nothing_behind() {
         subject.hit("a", 1 + i % 50);
         subject.hit("a", -100);
     }
-    assert!(subject.store.buckets() <= 1);
-    let queued: usize = subject
-        .store
-        .shards
-        .iter()
-        .map(|shard| lock(shard).queued())
-        .sum();
-    assert!(queued <= 100, "{queued} entries are queued for one bucket");
+    assert_eq!(subject.store.buckets(), 0);
 }
 
 #[test]

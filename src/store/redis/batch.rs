@@ -1,12 +1,13 @@
 //! Requests that are decided together, in one call of the script.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry as Slot;
+use std::iter;
 
 use bb8_redis::redis::{FromRedisValue, Script, ScriptInvocation, Value};
+use smallvec::SmallVec;
 
 use crate::bucket::{Micros, State};
-use crate::key::BucketKey;
+use crate::key::{BucketKey, Prehashed};
 use crate::store::{Charge, Decision, Part, Payment, settle};
 
 /// A batch: each bucket once, equal requests as one entry with a count.
@@ -15,8 +16,12 @@ use crate::store::{Charge, Decision, Part, Payment, settle};
 /// flight at the same time, so that is an order they could have come in.
 #[derive(Debug)]
 pub(super) struct Batch<'a> {
+    /// Those of the runs first.
     keys: Vec<&'a BucketKey>,
+    runs: Vec<Run<'a>>,
     entries: Vec<Entry<'a>>,
+    /// The entry that stands for each request.
+    requests: Vec<usize>,
 }
 
 /// A request, as often as it is asked.
@@ -24,106 +29,240 @@ pub(super) struct Batch<'a> {
 struct Entry<'a> {
     charges: &'a [Charge],
     /// The places of their keys.
+    places: SmallVec<[usize; 4]>,
+    /// The latest of the entries before it that begin with the same key.
+    before: Option<usize>,
+    /// How many requests of the batch it stands for.
+    count: usize,
+}
+
+/// Keys that one entry of one charge alone asks for, all of them for the same but the key. The script
+/// decides these with the least work.
+#[derive(Debug)]
+struct Run<'a> {
+    /// Stands for all of them.
+    charge: &'a Charge,
+    /// How many requests ask of each.
+    count: usize,
+    /// The places of the keys.
     places: Vec<usize>,
-    /// Which requests of the batch it stands for, in their order.
-    requests: Vec<usize>,
+}
+
+// --- Putting together ---
+
+/// What is collected of a batch, keys in the order of their coming.
+#[derive(Debug, Default)]
+struct Draft<'a> {
+    keys: Vec<Asked<'a>>,
+    /// By the hashes of the keys.
+    places: HashMap<u128, usize, Prehashed>,
+    entries: Vec<Entry<'a>>,
+}
+
+/// A key, and who asks for it.
+#[derive(Debug)]
+struct Asked<'a> {
+    key: &'a BucketKey,
+    /// How many entries.
+    entries: usize,
+    /// The latest entry that begins with it.
+    latest: Option<usize>,
+}
+
+impl<'a> Draft<'a> {
+    /// The entry of a request: that of an equal one before it, else a new one.
+    fn add(&mut self, charges: &'a [Charge]) -> usize {
+        let first = charges.first().and_then(|charge| self.place(charge));
+        let before = first.and_then(|place| self.keys[place].latest);
+        let mut alike = iter::successors(before, |&entry| self.entries[entry].before);
+        if let Some(equal) = alike.find(|&entry| self.entries[entry].charges == charges) {
+            self.entries[equal].count += 1;
+            return equal;
+        }
+        let entry = Entry {
+            charges,
+            places: charges.iter().map(|charge| self.ask(charge)).collect(),
+            before,
+            count: 1,
+        };
+        if let Some(&first) = entry.places.first() {
+            self.keys[first].latest = Some(self.entries.len());
+        }
+        self.entries.push(entry);
+        self.entries.len() - 1
+    }
+
+    fn place(&self, charge: &Charge) -> Option<usize> {
+        self.places.get(&charge.key.hash()).copied()
+    }
+
+    fn ask(&mut self, charge: &'a Charge) -> usize {
+        let next = self.keys.len();
+        let place = *self.places.entry(charge.key.hash()).or_insert(next);
+        if place == next {
+            self.keys.push(Asked {
+                key: &charge.key,
+                entries: 0,
+                latest: None,
+            });
+        }
+        self.keys[place].entries += 1;
+        place
+    }
+
+    /// The charge of an entry whose bucket no other entry asks for.
+    fn alone(&self, entry: &Entry<'a>) -> Option<&'a Charge> {
+        match entry.charges {
+            [charge] if self.keys[entry.places[0]].entries == 1 => Some(charge),
+            _ => None,
+        }
+    }
+
+    fn runs(&self) -> Vec<Run<'a>> {
+        let mut runs: Vec<Run<'a>> = Vec::new();
+        for entry in &self.entries {
+            let Some(charge) = self.alone(entry) else {
+                continue;
+            };
+            // Most batches are charged under a few limits.
+            let run = runs.iter_mut().find(|run| run.takes(charge, entry.count));
+            match run {
+                Some(run) => run.places.push(entry.places[0]),
+                None => runs.push(Run {
+                    charge,
+                    count: entry.count,
+                    places: vec![entry.places[0]],
+                }),
+            }
+        }
+        runs
+    }
+}
+
+impl Run<'_> {
+    fn takes(&self, charge: &Charge, count: usize) -> bool {
+        let asks = |charge: &Charge| (charge.hits, charge.payment, charge.terms);
+        self.count == count && asks(self.charge) == asks(charge)
+    }
 }
 
 impl<'a> Batch<'a> {
     /// Puts requests together. None may name a bucket twice.
-    pub(super) fn new(requests: impl IntoIterator<Item = &'a [Charge]>) -> Self {
-        let mut batch = Self {
-            keys: Vec::new(),
-            entries: Vec::new(),
-        };
-        let mut places: HashMap<&BucketKey, usize> = HashMap::new();
-        let mut equal: HashMap<&[Charge], usize> = HashMap::new();
-        for (request, charges) in requests.into_iter().enumerate() {
-            match equal.entry(charges) {
-                Slot::Occupied(entry) => batch.entries[*entry.get()].requests.push(request),
-                Slot::Vacant(slot) => {
-                    slot.insert(batch.entries.len());
-                    let keys = &mut batch.keys;
-                    let mut place = |charge: &'a Charge| {
-                        *places.entry(&charge.key).or_insert_with(|| {
-                            keys.push(&charge.key);
-                            keys.len() - 1
-                        })
-                    };
-                    batch.entries.push(Entry {
-                        charges,
-                        places: charges.iter().map(&mut place).collect(),
-                        requests: vec![request],
-                    });
-                }
+    pub(super) fn new(requests: impl Iterator<Item = &'a [Charge]>) -> Self {
+        let mut draft = Draft::default();
+        let requests = requests.map(|charges| draft.add(charges)).collect();
+        let runs = draft.runs();
+        // Where each key is to stand.
+        let mut stands = vec![usize::MAX; draft.keys.len()];
+        let mut keys = Vec::with_capacity(draft.keys.len());
+        let of_runs = runs.iter().flat_map(|run| run.places.iter().copied());
+        for place in of_runs.chain(0..draft.keys.len()) {
+            if stands[place] == usize::MAX {
+                stands[place] = keys.len();
+                keys.push(draft.keys[place].key);
             }
         }
-        batch
+        for entry in &mut draft.entries {
+            for place in &mut entry.places {
+                *place = stands[*place];
+            }
+        }
+        Self {
+            keys,
+            runs,
+            entries: draft.entries,
+            requests,
+        }
     }
+}
 
+// --- Asking and understanding ---
+
+impl Batch<'_> {
     /// The call that decides it.
     pub(super) fn invocation<'s>(&self, script: &'s Script) -> ScriptInvocation<'s> {
         let mut invocation = script.prepare_invoke();
         for key in &self.keys {
             invocation.key(key.as_str());
         }
-        let charges: usize = self.entries.iter().map(|entry| entry.charges.len()).sum();
-        let mut packed = Vec::with_capacity((2 * self.entries.len() + 8 * charges) * 8);
-        let mut pack = |number: f64| packed.extend_from_slice(&number.to_le_bytes());
-        for entry in &self.entries {
-            pack(exact(entry.requests.len() as u64));
-            pack(exact(entry.charges.len() as u64));
+        let (mut runs, mut others) = (Packed::default(), Packed::default());
+        let mut in_runs = 0;
+        for run in &self.runs {
+            in_runs += run.places.len();
+            runs.pack(exact(run.places.len() as u64));
+            runs.pack(exact(run.count as u64));
+            runs.pack_charge(run.charge);
+        }
+        // No other entry has a bucket of a run.
+        let not_in_runs = |entry: &&Entry<'_>| entry.places.iter().all(|&place| place >= in_runs);
+        for entry in self.entries.iter().filter(not_in_runs) {
+            others.pack(exact(entry.count as u64));
+            others.pack(exact(entry.charges.len() as u64));
             for (charge, &place) in entry.charges.iter().zip(&entry.places) {
-                pack(exact(place as u64 + 1));
-                numbers(charge).into_iter().for_each(&mut pack);
+                others.pack(exact(place as u64 + 1));
+                others.pack(match charge.part {
+                    Part::Shadow => 0.0,
+                    Part::Must => 1.0,
+                    Part::Quota(group) => 2.0 + f64::from(group),
+                });
+                others.pack_charge(charge);
             }
         }
-        invocation.arg(packed);
+        invocation.arg(runs.0).arg(others.0);
         invocation
     }
 
     /// The decisions, in the order of the requests, from what the script read and when. It took what
     /// these take.
-    pub(super) fn decisions(&self, reply: &Reply) -> Option<Vec<Decision>> {
-        if reply.values.len() != self.keys.len() {
+    pub(super) fn decisions(&self, reply: Reply) -> Option<Vec<Decision>> {
+        let mut states = reply.values;
+        if states.len() != self.keys.len() {
             return None;
         }
-        let mut stored = reply.values.clone();
-        let count = self.entries.iter().map(|entry| entry.requests.len()).sum();
-        let mut decisions = vec![None; count];
+        let mut decisions = Vec::with_capacity(self.requests.len());
+        let mut next_of_entry = Vec::with_capacity(self.entries.len());
         for entry in &self.entries {
-            for &request in &entry.requests {
-                let states: Vec<_> = entry.places.iter().map(|&place| stored[place]).collect();
-                let settled = settle(entry.charges, &states, reply.now);
-                for (&place, state) in entry.places.iter().zip(settled.states) {
-                    stored[place] = Some(state);
+            next_of_entry.push(decisions.len());
+            for _ in 0..entry.count {
+                let stored = |i: usize| states[entry.places[i]];
+                let decision = settle(entry.charges, stored, reply.now).decision;
+                for (&place, outcome) in entry.places.iter().zip(&decision.outcomes) {
+                    states[place] = Some(outcome.state);
                 }
-                decisions[request] = Some(settled.decision);
+                decisions.push(Some(decision));
             }
         }
-        decisions.into_iter().collect()
+        let in_order = self.requests.iter().map(|&entry| {
+            let next = next_of_entry[entry];
+            next_of_entry[entry] += 1;
+            decisions[next].take()
+        });
+        in_order.collect()
     }
 }
 
-/// A charge as the script reads it, but for its key.
-fn numbers(charge: &Charge) -> [f64; 7] {
-    let hits = exact(charge.hits.unsigned_abs());
-    [
-        if charge.hits < 0 { -hits } else { hits },
-        match charge.payment {
+/// Numbers as the script reads them.
+#[derive(Debug, Default)]
+struct Packed(Vec<u8>);
+
+impl Packed {
+    fn pack(&mut self, number: f64) {
+        self.0.extend_from_slice(&number.to_le_bytes());
+    }
+
+    /// A charge, but for its key and its part.
+    fn pack_charge(&mut self, charge: &Charge) {
+        let hits = exact(charge.hits.unsigned_abs());
+        self.pack(if charge.hits < 0 { -hits } else { hits });
+        self.pack(match charge.payment {
             Payment::Prepaid => 0.0,
             Payment::Postpaid => 1.0,
-        },
-        match charge.part {
-            Part::Shadow => 0.0,
-            Part::Must => 1.0,
-            Part::Quota(group) => 2.0 + f64::from(group),
-        },
-        f64::from(charge.terms.capacity()),
-        exact(charge.terms.ceiling()),
-        f64::from(charge.terms.drip()),
-        exact(charge.terms.period()),
-    ]
+        });
+        self.pack(f64::from(charge.terms.capacity()));
+        self.pack(exact(charge.terms.ceiling()));
+        self.pack(f64::from(charge.terms.drip()));
+        self.pack(exact(charge.terms.period()));
+    }
 }
 
 /// A number that the script can hold: hits, ceilings, periods and places are far below 2^53.

@@ -1,29 +1,121 @@
 -- Decides a batch of requests in order, each all or nothing over its charges. The arithmetic is that
 -- of src/bucket.rs, and what is taken follows src/store/settle.rs.
 --
--- KEYS     the buckets of the batch, each once
--- ARGV[1]  little-endian doubles; per entry: how many equal requests it stands for, how many charges
---          each has; per charge: place in KEYS, hits, postpaid (1 or 0), part (0 shadow, 1 must, 2 and
---          up quota groups), capacity, ceiling, drip (0: a window), period in us
+-- KEYS     the buckets of the batch, each once; first those that one entry of one charge alone asks for
+-- ARGV[1]  little-endian doubles, for each run of these first keys: its length; of each, how many equal
+--          requests ask, hits, postpaid (1 or 0), capacity, ceiling, drip (0: a window), period in us
+-- ARGV[2]  likewise, for each other entry: how many equal requests it stands for, how many charges each
+--          has; per charge: place in KEYS, part (0 shadow, 1 must, 2 and up quota groups), then as above
+--          from hits on
 -- reply    the value of each bucket as it was, then now in us; whoever asked decides the same again
 -- value    5 little-endian doubles: at, whole, part, drip, period
 --
 -- All numbers are integers below 2^53 and exact in Lua's doubles. A bucket that is full needs no key.
 -- A key is written once, and only when the batch changed it.
-local call, pack, unpack_struct, fmod = redis.call, struct.pack, struct.unpack, math.fmod
+local call, pack, unpack_struct = redis.call, struct.pack, struct.unpack
+local keys, format, floor, min = KEYS, string.format, math.floor, math.min
 local EXACT = 9007199254740992 -- 2^53
 local LATEST = 1e14            -- ms; Redis takes no expiry beyond 2^63 us
 local CELL = 16777216          -- us; a write whose expiry stays in its cell leaves it alone
 
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local count = #keys
+local values = {}
+-- Lua hands over only so many arguments at once.
+for first = 1, count, 4000 do
+  local some = call('MGET', unpack(keys, first, min(first + 3999, count)))
+  if first == 1 then
+    values = some
+  else
+    for i = 1, #some do values[first + i - 1] = some[i] end
+  end
+end
+
+-- What most batches are made of: buckets that one charge alone asks for, under the limit that they were
+-- charged under before. Written out, with no table and no function made; what is rarer is left over.
+local left_over
+local packed, position, size, k = ARGV[1], 1, #ARGV[1], 0
+while position < size do
+  local length, times, hits, postpaid, capacity, ceiling, d, p
+  length, times, hits, postpaid, capacity, ceiling, d, p, position =
+    unpack_struct('<dddddddd', packed, position)
+  for _ = 1, length do
+    k = k + 1
+    local value = values[k]
+    local a, w, r, cell, known = now, 0, 0, nil, hits > 0 and d > 0
+    if known and value then
+      local vd, vp
+      if #value == 40 then a, w, r, vd, vp = unpack_struct('<ddddd', value) end
+      known = vd == d and vp == p and a >= 0 and a < EXACT and w >= 0 and w < ceiling and r >= 0 and r < p
+      if known then
+        local taken = w * p + r
+        local full = a + taken / d
+        cell = full - full % CELL
+        if now > a then
+          local product = (now - a) * d
+          a = now
+          if taken + p >= EXACT or product + p >= EXACT then
+            known = false
+          elseif product >= taken then
+            w = 0
+            r = 0
+          else
+            taken = taken - product
+            r = taken % p
+            w = (taken - r) / p
+          end
+        end
+      end
+    end
+    if known then
+      if w == 0 and r == 0 then a = now end
+      local used = w
+      if postpaid == 1 then
+        w = w + times * hits
+        if w >= ceiling then w = ceiling; r = 0 end
+      else
+        local left = capacity - w
+        if r > 0 then left = left - 1 end
+        if left >= hits then w = w + hits * min(times, floor(left / hits)) end
+      end
+      if w > used then
+        local full = a + (w * p + r) / d
+        local new = full - full % CELL
+        value = pack('<ddddd', a, w, r, d, p)
+        if new == cell then
+          call('SETRANGE', keys[k], '0', value)
+        else
+          call('SET', keys[k], value, 'PXAT', format('%.0f', min((new + 2 * CELL) / 1000, LATEST)))
+        end
+      elseif value and w == 0 and r == 0 then
+        -- Full: forget it, lest a clock that steps back bring it up again.
+        call('DEL', keys[k])
+      end
+    else
+      left_over = left_over or {}
+      left_over[#left_over + 1] = { k, times, hits, postpaid, capacity, ceiling, d, p }
+    end
+  end
+end
+
+if not left_over and #ARGV[2] == 0 then
+  values[count + 1] = now
+  return values
+end
+
+-- The rest, by the letter.
+
 -- x * m / d, as whole and rest, exactly.
 local function muldiv(x, m, d)
   local product = x * m
-  if product < EXACT then
-    local rest = fmod(product, d)
+  -- Lua's % divides, rounds down and multiplies: exact as long as dividend and divisor together are.
+  if product + d < EXACT then
+    local rest = product % d
     return (product - rest) / d, rest
   end
   -- Bit by bit of m, highest first: no intermediate value needs more bits than d has, plus one.
-  local xrest = fmod(x, d)
+  local xrest = math.fmod(x, d)
   local xwhole = (x - xrest) / d
   local bit = 1
   while bit * 2 <= m do bit = bit * 2 end
@@ -47,52 +139,52 @@ end
 local function cell(at, whole, rest, drip, period)
   local full = at + period
   if drip > 0 then full = at + (whole * period + rest) / drip end
-  return full - fmod(full, CELL)
+  return full - full % CELL
 end
 
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
-local count = #KEYS
-local values = {}
--- Lua hands over only so many arguments at once.
-for first = 1, count, 4000 do
-  local some = call('MGET', unpack(KEYS, first, math.min(first + 3999, count)))
-  if first == 1 then
-    values = some
+-- Writes a bucket, or forgets it if it is full; old is the cell of its expiry so far.
+local function write(k, a, w, r, d, p, old)
+  if w == 0 and r == 0 then
+    if values[k] then call('DEL', keys[k]) end
+    return
+  end
+  local new, value = cell(a, w, r, d, p), pack('<ddddd', a, w, r, d, p)
+  if new == old then
+    call('SETRANGE', keys[k], '0', value)
   else
-    for i = 1, #some do values[first + i - 1] = some[i] end
+    local expiry = min((new + 2 * CELL) / 1000, LATEST)
+    call('SET', keys[k], value, 'PXAT', format('%.0f', expiry))
   end
 end
 
 -- The buckets, refilled to now under the limits that they were charged under; nil where full.
 local at, whole, rest, drip, period = {}, {}, {}, {}, {}
 local dirty, cells = {}, {}
-for k = 1, count do
+local function load(k)
   local value = values[k]
   whole[k], rest[k] = 0, 0
-  if value and #value == 40 then
-    local a, w, r, d, p = unpack_struct('<ddddd', value)
-    -- What somebody else wrote there is no bucket, as if there were no key. (A NaN fails all of these.)
-    if a >= 0 and a < EXACT and w >= 0 and w < EXACT and r >= 0 and r < p
-      and d >= 0 and d < 4294967296 and p >= 1 and p < EXACT then
-      cells[k] = cell(a, w, r, d, p)
-      if now > a then
-        if d == 0 then
-          local begin = now - fmod(now, p)
-          if begin > a then a = begin; w = 0; r = 0 end
-        else
-          local back, backrest = muldiv(now - a, d, p)
-          a = now
-          w = w - back
-          r = r - backrest
-          if r < 0 then r = r + p; w = w - 1 end
-          if w < 0 then w = 0; r = 0 end
-        end
+  if not value or #value ~= 40 then return end
+  local a, w, r, d, p = unpack_struct('<ddddd', value)
+  -- What somebody else wrote there is no bucket, as if there were no key. (A NaN fails all of these.)
+  if a >= 0 and a < EXACT and w >= 0 and w < EXACT and r >= 0 and r < p
+    and d >= 0 and d < 4294967296 and p >= 1 and p < EXACT then
+    cells[k] = cell(a, w, r, d, p)
+    if now > a then
+      if d == 0 then
+        local begin = now - now % p
+        if begin > a then a = begin; w = 0; r = 0 end
+      else
+        local back, backrest = muldiv(now - a, d, p)
+        a = now
+        w = w - back
+        r = r - backrest
+        if r < 0 then r = r + p; w = w - 1 end
+        if w < 0 then w = 0; r = 0 end
       end
-      at[k], whole[k], rest[k], drip[k], period[k] = a, w, r, d, p
-      -- Full: forget it, lest a clock that steps back bring it up again.
-      if w == 0 and r == 0 then dirty[k] = true end
     end
+    at[k], whole[k], rest[k], drip[k], period[k] = a, w, r, d, p
+    -- Full: forget it, lest a clock that steps back bring it up again.
+    if w == 0 and r == 0 then dirty[k] = true end
   end
 end
 
@@ -100,7 +192,7 @@ end
 local function bring(k, ceiling, d, p)
   if whole[k] == 0 and rest[k] == 0 then
     at[k] = now
-    if d == 0 then at[k] = now - fmod(now, p) end
+    if d == 0 then at[k] = now - now % p end
     drip[k], period[k] = d, p
     return
   end
@@ -110,7 +202,7 @@ local function bring(k, ceiling, d, p)
     if over > 0 then carried = carried + 1 end
     if carried >= p then carried = carried - p; whole[k] = whole[k] + 1 end
     rest[k] = carried
-    if d == 0 then at[k] = now - fmod(now, p) elseif at[k] < now then at[k] = now end
+    if d == 0 then at[k] = now - now % p elseif at[k] < now then at[k] = now end
     drip[k], period[k] = d, p
   end
   if whole[k] >= ceiling and (whole[k] > ceiling or rest[k] > 0) then
@@ -138,74 +230,62 @@ local function take(k, hits, ceiling)
   return true
 end
 
-local packed, position, size = ARGV[1], 1, #ARGV[1]
+-- So many equal requests of one charge: what vetoes each is what does not fit, so nothing else matters.
+local function alone(k, times, hits, postpaid, capacity, ceiling, d, p)
+  load(k)
+  bring(k, ceiling, d, p)
+  for _ = 1, times do
+    if not (postpaid == 1 or fits(k, hits, capacity)) then break end
+    if not take(k, hits, ceiling) then break end
+  end
+  if dirty[k] then write(k, at[k], whole[k], rest[k], drip[k], period[k], cells[k]) end
+end
+
+for _, entry in ipairs(left_over or {}) do alone(unpack(entry)) end
+
+local first = k + 1
+for k = first, count do load(k) end
+packed, position, size = ARGV[2], 1, #ARGV[2]
 while position < size do
   local times, charges
   times, charges, position = unpack_struct('<dd', packed, position)
-  if charges == 1 then
-    local k, hits, postpaid, part, capacity, ceiling, d, p
-    k, hits, postpaid, part, capacity, ceiling, d, p, position =
+  local ks, hs, posts, parts, caps, ceils = {}, {}, {}, {}, {}, {}
+  local ds, ps = {}, {}
+  for c = 1, charges do
+    ks[c], parts[c], hs[c], posts[c], caps[c], ceils[c], ds[c], ps[c], position =
       unpack_struct('<dddddddd', packed, position)
-    bring(k, ceiling, d, p)
-    for _ = 1, times do
-      -- One charge alone: what vetoes the request is what does not fit, so nothing else matters.
-      if not (postpaid == 1 or fits(k, hits, capacity)) then break end
-      if not take(k, hits, ceiling) then break end
-    end
-  else
-    local ks, hs, posts, parts, caps, ceils = {}, {}, {}, {}, {}, {}
-    local ds, ps = {}, {}
+    bring(ks[c], ceils[c], ds[c], ps[c])
+  end
+  for _ = 1, times do
+    local admitted, groups, fit = true, nil, {}
     for c = 1, charges do
-      ks[c], hs[c], posts[c], parts[c], caps[c], ceils[c], ds[c], ps[c], position =
-        unpack_struct('<dddddddd', packed, position)
-      bring(ks[c], ceils[c], ds[c], ps[c])
+      local ok = fits(ks[c], hs[c], caps[c])
+      local part = parts[c]
+      fit[c] = ok
+      if part == 1 then
+        admitted = admitted and ok
+      elseif part > 1 then
+        groups = groups or {}
+        groups[part] = groups[part] ~= false and ok
+      end
     end
-    for _ = 1, times do
-      local admitted, groups, fit = true, nil, {}
-      for c = 1, charges do
-        local ok = fits(ks[c], hs[c], caps[c])
-        local part = parts[c]
-        fit[c] = ok
-        if part == 1 then
-          admitted = admitted and ok
-        elseif part > 1 then
-          groups = groups or {}
-          groups[part] = groups[part] ~= false and ok
-        end
-      end
-      if admitted and groups then
-        admitted = false
-        for _, ok in pairs(groups) do admitted = admitted or ok end
-      end
-      local changed = false
-      for c = 1, charges do
-        if hs[c] < 0 or posts[c] == 1 or (admitted and fit[c]) then
-          if take(ks[c], hs[c], ceils[c]) then changed = true end
-        end
-      end
-      if not changed then break end
-      -- What became full in between is as if it had no limit yet.
-      for c = 1, charges do bring(ks[c], ceils[c], ds[c], ps[c]) end
+    if admitted and groups then
+      admitted = false
+      for _, ok in pairs(groups) do admitted = admitted or ok end
     end
+    local changed = false
+    for c = 1, charges do
+      if hs[c] < 0 or posts[c] == 1 or (admitted and fit[c]) then
+        if take(ks[c], hs[c], ceils[c]) then changed = true end
+      end
+    end
+    if not changed then break end
+    -- What became full in between is as if it had no limit yet.
+    for c = 1, charges do bring(ks[c], ceils[c], ds[c], ps[c]) end
   end
 end
-
-for k = 1, count do
-  if dirty[k] then
-    local w, r = whole[k], rest[k]
-    if w == 0 and r == 0 then
-      if values[k] then call('DEL', KEYS[k]) end
-    else
-      local a, d, p = at[k], drip[k], period[k]
-      local new, value = cell(a, w, r, d, p), pack('<ddddd', a, w, r, d, p)
-      if new == cells[k] then
-        call('SETRANGE', KEYS[k], '0', value)
-      else
-        local expiry = math.min((new + 2 * CELL) / 1000, LATEST)
-        call('SET', KEYS[k], value, 'PXAT', string.format('%.0f', expiry))
-      end
-    end
-  end
+for k = first, count do
+  if dirty[k] then write(k, at[k], whole[k], rest[k], drip[k], period[k], cells[k]) end
 end
 values[count + 1] = now
 return values

@@ -1,0 +1,166 @@
+//! Threads that serve connections, each with a runtime of its own.
+//!
+//! A connection stays on the thread that it was handed to, and with it its requests, the queue that they
+//! wait in and the way to Redis: no request wakes another thread. That costs less than a runtime that
+//! moves tasks between threads; docs/performance.md has the figures.
+
+use std::io;
+use std::net::TcpStream;
+use std::num::NonZeroUsize;
+use std::thread;
+
+use anyhow::Context as _;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::transport::server::Router;
+
+/// Connections that wait for a worker to take them over. A worker does so between any two requests.
+const MAX_WAITING: usize = 64;
+
+/// Threads that serve, until they are dropped.
+#[derive(Debug)]
+pub(super) struct Workers {
+    connections: Vec<mpsc::Sender<TcpStream>>,
+    /// Dropped to have them end what they have begun, and no more.
+    stop: watch::Sender<()>,
+    /// Dropped to have them end at once. After `stop`, so that it lasts longer.
+    _cut: watch::Sender<()>,
+    ends: JoinSet<anyhow::Result<()>>,
+}
+
+impl Workers {
+    /// Starts so many threads. Each serves what `router` makes on it.
+    ///
+    /// # Errors
+    /// When a thread or what it is to serve cannot be made.
+    pub(super) async fn start(
+        count: NonZeroUsize,
+        router: impl Fn() -> anyhow::Result<Router> + Clone + Send + 'static,
+    ) -> anyhow::Result<Self> {
+        let (stop, _) = watch::channel(());
+        let (cut, _) = watch::channel(());
+        let mut workers = Self {
+            connections: Vec::with_capacity(count.get()),
+            stop,
+            _cut: cut,
+            ends: JoinSet::new(),
+        };
+        for number in 0..count.get() {
+            workers.add(number, router.clone()).await?;
+        }
+        Ok(workers)
+    }
+
+    async fn add(
+        &mut self,
+        number: usize,
+        router: impl Fn() -> anyhow::Result<Router> + Send + 'static,
+    ) -> anyhow::Result<()> {
+        let (connections, incoming) = mpsc::channel(MAX_WAITING);
+        let (ready, is_ready) = oneshot::channel();
+        let (end, ended) = oneshot::channel();
+        let stopping = self.stop.subscribe();
+        let mut cut = self._cut.subscribe();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("a runtime for a worker cannot be made")?;
+        let work = async move {
+            match router() {
+                Ok(router) => {
+                    // Whoever starts the workers waits for this.
+                    let _ = ready.send(Ok(()));
+                    tokio::select! {
+                        served = serve(router, incoming, stopping) => served,
+                        () = closed(&mut cut) => Ok(()),
+                    }
+                }
+                Err(error) => {
+                    let _ = ready.send(Err(error));
+                    Ok(())
+                }
+            }
+        };
+        thread::Builder::new()
+            .name(format!("worker-{number}"))
+            .spawn(move || {
+                // Nobody waits any more when the server was told to stop at once.
+                let _ = end.send(runtime.block_on(work));
+            })
+            .context("a thread for a worker cannot be made")?;
+        is_ready.await.context("a worker died at its start")??;
+        self.connections.push(connections);
+        self.ends
+            .spawn(async { ended.await.context("a worker died")? });
+        Ok(())
+    }
+
+    /// Hands connections out in turn, until a worker ends, which none should.
+    ///
+    /// # Errors
+    /// Why a worker ended.
+    pub(super) async fn serve(
+        &mut self,
+        connections: impl Stream<Item = io::Result<tokio::net::TcpStream>>,
+    ) -> anyhow::Result<()> {
+        let Self {
+            connections: workers,
+            ends,
+            ..
+        } = self;
+        let hand_out = async {
+            let mut turns = workers.iter().cycle();
+            tokio::pin!(connections);
+            while let Some(connection) = connections.next().await {
+                // One that could not be accepted was told of.
+                let Ok(connection) = connection.and_then(tokio::net::TcpStream::into_std) else {
+                    continue;
+                };
+                let worker = turns.next().expect("there is at least one worker");
+                if worker.send(connection).await.is_err() {
+                    break;
+                }
+            }
+        };
+        tokio::select! {
+            () = hand_out => {}
+            Some(end) = ends.join_next() => {
+                end.context("a worker died")??;
+            }
+        }
+        anyhow::bail!("a worker ended")
+    }
+
+    /// Lets the workers end what they have begun.
+    ///
+    /// # Errors
+    /// When one of them failed.
+    pub(super) async fn end(&mut self) -> anyhow::Result<()> {
+        // Nobody listens to the old one but the workers.
+        self.stop = watch::channel(()).0;
+        while let Some(end) = self.ends.join_next().await {
+            end.context("a worker died")??;
+        }
+        Ok(())
+    }
+}
+
+async fn serve(
+    router: Router,
+    incoming: mpsc::Receiver<TcpStream>,
+    mut stopping: watch::Receiver<()>,
+) -> anyhow::Result<()> {
+    let incoming = ReceiverStream::new(incoming).map(tokio::net::TcpStream::from_std);
+    let stop = async move { closed(&mut stopping).await };
+    router
+        .serve_with_incoming_shutdown(incoming, stop)
+        .await
+        .context("the gRPC server failed")
+}
+
+/// Until the sender is gone.
+async fn closed(receiver: &mut watch::Receiver<()>) {
+    while receiver.changed().await.is_ok() {}
+}
