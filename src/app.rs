@@ -246,3 +246,6 @@ async fn apply(
         Err(mistakes) => tracing::error!("the configuration has mistakes; {kept}\n{mistakes}"),
     }
 }
+
+#[cfg(test)]
+mod tests;

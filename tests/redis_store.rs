@@ -60,6 +60,22 @@ fn without_redis_it_says_so_and_recovers_by_itself() {
 }
 
 #[test]
+fn connections_that_redis_closed_meanwhile_cost_no_request() {
+    let redis = Redis::start();
+    let server = Ratekeeper::start(RULES, [("REDIS_URL", redis.url())]);
+    eventually("it is connected", || server.ask(ask("d", &["k=1"])).is_ok());
+    let client = redis::Client::open(format!("redis://{}", redis.url())).unwrap();
+    let mut other = client.get_connection().unwrap();
+    for _ in 0..20 {
+        redis::cmd("CLIENT")
+            .arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"])
+            .exec(&mut other)
+            .unwrap();
+        server.ask(ask("d", &["k=1"])).unwrap();
+    }
+}
+
+#[test]
 fn a_redis_that_hangs_costs_no_more_than_the_timeout_allows() {
     let redis = Redis::start();
     // With one thread, the request that is to hang has a connection already.

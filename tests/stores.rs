@@ -597,3 +597,25 @@ fn memory_and_redis_answer_alike() {
         })
         .unwrap_or_else(|failure| panic!("{failure}"));
 }
+
+/// A mistake of ours must not silence the lane that it happens on: hits beyond [`MAX_HITS`] break the
+/// contract of a store, which this build checks.
+#[test]
+#[cfg(debug_assertions)]
+fn a_panic_costs_one_batch_and_no_more() {
+    let redis = Redis::start();
+    Runtime::new().unwrap().block_on(async {
+        let settings = RedisSettings {
+            address: parse_address(&redis.url(), None).unwrap(),
+            pool_size: 4,
+            timeout: Duration::from_secs(30),
+        };
+        let store = RedisStore::new(&settings).unwrap();
+        let good = charge("a", daily(10), 1);
+        let bad = charge("a", daily(10), i64::MAX);
+        for _ in 0..3 {
+            assert!(store.decide([bad.clone()].into()).await.is_err());
+            assert!(store.decide([good.clone()].into()).await.unwrap().admitted);
+        }
+    });
+}

@@ -1,6 +1,9 @@
 //! `RateLimitService`: decode, ask the limiter, encode. The only place where an error becomes a
 //! gRPC status.
 
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt as _;
 use tonic::{Request as Call, Response, Status as Failure};
 
 use super::metadata::dynamic_metadata;
@@ -115,10 +118,12 @@ impl<S: Store> RateLimitService for RateLimit<S> {
         let request = Request::try_from(call.into_inner())
             .map_err(|error| self.failure(&LimitError::BadRequest(error)))?;
         tracing::debug!(?request, "asked");
-        let verdict = self
-            .limiter
-            .decide(&request)
+        // A panic is a mistake of ours; it must not look like a network's. What it leaves half done is
+        // this request alone.
+        let deciding = AssertUnwindSafe(self.limiter.decide(&request)).catch_unwind();
+        let verdict = deciding
             .await
+            .map_err(|_| Failure::internal("ratekeeper panicked; its log says where"))?
             .map_err(|error| self.failure(&error))?;
         tracing::debug!(code = ?verdict.code, statuses = ?verdict.statuses, "answered");
         Ok(Response::new(self.response(&request, &verdict)))

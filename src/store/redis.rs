@@ -26,9 +26,6 @@ pub use connection::{AddressError, parse_address};
 /// The text of the script that decides a batch.
 pub const SCRIPT: &str = include_str!("redis/decide.lua");
 
-/// Batches on their way at once: while Redis works on one, the server makes the next.
-const LANES: usize = 2;
-
 /// How much longer the pool tries to connect than anybody waits. The pool must not be the one to give up: it
 /// would say less of why.
 const POOL_PATIENCE: Duration = Duration::from_secs(1);
@@ -56,10 +53,12 @@ impl RedisSettings {
     }
 }
 
-/// Buckets in one Redis server.
+/// Buckets in one Redis server. Each has a lane of its own: one batch is on its way while the next one
+/// gathers. More of them would make smaller batches, each with its own cost; several stores (one for
+/// each thread that serves) keep Redis busy while one of them makes a batch.
 pub struct RedisStore {
     server: Arc<Server>,
-    lanes: Vec<Lane>,
+    lane: Lane,
 }
 
 impl fmt::Debug for RedisStore {
@@ -92,8 +91,7 @@ impl RedisStore {
         let pool = Pool::builder()
             .max_size(settings.pool_size.max(1))
             .connection_timeout(settings.timeout + POOL_PATIENCE)
-            // A broken connection is known by what happened on it, so no PING before each use.
-            .test_on_check_out(false)
+            .test_on_check_out(true)
             .build_unchecked(connector);
         let server = Arc::new(Server {
             pool,
@@ -103,7 +101,7 @@ impl RedisStore {
             timeout: settings.timeout,
         });
         Ok(Self {
-            lanes: (0..LANES).map(|_| Lane::new(Arc::clone(&server))).collect(),
+            lane: Lane::new(Arc::clone(&server)),
             server,
         })
     }
@@ -121,27 +119,18 @@ impl RedisStore {
         let batch = Batch::new(requests.iter().map(Vec::as_slice));
         self.server.decide(&batch, deadline).await
     }
-
-    /// The lane of a request: that of its first bucket, so that requests for one bucket meet.
-    fn lane(&self, charges: &[Charge]) -> &Lane {
-        let hash = charges.first().map_or(0, |charge| charge.key.hash());
-        let lanes = self.lanes.len() as u128;
-        &self.lanes[usize::try_from(hash % lanes).expect("there are few lanes")]
-    }
 }
 
 impl Store for RedisStore {
     async fn decide(&self, charges: Arc<[Charge]>) -> Result<Decision, StoreError> {
         let deadline = Instant::now() + self.server.timeout;
-        self.lane(&charges)
-            .decide(&self.server, charges, deadline)
-            .await
+        self.lane.decide(&self.server, charges, deadline).await
     }
 }
 
 // --- The server ---
 
-/// What all lanes share: the way to Redis.
+/// The way to Redis.
 #[derive(Debug)]
 struct Server {
     pool: Pool<Connector>,
@@ -163,8 +152,9 @@ impl Server {
             return Err(self.no_connection());
         };
         let mut connection = connection.map_err(|error| self.not_connected(error))?;
-        let invocation = batch.invocation(&self.script);
-        let reply: Vec<Value> = match timeout_at(deadline, connection.call(&invocation)).await {
+        let command = batch.command(self.script.get_hash());
+        let call = connection.call(&command, &self.script);
+        let reply: Vec<Value> = match timeout_at(deadline, call).await {
             Ok(reply) => reply.map_err(|error| self.error(&error))?,
             Err(_) => return Err(self.no_answer()),
         };

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::iter;
 
-use bb8_redis::redis::{FromRedisValue, Script, ScriptInvocation, Value};
+use bb8_redis::redis::{Cmd, FromRedisValue, Value};
 use smallvec::SmallVec;
 
 use crate::bucket::{Micros, State};
@@ -179,12 +179,22 @@ impl<'a> Batch<'a> {
 // --- Asking and understanding ---
 
 impl Batch<'_> {
-    /// The call that decides it.
-    pub(super) fn invocation<'s>(&self, script: &'s Script) -> ScriptInvocation<'s> {
-        let mut invocation = script.prepare_invoke();
+    /// The call of the script with this hash that decides it.
+    pub(super) fn command(&self, script: &str) -> Cmd {
+        let (runs, others) = self.packed();
+        let of_keys: usize = self.keys.iter().map(|key| key.as_str().len()).sum();
+        let size = of_keys + runs.0.len() + others.0.len() + 64;
+        let mut command = Cmd::with_capacity(self.keys.len() + 5, size);
+        command.arg("EVALSHA").arg(script).arg(self.keys.len());
         for key in &self.keys {
-            invocation.key(key.as_str());
+            command.arg(key.as_str());
         }
+        command.arg(runs.0).arg(others.0);
+        command
+    }
+
+    /// The arguments of the script: runs, and all other entries.
+    fn packed(&self) -> (Packed, Packed) {
         let (mut runs, mut others) = (Packed::default(), Packed::default());
         let mut in_runs = 0;
         for run in &self.runs {
@@ -208,8 +218,7 @@ impl Batch<'_> {
                 others.pack_charge(charge);
             }
         }
-        invocation.arg(runs.0).arg(others.0);
-        invocation
+        (runs, others)
     }
 
     /// The decisions, in the order of the requests, from what the script read and when. It took what

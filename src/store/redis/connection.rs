@@ -1,13 +1,16 @@
 //! Connections to Redis: where it is, and when one is no longer to be used.
 
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bb8_redis::bb8::ManageConnection;
 use bb8_redis::redis::aio::MultiplexedConnection;
 use bb8_redis::redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, FromRedisValue,
-    IntoConnectionInfo as _, RedisError, ScriptInvocation, cmd,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue,
+    IntoConnectionInfo as _, ProtocolVersion, PushInfo, PushKind, RedisError, Script,
+    ServerErrorKind,
 };
 use thiserror::Error;
 
@@ -77,18 +80,28 @@ pub(super) fn address(info: &ConnectionInfo) -> String {
 pub(super) struct Connection {
     inner: MultiplexedConnection,
     broken: bool,
+    /// Redis has closed it, maybe long ago.
+    closed: Arc<AtomicBool>,
 }
 
 impl Connection {
-    /// Runs the script; loads it first, once, if Redis does not know it.
+    /// Calls the script; loads it first, once, if Redis does not know it.
     pub(super) async fn call<T: FromRedisValue>(
         &mut self,
-        invocation: &ScriptInvocation<'_>,
+        call: &Cmd,
+        script: &Script,
     ) -> Result<T, RedisError> {
         // A caller that gives up drops this future: then the reply is still to come, and the
         // connection is not handed to anybody else.
         self.broken = true;
-        let result = invocation.invoke_async(&mut self.inner).await;
+        let mut result = call.query_async(&mut self.inner).await;
+        if let Err(error) = &result
+            && error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+        {
+            // Nothing ran.
+            script.load_async(&mut self.inner).await?;
+            result = call.query_async(&mut self.inner).await;
+        }
         self.broken = match &result {
             Ok(_) => false,
             Err(error) => {
@@ -130,6 +143,9 @@ impl Connector {
         timeout: Duration,
         failure: LastFailure,
     ) -> Result<Self, RedisError> {
+        // With the older protocol, nobody would tell that a connection was closed.
+        let settings = info.redis_settings().clone();
+        let info = info.set_redis_settings(settings.set_protocol(ProtocolVersion::RESP3));
         Ok(Self {
             client: Client::open(info)?,
             config: AsyncConnectionConfig::new()
@@ -145,23 +161,36 @@ impl ManageConnection for Connector {
     type Error = RedisError;
 
     async fn connect(&self) -> Result<Connection, RedisError> {
+        let closed = Arc::new(AtomicBool::new(false));
+        let notice = Arc::clone(&closed);
+        let config = self.config.clone().set_push_sender(move |push: PushInfo| {
+            if push.kind == PushKind::Disconnection {
+                notice.store(true, Ordering::Relaxed);
+            }
+            Ok::<_, Infallible>(())
+        });
         let connected = self
             .client
-            .get_multiplexed_async_connection_with_config(&self.config)
+            .get_multiplexed_async_connection_with_config(&config)
             .await;
         *self.failure.lock() = connected.as_ref().err().map(ToString::to_string);
         let inner = connected?;
         Ok(Connection {
             inner,
             broken: false,
+            closed,
         })
     }
 
+    /// Asked before each use, so no PING: whether a connection was closed meanwhile is known.
     async fn is_valid(&self, connection: &mut Connection) -> Result<(), RedisError> {
-        cmd("PING").query_async(&mut connection.inner).await
+        match connection.closed.load(Ordering::Relaxed) {
+            false => Ok(()),
+            true => Err((ErrorKind::Io, "closed by Redis").into()),
+        }
     }
 
     fn has_broken(&self, connection: &mut Connection) -> bool {
-        connection.broken
+        connection.broken || connection.closed.load(Ordering::Relaxed)
     }
 }

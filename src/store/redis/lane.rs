@@ -1,8 +1,10 @@
 //! A lane: requests that come while a batch is on its way are the next batch. No timer decides when
 //! to send; with nothing on its way, a request goes at once.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
@@ -64,7 +66,7 @@ impl Lane {
         }
         match timeout_at(deadline, decision).await {
             Ok(Ok(result)) => result,
-            // The deadline, or a lane that dropped the job because its deadline had come.
+            // The deadline, or a lane that dropped the job: because its deadline had come, or in a panic.
             Ok(Err(_)) | Err(_) => Err(server.no_answer()),
         }
     }
@@ -87,7 +89,12 @@ async fn run(server: Arc<Server>, mut queue: mpsc::Receiver<Job>) {
         // Nobody waits for these any more: they are never sent.
         jobs.retain(|job| job.deadline > now && !job.answer.is_closed());
         if !jobs.is_empty() {
-            decide(&server, &mut jobs).await;
+            // A panic is a mistake of ours; it must cost one batch, not all that come after it. What it
+            // leaves half done is this batch alone.
+            let deciding = AssertUnwindSafe(decide(&server, &mut jobs));
+            if deciding.catch_unwind().await.is_err() {
+                tracing::error!("deciding a batch panicked; its requests are answered UNAVAILABLE");
+            }
         }
         jobs.clear();
     }

@@ -1,0 +1,92 @@
+//! What the parts do for each other when one of them fails. The server as a whole is tested from outside.
+
+use std::fs;
+
+use tokio::sync::oneshot;
+use tonic::Code;
+
+use super::*;
+use crate::limiter::Bounds;
+use crate::rules::Algorithm;
+use crate::service::pb::rate_limit_service_client::RateLimitServiceClient;
+use crate::service::pb::{RateLimitDescriptor, RateLimitRequest, rate_limit_descriptor};
+use crate::store::{Charge, Decision, StoreError};
+
+/// A store with a mistake: it panics at more than one hit.
+struct Panics(MemoryStore);
+
+impl Store for Panics {
+    async fn decide(&self, charges: Arc<[Charge]>) -> Result<Decision, StoreError> {
+        assert!(charges[0].hits <= 1, "too many hits for this store");
+        self.0.decide(charges).await
+    }
+}
+
+fn settings(location: Location) -> Settings {
+    Settings {
+        location,
+        load: LoadOptions::default(),
+        store: StoreSettings::Memory { max_buckets: 10 },
+        limiter: LimiterSettings {
+            key_prefix: String::new(),
+            bounds: Bounds {
+                descriptors: 10,
+                entries: 10,
+                bytes: 1_000,
+            },
+            default_algorithm: Algorithm::TokenBucket,
+            shadow_mode: false,
+            quota_mode: false,
+        },
+        response: ResponseSettings::default(),
+        threads: NonZeroUsize::MIN,
+        grace: Duration::from_secs(10),
+    }
+}
+
+fn request(hits: u32) -> RateLimitRequest {
+    let entry = rate_limit_descriptor::Entry {
+        key: "k".to_owned(),
+        value: "v".to_owned(),
+    };
+    RateLimitRequest {
+        domain: "d".to_owned(),
+        descriptors: vec![RateLimitDescriptor {
+            entries: vec![entry],
+            ..RateLimitDescriptor::default()
+        }],
+        hits_addend: hits,
+    }
+}
+
+#[tokio::test]
+async fn a_panic_ends_one_request_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("rules.yaml");
+    let rules = "{ domain: d, descriptors: [{ key: k, rate_limit: { unit: year, requests_per_unit: 9 } }] }";
+    fs::write(&file, rules).unwrap();
+    let store = || Ok(Panics(MemoryStore::new(10, clock::system())));
+    let listeners = Listeners::bind("127.0.0.1:0").await.unwrap();
+    let address = listeners.grpc.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let shutdown = async { stopped.await.unwrap_or_default() };
+    let server = serve(
+        settings(Location::Path(file)),
+        store,
+        listeners,
+        shutdown,
+        std::future::pending(),
+    );
+    let ask = async {
+        let url = format!("http://{address}");
+        let mut client = RateLimitServiceClient::connect(url).await.unwrap();
+        for _ in 0..3 {
+            let failure = client.should_rate_limit(request(2)).await.unwrap_err();
+            assert_eq!(failure.code(), Code::Internal, "{failure}");
+            client.should_rate_limit(request(1)).await.unwrap();
+        }
+        stop.send(()).unwrap();
+    };
+    let (served, ()) = tokio::join!(server, ask);
+    served.unwrap();
+}
