@@ -29,7 +29,7 @@ use crate::store::denied::{Denials, RememberedDenials};
 use crate::store::memory::MemoryStore;
 use crate::store::redis::{RedisSettings, RedisStore};
 
-use workers::Workers;
+pub use workers::Workers;
 
 /// The names that health is told under: the whole server, and the one that envoyproxy/ratelimit uses.
 const HEALTH_NAMES: [&str; 2] = ["", "ratelimit"];

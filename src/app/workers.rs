@@ -21,7 +21,7 @@ const MAX_WAITING: usize = 64;
 
 /// Threads that serve, until they are dropped.
 #[derive(Debug)]
-pub(super) struct Workers {
+pub struct Workers {
     connections: Vec<mpsc::Sender<TcpStream>>,
     /// Dropped to have them end what they have begun, and no more.
     stop: watch::Sender<()>,
@@ -35,7 +35,7 @@ impl Workers {
     ///
     /// # Errors
     /// When a thread or what it is to serve cannot be made.
-    pub(super) async fn start(
+    pub async fn start(
         count: NonZeroUsize,
         router: impl Fn() -> anyhow::Result<Router> + Clone + Send + 'static,
     ) -> anyhow::Result<Self> {
@@ -101,7 +101,7 @@ impl Workers {
     ///
     /// # Errors
     /// Why a worker ended.
-    pub(super) async fn serve(
+    pub async fn serve(
         &mut self,
         connections: impl Stream<Item = io::Result<tokio::net::TcpStream>>,
     ) -> anyhow::Result<()> {
@@ -137,7 +137,7 @@ impl Workers {
     ///
     /// # Errors
     /// When one of them failed.
-    pub(super) async fn end(&mut self) -> anyhow::Result<()> {
+    pub async fn end(&mut self) -> anyhow::Result<()> {
         // Nobody listens to the old one but the workers.
         self.stop = watch::channel(()).0;
         while let Some(end) = self.ends.join_next().await {

@@ -1,0 +1,102 @@
+//! The servers that ratekeeper is measured against: in the same build, on the same threads, behind the
+//! same gRPC. `benches/table` starts them.
+//!
+//! - `empty` decodes the request and answers OK, whatever it asks: what a call costs before anything is
+//!   decided.
+//! - `naive` decides one bucket per descriptor as is first thought of: one call of a script, on a
+//!   connection that nobody else uses meanwhile.
+
+#[path = "baseline/naive.rs"]
+mod naive;
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+
+use mimalloc::MiMalloc;
+use ratekeeper::app::Workers;
+use ratekeeper::clock;
+use ratekeeper::service;
+use ratekeeper::service::pb::rate_limit_response::{Code, DescriptorStatus};
+use ratekeeper::service::pb::rate_limit_service_server::{
+    RateLimitService, RateLimitServiceServer,
+};
+use ratekeeper::service::pb::{RateLimitRequest, RateLimitResponse};
+use tokio::net::TcpListener;
+use tonic::transport::Server;
+use tonic::{Request, Response, Status};
+
+use naive::Naive;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    match arguments[..] {
+        ["empty", threads] => runtime.block_on(serve(threads.parse()?, || Ok(Empty))),
+        ["naive", threads, redis] => {
+            let threads: NonZeroUsize = threads.parse()?;
+            let redis = redis.to_owned();
+            runtime.block_on(serve(threads, move || Naive::new(&redis, threads)))
+        }
+        // As cargo calls it when all benchmarks are run: there is nothing to measure here alone.
+        ["--bench"] => Ok(()),
+        _ => anyhow::bail!("baseline empty THREADS | baseline naive THREADS REDIS"),
+    }
+}
+
+async fn serve<S: RateLimitService>(
+    threads: NonZeroUsize,
+    service: impl Fn() -> anyhow::Result<S> + Clone + Send + 'static,
+) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+    let address = listener.local_addr()?;
+    let router = move || {
+        let service = RateLimitServiceServer::new(service()?);
+        Ok(Server::builder().add_service(service))
+    };
+    let mut workers = Workers::start(threads, router).await?;
+    #[expect(clippy::print_stdout, reason = "whoever started it reads this")]
+    {
+        println!("{address}");
+    }
+    let connections = service::connections(listener, clock::system());
+    workers.serve(connections).await
+}
+
+/// Decides nothing.
+struct Empty;
+
+#[tonic::async_trait]
+impl RateLimitService for Empty {
+    async fn should_rate_limit(
+        &self,
+        _: Request<RateLimitRequest>,
+    ) -> Result<Response<RateLimitResponse>, Status> {
+        Ok(response([Code::Ok]))
+    }
+}
+
+fn response(codes: impl IntoIterator<Item = Code>) -> Response<RateLimitResponse> {
+    let statuses: Vec<DescriptorStatus> = codes
+        .into_iter()
+        .map(|code| DescriptorStatus {
+            code: code.into(),
+            ..DescriptorStatus::default()
+        })
+        .collect();
+    let is_over = |status: &&DescriptorStatus| status.code() == Code::OverLimit;
+    let overall = statuses
+        .iter()
+        .find(is_over)
+        .map_or(Code::Ok, |_| Code::OverLimit);
+    Response::new(RateLimitResponse {
+        overall_code: overall.into(),
+        statuses,
+        ..RateLimitResponse::default()
+    })
+}
