@@ -43,16 +43,21 @@ while position < size do
   for _ = 1, length do
     k = k + 1
     local value = values[k]
-    local a, w, r, cell, known = now, 0, 0, nil, hits > 0 and d > 0
+    local a, w, r, cell, known = now, 0, 0, nil, hits > 0
     if known and value then
       local vd, vp
       if #value == 40 then a, w, r, vd, vp = unpack_struct('<ddddd', value) end
       known = vd == d and vp == p and a >= 0 and a < EXACT and w >= 0 and w < ceiling and r >= 0 and r < p
       if known then
         local taken = w * p + r
-        local full = a + taken / d
+        local full = d == 0 and a + p or a + taken / d
         cell = full - full % CELL
-        if now > a then
+        if d == 0 then
+          if now - now % p > a then
+            w = 0
+            r = 0
+          end
+        elseif now > a then
           local product = (now - a) * d
           a = now
           if taken + p >= EXACT or product + p >= EXACT then
@@ -69,7 +74,7 @@ while position < size do
       end
     end
     if known then
-      if w == 0 and r == 0 then a = now end
+      if w == 0 and r == 0 then a = d == 0 and now - now % p or now end
       local used = w
       if postpaid == 1 then
         w = w + times * hits
@@ -80,7 +85,7 @@ while position < size do
         if left >= hits then w = w + hits * min(times, floor(left / hits)) end
       end
       if w > used then
-        local full = a + (w * p + r) / d
+        local full = d == 0 and a + p or a + (w * p + r) / d
         local new = full - full % CELL
         value = pack('<ddddd', a, w, r, d, p)
         if new == cell then
@@ -212,56 +217,23 @@ local function bring(k, ceiling, d, p)
   end
 end
 
-local function fits(k, hits, capacity)
-  if hits < 0 then return true end
-  local need = whole[k] + hits
-  if hits == 0 then need = need + 1 end
-  if rest[k] > 0 then need = need + 1 end
-  return need <= capacity
-end
+-- The charges of an entry: key, hits, postpaid, part, capacity, ceiling, drip, period. Made once; what they
+-- hold beyond the charges of an entry is of entries before it.
+local ks, hs, posts, parts, caps, ceils, ds, ps = {}, {}, {}, {}, {}, {}, {}, {}
+local fits = {}
 
--- Takes hits; says whether that changed anything.
-local function take(k, hits, ceiling)
-  local w, r = whole[k] + hits, rest[k]
-  if w < 0 then w = 0; r = 0 end
-  if w >= ceiling then w = ceiling; r = 0 end
-  if w == whole[k] and r == rest[k] then return false end
-  whole[k], rest[k], dirty[k] = w, r, true
-  return true
-end
-
--- So many equal requests of one charge: what vetoes each is what does not fit, so nothing else matters.
-local function alone(k, times, hits, postpaid, capacity, ceiling, d, p)
-  load(k)
-  bring(k, ceiling, d, p)
-  for _ = 1, times do
-    if not (postpaid == 1 or fits(k, hits, capacity)) then break end
-    if not take(k, hits, ceiling) then break end
-  end
-  if dirty[k] then write(k, at[k], whole[k], rest[k], drip[k], period[k], cells[k]) end
-end
-
-for _, entry in ipairs(left_over or {}) do alone(unpack(entry)) end
-
-local first = k + 1
-for k = first, count do load(k) end
-packed, position, size = ARGV[2], 1, #ARGV[2]
-while position < size do
-  local times, charges
-  times, charges, position = unpack_struct('<dd', packed, position)
-  local ks, hs, posts, parts, caps, ceils = {}, {}, {}, {}, {}, {}
-  local ds, ps = {}, {}
-  for c = 1, charges do
-    ks[c], parts[c], hs[c], posts[c], caps[c], ceils[c], ds[c], ps[c], position =
-      unpack_struct('<dddddddd', packed, position)
-    bring(ks[c], ceils[c], ds[c], ps[c])
-  end
-  for _ = 1, times do
-    local admitted, groups, fit = true, nil, {}
+-- Decides so many equal requests of these charges.
+local function decide(times, charges)
+  for turn = 1, times do
+    local admitted, groups = true, nil
     for c = 1, charges do
-      local ok = fits(ks[c], hs[c], caps[c])
-      local part = parts[c]
-      fit[c] = ok
+      local k, hits, part = ks[c], hs[c], parts[c]
+      if turn == 1 or (whole[k] == 0 and rest[k] == 0) then bring(k, ceils[c], ds[c], ps[c]) end
+      local need = whole[k] + hits
+      if hits == 0 then need = need + 1 end
+      if rest[k] > 0 then need = need + 1 end
+      local ok = hits < 0 or need <= caps[c]
+      fits[c] = ok
       if part == 1 then
         admitted = admitted and ok
       elseif part > 1 then
@@ -275,14 +247,42 @@ while position < size do
     end
     local changed = false
     for c = 1, charges do
-      if hs[c] < 0 or posts[c] == 1 or (admitted and fit[c]) then
-        if take(ks[c], hs[c], ceils[c]) then changed = true end
+      local k, hits = ks[c], hs[c]
+      if hits < 0 or posts[c] == 1 or (admitted and fits[c]) then
+        local w, r = whole[k] + hits, rest[k]
+        if w < 0 then w = 0; r = 0 end
+        if w >= ceils[c] then w = ceils[c]; r = 0 end
+        if w ~= whole[k] or r ~= rest[k] then
+          whole[k], rest[k], dirty[k], changed = w, r, true, true
+        end
       end
     end
-    if not changed then break end
-    -- What became full in between is as if it had no limit yet.
-    for c = 1, charges do bring(ks[c], ceils[c], ds[c], ps[c]) end
+    if not changed then return end
   end
+end
+
+for _, entry in ipairs(left_over or {}) do
+  local times
+  -- Alone, every part is the same.
+  parts[1] = 1
+  ks[1], times, hs[1], posts[1], caps[1], ceils[1], ds[1], ps[1] = unpack(entry)
+  local k = ks[1]
+  load(k)
+  decide(times, 1)
+  if dirty[k] then write(k, at[k], whole[k], rest[k], drip[k], period[k], cells[k]) end
+end
+
+local first = k + 1
+for k = first, count do load(k) end
+packed, position, size = ARGV[2], 1, #ARGV[2]
+while position < size do
+  local times, charges
+  times, charges, position = unpack_struct('<dd', packed, position)
+  for c = 1, charges do
+    ks[c], parts[c], hs[c], posts[c], caps[c], ceils[c], ds[c], ps[c], position =
+      unpack_struct('<dddddddd', packed, position)
+  end
+  decide(times, charges)
 end
 for k = first, count do
   if dirty[k] then write(k, at[k], whole[k], rest[k], drip[k], period[k], cells[k]) end
