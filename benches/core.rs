@@ -80,12 +80,18 @@ fn matching(criterion: &mut Criterion) {
         find(BenchmarkId::new("rules", rules), wide(rules), entries);
     }
     for depth in 1..=6 {
-        let entries = (0..depth).map(|i| (format!("k{i}"), "v".to_owned())).collect();
+        let entries = (0..depth)
+            .map(|i| (format!("k{i}"), "v".to_owned()))
+            .collect();
         find(BenchmarkId::new("depth", depth), deep(depth), entries);
     }
     for patterns in [1, 10, 100] {
         let entries = vec![("k".to_owned(), format!("/p{}/x", patterns - 1))];
-        find(BenchmarkId::new("patterns", patterns), wild(patterns), entries);
+        find(
+            BenchmarkId::new("patterns", patterns),
+            wild(patterns),
+            entries,
+        );
     }
 }
 
@@ -181,7 +187,12 @@ fn memory(criterion: &mut Criterion) {
 
 /// How long it takes so many threads to make so many decisions each, each beginning elsewhere and
 /// striding so that no cache can guess what comes next.
-fn on_threads(store: &MemoryStore, charges: &[Arc<[Charge]>], threads: usize, count: u64) -> Duration {
+fn on_threads(
+    store: &MemoryStore,
+    charges: &[Arc<[Charge]>],
+    threads: usize,
+    count: u64,
+) -> Duration {
     let begin = Instant::now();
     thread::scope(|scope| {
         for thread in 0..threads {
