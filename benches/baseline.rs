@@ -12,8 +12,9 @@ mod naive;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 
+use futures_util::{FutureExt as _, TryFutureExt as _};
 use mimalloc::MiMalloc;
-use ratekeeper::app::Workers;
+use ratekeeper::app::{Incoming, Serve, Stop, Workers};
 use ratekeeper::clock;
 use ratekeeper::service;
 use ratekeeper::service::pb::rate_limit_response::{Code, DescriptorStatus};
@@ -55,11 +56,14 @@ async fn serve<S: RateLimitService>(
 ) -> anyhow::Result<()> {
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     let address = listener.local_addr()?;
-    let router = move || {
-        let service = RateLimitServiceServer::new(service()?);
-        Ok(Server::builder().add_service(service))
+    let serve = move || {
+        let router = Server::builder().add_service(RateLimitServiceServer::new(service()?));
+        Ok(Box::new(|incoming: Incoming, stop: Stop| {
+            let served = router.serve_with_incoming_shutdown(incoming, stop);
+            served.map_err(anyhow::Error::from).boxed_local()
+        }) as Serve)
     };
-    let mut workers = Workers::start(threads, router).await?;
+    let mut workers = Workers::start(threads, serve).await?;
     #[expect(clippy::print_stdout, reason = "whoever started it reads this")]
     {
         println!("{address}");

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::net::{TcpListener, ToSocketAddrs};
+use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::Router;
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::server::HealthReporter;
@@ -22,14 +22,14 @@ use crate::limiter::{InForce, Limiter, LimiterSettings};
 use crate::rules::{LoadOptions, RuleSet, SourceFile};
 use crate::service::pb::DESCRIPTORS;
 use crate::service::pb::rate_limit_service_server::RateLimitServiceServer;
-use crate::service::{self, RateLimit, ResponseSettings};
+use crate::service::{self, Front, RateLimit, ResponseSettings};
 use crate::source::files::{self, Location, SourceError};
 use crate::store::Store;
 use crate::store::denied::{Denials, RememberedDenials};
 use crate::store::memory::MemoryStore;
 use crate::store::redis::{RedisSettings, RedisStore};
 
-pub use workers::Workers;
+pub use workers::{Incoming, Serve, Stop, Workers};
 
 /// The names that health is told under: the whole server, and the one that envoyproxy/ratelimit uses.
 const HEALTH_NAMES: [&str; 2] = ["", "ratelimit"];
@@ -144,15 +144,15 @@ async fn serve<S: Store>(
 
     let (in_force, threads, grace) = (Arc::clone(&rules), settings.threads, settings.grace);
     let warning = RateLimit::<S>::warning();
-    let router = move || {
+    let serve = move || {
         let limiter = Limiter::new(store()?, Arc::clone(&in_force), settings.limiter.clone());
         let response = settings.response.clone();
         let rate_limit = RateLimit::new(limiter, response, clock::system(), warning.clone());
         let rate_limit = RateLimitServiceServer::new(rate_limit)
             .max_decoding_message_size(service::message_bound(&settings.limiter.bounds));
-        router(rate_limit, health_service.clone())
+        serve_all(rate_limit, health_service.clone())
     };
-    let mut workers = Workers::start(threads, router).await?;
+    let mut workers = Workers::start(threads, serve).await?;
     let address = listeners.grpc.local_addr()?;
     let connections = service::connections(listeners.grpc, clock::system());
     tracing::info!(addr = %address, threads, "listening for gRPC");
@@ -178,19 +178,26 @@ async fn serve<S: Store>(
     Ok(())
 }
 
-/// All services of a worker.
-fn router<S: Store>(
+/// Serves everything that a worker serves.
+fn serve_all<S: Store>(
     rate_limit: RateLimitServiceServer<RateLimit<S>>,
     health: HealthServer<impl Health>,
-) -> anyhow::Result<Router> {
-    Ok(Server::builder()
+) -> anyhow::Result<Serve> {
+    let others = Routes::new(health)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .prepare();
+    let front = Front::new(rate_limit, others);
+    let server = Server::builder()
         .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .add_service(rate_limit)
-        .add_service(health)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT));
+    Ok(Box::new(|incoming, stop| {
+        Box::pin(async {
+            let served = server.serve_with_incoming_shutdown(front, incoming, stop);
+            served.await.context("the gRPC server failed")
+        })
+    }))
 }
 
 /// What grpcurl asks to do without .proto files, in both versions of the protocol.
@@ -241,7 +248,11 @@ async fn apply(
             rules.install(loaded);
             tell_health(health, ServingStatus::Serving).await;
             // Last, so that whoever reads it finds it true.
-            tracing::info!(domains, rules = count, "rules in force");
+            if count > 0 {
+                tracing::info!(domains, rules = count, "rules in force");
+            } else {
+                tracing::warn!("the configuration is right but has no rules: nothing is limited");
+            }
         }
         Err(mistakes) => tracing::error!("the configuration has mistakes; {kept}\n{mistakes}"),
     }

@@ -2,11 +2,13 @@
 
 mod connections;
 mod convert;
+mod front;
 mod metadata;
 mod rls;
 
 pub use connections::connections;
 pub use convert::message_bound;
+pub use front::Front;
 pub use rls::{HeaderNames, RateLimit, ResponseSettings};
 
 /// The wire types, generated from `proto/`.

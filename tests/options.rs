@@ -25,7 +25,7 @@ fn refused(flags: &[&str], environment: &[(&str, &str)], exit: i32, texts: &[&st
 #[test]
 fn wrong_values_are_named_with_their_variable() {
     for (name, value, advice) in [
-        ("GRPC_PORT", "http", "GRPC_PORT"),
+        ("GRPC_PORT", "http", "a number from 0 to 65535"),
         ("GRPC_PORT", "70000", "65535"),
         ("BACKEND_TYPE", "etcd", "redis"),
         ("MEMORY_MAX_BUCKETS", "0", "MEMORY_MAX_BUCKETS"),
@@ -35,7 +35,14 @@ fn wrong_values_are_named_with_their_variable() {
         ("SHADOW_MODE", "maybe", "true or false"),
         ("DEFAULT_ALGORITHM", "leaky", "token_bucket"),
         ("LOG_LEVEL", "loud", "LOG_LEVEL"),
-        ("MAX_DESCRIPTORS", "-1", "MAX_DESCRIPTORS"),
+        ("MAX_DESCRIPTORS", "-1", "a whole number from 1"),
+        ("MAX_DESCRIPTOR_ENTRIES", "0", "a whole number from 1"),
+        ("WORKER_THREADS", "0", "WORKER_THREADS"),
+        ("REDIS_TIMEOUT", "-1s", "a time such as"),
+        ("LIMIT_LIMIT_HEADER", "x\r\ny: z", "the name of a header"),
+        ("REDIS_TLS", "true", "plaintext"),
+        ("GRPC_SERVER_USE_TLS", "true", "plaintext"),
+        ("CONFIG_TYPE", "GRPC_XDS_SOTW", "CONFIG_TYPE=FILE"),
         ("SHUTDOWN_GRACE_PERIOD", "later", "SHUTDOWN_GRACE_PERIOD"),
     ] {
         refused(&[], &[(name, value)], 2, &[name, advice]);

@@ -7,17 +7,27 @@
 use std::io;
 use std::net::TcpStream;
 use std::num::NonZeroUsize;
+use std::pin::Pin;
 use std::thread;
 
 use anyhow::Context as _;
+use futures_util::future::LocalBoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
-use tonic::transport::server::Router;
 
 /// Connections that wait for a worker to take them over. A worker does so between any two requests.
 const MAX_WAITING: usize = 64;
+
+/// What a worker does with its connections, until it is told to stop and has ended what it has begun.
+pub type Serve = Box<dyn FnOnce(Incoming, Stop) -> LocalBoxFuture<'static, anyhow::Result<()>>>;
+
+/// The connections of a worker.
+pub type Incoming = Pin<Box<dyn Stream<Item = io::Result<tokio::net::TcpStream>>>>;
+
+/// Is over when a worker is to stop.
+pub type Stop = LocalBoxFuture<'static, ()>;
 
 /// Threads that serve, until they are dropped.
 #[derive(Debug)]
@@ -31,13 +41,13 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Starts so many threads. Each serves what `router` makes on it.
+    /// Starts so many threads. Each serves by what `serve` makes on it.
     ///
     /// # Errors
     /// When a thread or what it is to serve cannot be made.
     pub async fn start(
         count: NonZeroUsize,
-        router: impl Fn() -> anyhow::Result<Router> + Clone + Send + 'static,
+        serve: impl Fn() -> anyhow::Result<Serve> + Clone + Send + 'static,
     ) -> anyhow::Result<Self> {
         let (stop, _) = watch::channel(());
         let (cut, _) = watch::channel(());
@@ -48,7 +58,7 @@ impl Workers {
             ends: JoinSet::new(),
         };
         for number in 0..count.get() {
-            workers.add(number, router.clone()).await?;
+            workers.add(number, serve.clone()).await?;
         }
         Ok(workers)
     }
@@ -56,38 +66,39 @@ impl Workers {
     async fn add(
         &mut self,
         number: usize,
-        router: impl Fn() -> anyhow::Result<Router> + Send + 'static,
+        serve: impl Fn() -> anyhow::Result<Serve> + Send + 'static,
     ) -> anyhow::Result<()> {
         let (connections, incoming) = mpsc::channel(MAX_WAITING);
         let (ready, is_ready) = oneshot::channel();
         let (end, ended) = oneshot::channel();
-        let stopping = self.stop.subscribe();
+        let mut stopping = self.stop.subscribe();
         let mut cut = self._cut.subscribe();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .context("a runtime for a worker cannot be made")?;
-        let work = async move {
-            match router() {
-                Ok(router) => {
-                    // Whoever starts the workers waits for this.
-                    let _ = ready.send(Ok(()));
-                    tokio::select! {
-                        served = serve(router, incoming, stopping) => served,
-                        () = closed(&mut cut) => Ok(()),
-                    }
-                }
+        let work = move || async move {
+            let serve = match serve() {
+                Ok(serve) => serve,
                 Err(error) => {
+                    // Whoever starts the workers waits for this.
                     let _ = ready.send(Err(error));
-                    Ok(())
+                    return Ok(());
                 }
+            };
+            let _ = ready.send(Ok(()));
+            let incoming = ReceiverStream::new(incoming).map(tokio::net::TcpStream::from_std);
+            let stop = async move { closed(&mut stopping).await };
+            tokio::select! {
+                served = serve(Box::pin(incoming), Box::pin(stop)) => served,
+                () = closed(&mut cut) => Ok(()),
             }
         };
         thread::Builder::new()
             .name(format!("worker-{number}"))
             .spawn(move || {
                 // Nobody waits any more when the server was told to stop at once.
-                let _ = end.send(runtime.block_on(work));
+                let _ = end.send(runtime.block_on(work()));
             })
             .context("a thread for a worker cannot be made")?;
         is_ready.await.context("a worker died at its start")??;
@@ -145,19 +156,6 @@ impl Workers {
         }
         Ok(())
     }
-}
-
-async fn serve(
-    router: Router,
-    incoming: mpsc::Receiver<TcpStream>,
-    mut stopping: watch::Receiver<()>,
-) -> anyhow::Result<()> {
-    let incoming = ReceiverStream::new(incoming).map(tokio::net::TcpStream::from_std);
-    let stop = async move { closed(&mut stopping).await };
-    router
-        .serve_with_incoming_shutdown(incoming, stop)
-        .await
-        .context("the gRPC server failed")
 }
 
 /// Until the sender is gone.

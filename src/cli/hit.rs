@@ -9,7 +9,7 @@ use tonic::transport::Endpoint;
 
 use super::Outcome;
 use super::descriptor::Typed;
-use super::options::boolean;
+use super::options::{address, boolean, some_time};
 use crate::rules::Unit;
 use crate::service::pb::rate_limit_descriptor::{Entry, RateLimitOverride};
 use crate::service::pb::rate_limit_response::{Code, DescriptorStatus, rate_limit};
@@ -30,7 +30,7 @@ pub(super) struct Args {
     descriptors: Vec<Typed>,
 
     /// The server, as host:port
-    #[arg(long, short, value_name = "ADDRESS", default_value = "localhost:8081")]
+    #[arg(long, short, value_name = "ADDRESS", default_value = "localhost:8081", value_parser = address)]
     address: String,
 
     /// Hits of the request
@@ -51,7 +51,7 @@ pub(super) struct Args {
     limit: Option<RateLimitOverride>,
 
     /// How long to wait for the answer
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = some_time)]
     timeout: Duration,
 
     /// Print the response as JSON, as protobuf maps it

@@ -125,12 +125,46 @@ pub(super) fn boolean(text: &str) -> Result<bool, String> {
     }
 }
 
+/// Reads a time.
+pub(super) fn time(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| "write a time such as 20s or 100ms".to_owned())
+}
+
 /// Reads a time that is longer than none.
 pub(super) fn some_time(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(Duration::ZERO) => Err("write a time longer than 0, such as 100ms".to_owned()),
-        Ok(time) => Ok(time),
-        Err(error) => Err(error.to_string()),
+    match time(text)? {
+        Duration::ZERO => Err("write a time longer than 0, such as 100ms".to_owned()),
+        time => Ok(time),
+    }
+}
+
+/// Reads a number of at least one.
+pub(super) fn some(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|&number| number > 0);
+    number.ok_or_else(|| "write a whole number from 1".to_owned())
+}
+
+/// Reads a port; 0 takes any.
+pub(super) fn port(text: &str) -> Result<u16, String> {
+    let port = text.parse();
+    port.map_err(|_| format!("write a number from 0 to {}", u16::MAX))
+}
+
+/// Reads the address of a server as host:port, also out of a URL.
+pub(super) fn address(text: &str) -> Result<String, String> {
+    let address = text.strip_prefix("http://").unwrap_or(text);
+    let address = address.strip_suffix('/').unwrap_or(address);
+    if address.contains("://") {
+        return Err("write host:port; only plaintext is spoken".to_owned());
+    }
+    Ok(address.to_owned())
+}
+
+/// Reads the name of an HTTP header.
+pub(super) fn header_name(text: &str) -> Result<String, String> {
+    match http::HeaderName::try_from(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("write the name of a header: letters, digits and dashes".to_owned()),
     }
 }
 

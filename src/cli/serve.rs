@@ -13,7 +13,7 @@ use crate::app::{self, Listeners, Settings};
 use crate::limiter::{Bounds, LimiterSettings};
 
 use log::Log;
-use options::{BoundOptions, Listen, Store, VerdictOptions};
+use options::{BoundOptions, Listen, NotYet, Store, VerdictOptions};
 
 /// What can be typed.
 #[derive(Debug, clap::Args)]
@@ -30,12 +30,16 @@ pub(super) struct Args {
     bounds: BoundOptions,
     #[command(flatten)]
     log: Log,
+    #[command(flatten)]
+    not_yet: NotYet,
 }
 
 /// Serves until a signal says to stop.
 pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     args.log.start();
-    let (host, port) = (args.listen.grpc_host.clone(), args.listen.grpc_port);
+    // As in URLs, an IPv6 address may be in brackets.
+    let host = args.listen.grpc_host.trim_matches(['[', ']']).to_owned();
+    let port = args.listen.grpc_port;
     let settings = match args.settings() {
         Ok(settings) => settings,
         Err(error) => {
@@ -80,6 +84,7 @@ fn signals() -> anyhow::Result<(impl Future<Output = ()>, impl Future<Output = (
 
 impl Args {
     fn settings(&self) -> anyhow::Result<Settings> {
+        self.not_yet.check()?;
         let load = self.configuration.load_options();
         Ok(Settings {
             location: self.configuration.location(),

@@ -7,13 +7,14 @@ use crate::key::Prehashed;
 use crate::rules::Hits;
 use crate::store::{Charge, MAX_HITS, Payment};
 
-/// When the hits of a limit are taken; remembers that a rule was asked with zero hits.
-pub(super) fn payment(snapshot: &Snapshot, slot: usize, configured: Hits, hits: i64) -> Payment {
+/// When the hits of a limit are taken; remembers that a rule was asked with zero hits, as this request does
+/// or does not.
+pub(super) fn payment(snapshot: &Snapshot, slot: usize, configured: Hits, asks: bool) -> Payment {
     match configured {
         Hits::Prepaid => Payment::Prepaid,
         Hits::Postpaid => Payment::Postpaid,
         Hits::Auto => {
-            if hits == 0 {
+            if asks {
                 snapshot.remember_asked(slot);
             }
             if snapshot.asked(slot) {

@@ -258,6 +258,8 @@ impl Plan<'_> {
             let own = snapshot.rules.rules().len() + domain.id();
             let slot = limited.found.map_or(own, |found| found.rule.id);
             let hits = request.hits(descriptor);
+            // Giving back nothing is no question.
+            let asks = hits == 0 && !descriptor.is_negative_hits;
             let limits = &mut self.applied[limited.limits.clone()];
             for applied in limits.iter_mut().filter(|applied| !applied.is_replaced) {
                 let tag = tag(&applied.limit, applied.index, limited.is_override);
@@ -265,7 +267,7 @@ impl Plan<'_> {
                     key: keys.key(&stem, tag),
                     terms: applied.limit.terms(),
                     hits,
-                    payment: payment(snapshot, slot, applied.limit.hits, hits),
+                    payment: payment(snapshot, slot, applied.limit.hits, asks),
                     part: limited.part(group, quota_passes),
                 });
             }

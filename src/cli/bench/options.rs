@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::super::options::{address, time};
 use super::call::Caller;
 use super::keys::{Keys, Shape};
 use super::load::{Extent, Load, Pace};
@@ -46,7 +47,7 @@ pub(in crate::cli) struct Args {
 #[command(next_help_heading = "Requests")]
 struct Target {
     /// The server, as host:port
-    #[arg(long, short, value_name = "ADDRESS", default_value = "localhost:8081")]
+    #[arg(long, short, value_name = "ADDRESS", default_value = "localhost:8081", value_parser = address)]
     address: String,
 
     /// The domain
@@ -83,7 +84,7 @@ struct Target {
     seed: u64,
 
     /// Send a grpc-timeout with each call, and wait no longer (to the millisecond)
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     deadline: Option<Duration>,
 }
 
@@ -109,15 +110,15 @@ struct PaceOptions {
     ramp: bool,
 
     /// The latency that 99 % of the calls of a ramp must stay below
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, requires = "ramp")]
+    #[arg(long, value_name = "TIME", value_parser = time, requires = "ramp")]
     p99: Option<Duration>,
 
     /// How long to measure; with --ramp: each step [default: 10s; with --ramp: 2s]
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     duration: Option<Duration>,
 
     /// What comes before and does not count [default: 1s; with --ramp: 500ms]
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     warm_up: Option<Duration>,
 
     /// Send so many requests, which all count, however long it takes; ends early when the server

@@ -70,6 +70,8 @@ impl Log {
         let targets = Targets::new()
             .with_default(level.min(LevelFilter::WARN))
             .with_target(env!("CARGO_PKG_NAME"), level)
+            // It warns of each watched file that was deleted, which is how files are replaced.
+            .with_target("notify", level.min(LevelFilter::ERROR))
             .with_target(LIFECYCLE, lifecycle);
         let log = tracing_subscriber::fmt::layer()
             .with_ansi(std::io::stderr().is_terminal())

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::ValueEnum;
 
-use super::super::options::{Secret, boolean, some_time};
+use super::super::options::{Secret, boolean, header_name, port, some, some_time, time};
 use crate::app::StoreSettings;
 use crate::service::{HeaderNames, ResponseSettings};
 use crate::store::redis::{RedisSettings, parse_address};
@@ -25,7 +25,7 @@ pub(super) struct Listen {
     pub(super) grpc_host: String,
 
     /// Port to serve gRPC on; 0 takes any free one, which the log names
-    #[arg(long, env = "GRPC_PORT", value_name = "PORT", default_value_t = 8081)]
+    #[arg(long, env = "GRPC_PORT", value_name = "PORT", default_value = "8081", value_parser = port)]
     pub(super) grpc_port: u16,
 
     /// Threads that serve requests [default: as many as there are processors for the process]
@@ -34,7 +34,7 @@ pub(super) struct Listen {
 
     /// How long requests in flight may take to end after SIGTERM or SIGINT, such as 20s
     #[arg(long, env = "SHUTDOWN_GRACE_PERIOD", value_name = "TIME", default_value = "20s",
-        value_parser = humantime::parse_duration)]
+        value_parser = time)]
     pub(super) shutdown_grace_period: Duration,
 }
 
@@ -107,6 +107,43 @@ pub(super) struct Store {
     pub(super) cache_key_prefix: String,
 }
 
+/// What envoyproxy/ratelimit can do and this version cannot, and must not be thought to do.
+#[derive(Debug, clap::Args)]
+pub(super) struct NotYet {
+    #[arg(long, env = "REDIS_TLS", value_parser = boolean, default_value = "false", hide = true)]
+    redis_tls: bool,
+    #[arg(long, env = "GRPC_SERVER_USE_TLS", value_parser = boolean, default_value = "false", hide = true)]
+    grpc_server_use_tls: bool,
+    #[arg(long, env = "CONFIG_TYPE", default_value = "FILE", hide = true)]
+    config_type: String,
+}
+
+impl NotYet {
+    /// Refuses what would otherwise be silently left out.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        if self.redis_tls {
+            anyhow::bail!(
+                "REDIS_TLS=true: this version does not speak TLS to Redis; \
+                 leave it out to speak plaintext"
+            );
+        }
+        if self.grpc_server_use_tls {
+            anyhow::bail!(
+                "GRPC_SERVER_USE_TLS=true: this version serves plaintext only; \
+                 leave it out, and have a proxy speak TLS"
+            );
+        }
+        if !self.config_type.eq_ignore_ascii_case("file") {
+            anyhow::bail!(
+                "CONFIG_TYPE={}: this version reads its configuration from files only; \
+                 use CONFIG_TYPE=FILE",
+                self.config_type
+            );
+        }
+        Ok(())
+    }
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(super) enum Backend {
     /// In this process
@@ -161,7 +198,8 @@ pub(super) struct VerdictOptions {
         long,
         env = "LIMIT_LIMIT_HEADER",
         value_name = "NAME",
-        default_value = "RateLimit-Limit"
+        default_value = "RateLimit-Limit",
+        value_parser = header_name
     )]
     limit_limit_header: String,
 
@@ -170,7 +208,8 @@ pub(super) struct VerdictOptions {
         long,
         env = "LIMIT_REMAINING_HEADER",
         value_name = "NAME",
-        default_value = "RateLimit-Remaining"
+        default_value = "RateLimit-Remaining",
+        value_parser = header_name
     )]
     limit_remaining_header: String,
 
@@ -179,7 +218,8 @@ pub(super) struct VerdictOptions {
         long,
         env = "LIMIT_RESET_HEADER",
         value_name = "NAME",
-        default_value = "RateLimit-Reset"
+        default_value = "RateLimit-Reset",
+        value_parser = header_name
     )]
     limit_reset_header: String,
 }
@@ -192,7 +232,8 @@ pub(super) struct BoundOptions {
         long,
         env = "MAX_DESCRIPTORS",
         value_name = "COUNT",
-        default_value_t = 256
+        default_value = "256",
+        value_parser = some
     )]
     pub(super) max_descriptors: usize,
 
@@ -201,7 +242,8 @@ pub(super) struct BoundOptions {
         long,
         env = "MAX_DESCRIPTOR_ENTRIES",
         value_name = "COUNT",
-        default_value_t = 64
+        default_value = "64",
+        value_parser = some
     )]
     pub(super) max_descriptor_entries: usize,
 
@@ -210,7 +252,8 @@ pub(super) struct BoundOptions {
         long,
         env = "MAX_REQUEST_BYTES",
         value_name = "BYTES",
-        default_value_t = 65_536
+        default_value = "65536",
+        value_parser = some
     )]
     pub(super) max_request_bytes: usize,
 }

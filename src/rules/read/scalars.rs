@@ -140,10 +140,15 @@ fn count_advice(name: &str, scalar: &Scalar) -> String {
         Meaning::Int(int) if !scalar.plain && int >= 0 => {
             format!("write {name}: {int}, without quotes")
         }
+        Meaning::Float(float) if float.fract() == 0.0 && (1.0..1e9).contains(&float) => {
+            format!("write {name}: {float}")
+        }
         Meaning::Float(_) => "round it, or choose a longer period".to_owned(),
-        Meaning::Int(int) if int > i128::from(u32::MAX) => {
+        Meaning::Int(int) if int > i128::from(u32::MAX) && name == "requests_per_unit" => {
             "choose a shorter period, or unlimited: true in rate_limit for no limit".to_owned()
         }
+        Meaning::Int(_) if name == "requests_per_unit" => "write 0 to deny everything".to_owned(),
+        Meaning::Int(_) => format!("leave {name} out for its default"),
         _ => "write it in digits".to_owned(),
     }
 }
