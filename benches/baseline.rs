@@ -3,12 +3,15 @@
 //!
 //! - `empty` decodes the request and answers OK, whatever it asks: what a call costs before anything is
 //!   decided.
+//! - `shared` is `empty` on one runtime that moves tasks between its threads, as tokio does unless it is
+//!   told otherwise.
 //! - `naive` decides one bucket per descriptor as is first thought of: one call of a script, on a
 //!   connection that nobody else uses meanwhile.
 
 #[path = "baseline/naive.rs"]
 mod naive;
 
+use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 
@@ -22,7 +25,8 @@ use ratekeeper::service::pb::rate_limit_service_server::{
     RateLimitService, RateLimitServiceServer,
 };
 use ratekeeper::service::pb::{RateLimitRequest, RateLimitResponse};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_stream::Stream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
@@ -39,6 +43,7 @@ fn main() -> anyhow::Result<()> {
         .build()?;
     match arguments[..] {
         ["empty", threads] => runtime.block_on(serve(threads.parse()?, || Ok(Empty))),
+        ["shared", threads] => share(threads.parse()?),
         ["naive", threads, redis] => {
             let threads: NonZeroUsize = threads.parse()?;
             let redis = redis.to_owned();
@@ -46,7 +51,7 @@ fn main() -> anyhow::Result<()> {
         }
         // As cargo calls it when all benchmarks are run: there is nothing to measure here alone.
         ["--bench"] => Ok(()),
-        _ => anyhow::bail!("baseline empty THREADS | baseline naive THREADS REDIS"),
+        _ => anyhow::bail!("baseline empty|shared THREADS, or baseline naive THREADS REDIS"),
     }
 }
 
@@ -54,8 +59,7 @@ async fn serve<S: RateLimitService>(
     threads: NonZeroUsize,
     service: impl Fn() -> anyhow::Result<S> + Clone + Send + 'static,
 ) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
-    let address = listener.local_addr()?;
+    let connections = listen().await?;
     let serve = move || {
         let router = Server::builder().add_service(RateLimitServiceServer::new(service()?));
         Ok(Box::new(|incoming: Incoming, stop: Stop| {
@@ -64,12 +68,30 @@ async fn serve<S: RateLimitService>(
         }) as Serve)
     };
     let mut workers = Workers::start(threads, serve).await?;
+    workers.serve(connections).await
+}
+
+/// Serves the empty handler on one runtime with so many threads.
+fn share(threads: NonZeroUsize) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads.get())
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let router = Server::builder().add_service(RateLimitServiceServer::new(Empty));
+        let connections = listen().await?;
+        Ok(router.serve_with_incoming(connections).await?)
+    })
+}
+
+/// Connections to a free port, which whoever started this reads.
+async fn listen() -> anyhow::Result<impl Stream<Item = io::Result<TcpStream>>> {
+    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     #[expect(clippy::print_stdout, reason = "whoever started it reads this")]
     {
-        println!("{address}");
+        println!("{}", listener.local_addr()?);
     }
-    let connections = service::connections(listener, clock::system());
-    workers.serve(connections).await
+    Ok(service::connections(listener, clock::system()))
 }
 
 /// Decides nothing.

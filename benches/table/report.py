@@ -32,8 +32,9 @@ def table(rows, rounds, seconds, threads):
     for row in rows:
         spread = f" ({number(min(row.values))} to {number(max(row.values))})" if len(row.values) > 1 else ""
         measured = f"{number(row.value)} {row.unit}{spread}"
-        mark = "met" if row.met else "**missed**"
-        lines.append(f"| {row.measure} | {number(row.bound)} {row.unit} | {measured} | {row.sides} | {mark} |")
+        bound = f"{number(row.bound)} {row.unit}" if row.bound is not None else ""
+        mark = "" if row.bound is None else "met" if row.met else "**missed**"
+        lines.append(f"| {row.measure} | {bound} | {measured} | {row.sides} | {mark} |")
     return "\n".join(lines)
 
 

@@ -100,8 +100,8 @@ class House:
         command = [RATEKEEPER, "serve", "--config", file]
         return self._keep(Server(command, r"listening for gRPC.*addr=(\S+)", environment))
 
-    def baseline(self, name, *arguments):
-        command = [baseline(), name, self.threads, *arguments]
+    def baseline(self, name, *arguments, threads=None):
+        command = [baseline(), name, threads or self.threads, *arguments]
         return self._keep(Server(command, r"^(\S+:\d+)$"))
 
 

@@ -36,7 +36,7 @@ pub struct Workers {
     /// Dropped to have them end what they have begun, and no more.
     stop: watch::Sender<()>,
     /// Dropped to have them end at once. After `stop`, so that it lasts longer.
-    _cut: watch::Sender<()>,
+    cut: watch::Sender<()>,
     ends: JoinSet<anyhow::Result<()>>,
 }
 
@@ -54,7 +54,7 @@ impl Workers {
         let mut workers = Self {
             connections: Vec::with_capacity(count.get()),
             stop,
-            _cut: cut,
+            cut,
             ends: JoinSet::new(),
         };
         for number in 0..count.get() {
@@ -72,7 +72,7 @@ impl Workers {
         let (ready, is_ready) = oneshot::channel();
         let (end, ended) = oneshot::channel();
         let mut stopping = self.stop.subscribe();
-        let mut cut = self._cut.subscribe();
+        let mut cut = self.cut.subscribe();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
