@@ -155,6 +155,7 @@ on_every_store!(
     a_limit_that_changes_keeps_what_was_taken,
     hits_that_never_pass_promise_nothing,
     windows_forget_at_their_end,
+    a_full_bucket_is_forgotten_for_good,
     every_unit_and_extreme_is_exact,
 );
 
@@ -296,10 +297,12 @@ mod cases {
             (over.admitted, over.remaining, over.full_in),
             (false, 0, 30 * SECOND)
         );
-        let question = one(&mut subject, START, charge("a", limit, 0)).await;
+        // The debt is bounded when it is run up, not when somebody looks.
+        let later = START + 5 * SECOND;
+        let question = one(&mut subject, later, charge("a", limit, 0)).await;
         assert_eq!(
             (question.admitted, question.retry_in),
-            (false, Some(21 * SECOND))
+            (false, Some(16 * SECOND))
         );
         assert!(
             !one(&mut subject, START + 21 * SECOND - 1, charge("a", limit, 0))
@@ -369,6 +372,22 @@ mod cases {
                 .await
                 .admitted
         );
+    }
+
+    pub(super) async fn a_full_bucket_is_forgotten_for_good(mut subject: impl Subject) {
+        let limit = Terms::token_bucket(1, SECOND, 10, 0);
+        // Whoever sees that it is full, by whatever they ask, sees it for those after a step back, too.
+        for hits in [0, 1, 11, -1] {
+            let key = format!("a{hits}");
+            one(&mut subject, START, charge(&key, limit, 5)).await;
+            one(&mut subject, START + 5 * SECOND, charge(&key, limit, hits)).await;
+            let back = one(&mut subject, START + SECOND, charge(&key, limit, 0)).await;
+            assert_eq!(
+                back.remaining,
+                if hits == 1 { 9 } else { 10 },
+                "{hits} hits"
+            );
+        }
     }
 
     pub(super) async fn every_unit_and_extreme_is_exact(mut subject: impl Subject) {

@@ -228,7 +228,7 @@ local function decide(times, charges)
     local admitted, groups = true, nil
     for c = 1, charges do
       local k, hits, part = ks[c], hs[c], parts[c]
-      if turn == 1 or (whole[k] == 0 and rest[k] == 0) then bring(k, ceils[c], ds[c], ps[c]) end
+      if turn == 1 then bring(k, ceils[c], ds[c], ps[c]) end
       local need = whole[k] + hits
       if hits == 0 then need = need + 1 end
       if rest[k] > 0 then need = need + 1 end
