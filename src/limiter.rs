@@ -18,7 +18,7 @@ use thiserror::Error;
 
 use crate::key::KeyFormat;
 use crate::rules::{Algorithm, RuleSet};
-use crate::store::{Decision, Store, StoreError};
+use crate::store::{Cause, Decision, Store, StoreError};
 
 pub use request::{BadRequest, Bounds, Descriptor, Entry, Override, Request};
 pub use verdict::{Code, ShownLimit, Status, Verdict};
@@ -110,6 +110,7 @@ impl<S: Store> Limiter<S> {
             Decision {
                 admitted: true,
                 outcomes: Vec::new(),
+                cause: Cause::Buckets,
             }
         } else {
             self.store.decide(charges.into()).await?
@@ -119,6 +120,7 @@ impl<S: Store> Limiter<S> {
         Ok(Verdict {
             code,
             statuses,
+            cause: decision.cause,
             snapshot,
         })
     }

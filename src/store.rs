@@ -85,6 +85,17 @@ pub struct Decision {
     pub admitted: bool,
     /// One outcome per charge, in their order.
     pub outcomes: Vec<Outcome>,
+    /// What decided.
+    pub cause: Cause,
+}
+
+/// What decided a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The buckets of the store.
+    Buckets,
+    /// A denial by the store that is [remembered](denied).
+    RememberedDenial,
 }
 
 /// What a store says of one charge.

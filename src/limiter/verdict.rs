@@ -8,7 +8,7 @@ use super::Snapshot;
 use super::plan::{Ask, Limited, Plan};
 use crate::bucket::Micros;
 use crate::rules::{Limit, Rule, Unit};
-use crate::store::{Decision, Outcome};
+use crate::store::{Cause, Decision, Outcome};
 
 /// The answer to a request.
 #[derive(Debug, Clone)]
@@ -17,6 +17,8 @@ pub struct Verdict {
     pub code: Code,
     /// One status per descriptor, in their order.
     pub statuses: Vec<Status>,
+    /// What decided: buckets, or what stands in for them.
+    pub cause: Cause,
     /// What it was decided by.
     pub(super) snapshot: Arc<Snapshot>,
 }

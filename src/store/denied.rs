@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::settle::passes;
-use super::{Charge, Decision, Outcome, Store, StoreError};
+use super::{Cause, Charge, Decision, Outcome, Store, StoreError};
 use crate::bucket::{Micros, State};
 use crate::key::Prehashed;
 
@@ -94,7 +94,11 @@ impl Denials {
         let admitted = passes(charges, &outcomes);
         // What did not deny then might by now; a denial that rests on those that did is sure.
         let is_sure = !admitted || outcomes.iter().all(|outcome| !outcome.admitted);
-        is_sure.then_some(Decision { admitted, outcomes })
+        is_sure.then_some(Decision {
+            admitted,
+            outcomes,
+            cause: Cause::RememberedDenial,
+        })
     }
 
     /// Remembers the buckets of a denial, and what became of those that are remembered.

@@ -3,7 +3,7 @@
 
 use smallvec::SmallVec;
 
-use super::{Charge, Decision, Outcome, Part, Payment};
+use super::{Cause, Charge, Decision, Outcome, Part, Payment};
 use crate::bucket::{Micros, State};
 
 /// What a request gets, and which of its buckets that changes.
@@ -49,7 +49,11 @@ pub fn settle(
         outcome.tell(charge, now);
     }
     Settled {
-        decision: Decision { admitted, outcomes },
+        decision: Decision {
+            admitted,
+            outcomes,
+            cause: Cause::Buckets,
+        },
         is_changed,
     }
 }
