@@ -16,6 +16,7 @@ use ratekeeper::key::{KeyFormat, LimitTag, Segment};
 use ratekeeper::rules::{LoadOptions, RuleSet, SourceFile};
 use ratekeeper::store::memory::MemoryStore;
 use ratekeeper::store::{Charge, Part, Payment, Store};
+use tokio::time::Instant as Deadline;
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -148,6 +149,7 @@ fn filled(buckets: usize) -> (MemoryStore, Vec<Arc<[Charge]>>) {
     // Of many buckets, a sample is charged again; still too many for any cache.
     let sample = buckets.div_ceil(1_000_000);
     let mut charges = Vec::new();
+    let deadline = Deadline::now();
     for i in 0..buckets {
         let value = i.to_string();
         let charge = Charge {
@@ -158,7 +160,7 @@ fn filled(buckets: usize) -> (MemoryStore, Vec<Arc<[Charge]>>) {
             part: Part::Must,
         };
         let charge: Arc<[Charge]> = [charge].into();
-        decide(&store, &charge);
+        decide(&store, &charge, deadline);
         if i % sample == 0 {
             charges.push(charge);
         }
@@ -166,8 +168,8 @@ fn filled(buckets: usize) -> (MemoryStore, Vec<Arc<[Charge]>>) {
     (store, charges)
 }
 
-fn decide(store: &MemoryStore, charges: &Arc<[Charge]>) {
-    let decision = store.decide(Arc::clone(charges)).now_or_never();
+fn decide(store: &MemoryStore, charges: &Arc<[Charge]>, deadline: Deadline) {
+    let decision = store.decide(Arc::clone(charges), deadline).now_or_never();
     black_box(decision.expect("memory waits for nothing").is_ok());
 }
 
@@ -193,14 +195,14 @@ fn on_threads(
     threads: usize,
     count: u64,
 ) -> Duration {
-    let begin = Instant::now();
+    let (begin, deadline) = (Instant::now(), Deadline::now());
     thread::scope(|scope| {
         for thread in 0..threads {
             scope.spawn(move || {
                 let mut place = thread * charges.len() / threads;
                 for _ in 0..count {
                     place = (place + 7_919 * 31) % charges.len();
-                    decide(store, &charges[place]);
+                    decide(store, &charges[place], deadline);
                 }
             });
         }

@@ -73,6 +73,16 @@ pub enum StoreSettings {
     Redis(RedisSettings),
 }
 
+impl StoreSettings {
+    /// How long a decision may take; `None` where it waits for nothing.
+    fn timeout(&self) -> Option<Duration> {
+        match self {
+            Self::Memory { .. } => None,
+            Self::Redis(redis) => Some(redis.timeout),
+        }
+    }
+}
+
 /// Sockets that are bound already.
 #[derive(Debug)]
 pub struct Listeners {
@@ -145,7 +155,8 @@ async fn serve<S: Store>(
     let (in_force, threads, grace) = (Arc::clone(&rules), settings.threads, settings.grace);
     let warning = RateLimit::<S>::warning();
     let serve = move || {
-        let limiter = Limiter::new(store()?, Arc::clone(&in_force), settings.limiter.clone());
+        let limiter = Limiter::new(store()?, Arc::clone(&in_force), settings.limiter.clone())
+            .with_timeout(settings.store.timeout());
         let response = settings.response.clone();
         let rate_limit = RateLimit::new(limiter, response, clock::system(), warning.clone());
         let rate_limit = RateLimitServiceServer::new(rate_limit)

@@ -12,9 +12,11 @@ mod verdict;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use thiserror::Error;
+use tokio::time::Instant;
 
 use crate::key::KeyFormat;
 use crate::rules::{Algorithm, RuleSet};
@@ -49,6 +51,10 @@ pub struct Limiter<S> {
     rules: Arc<InForce>,
     keys: KeyFormat,
     settings: LimiterSettings,
+    /// How long the store may take for a decision.
+    timeout: Option<Duration>,
+    /// When this limiter was made: the deadline where none is needed.
+    made: Instant,
 }
 
 /// Why a request got no verdict.
@@ -94,14 +100,27 @@ impl<S: Store> Limiter<S> {
             rules,
             keys: KeyFormat::new(settings.key_prefix.clone()),
             settings,
+            timeout: None,
+            made: Instant::now(),
         }
     }
 
-    /// Decides a request and takes what it takes.
+    /// The same, where the store may take so long for a decision. By default it is one that waits for
+    /// nothing, and requests do not even look at the clock.
+    #[must_use]
+    pub fn with_timeout(self, timeout: Option<Duration>) -> Self {
+        Self { timeout, ..self }
+    }
+
+    /// Decides a request and takes what it takes. The caller waits so long at most, if it says so.
     ///
     /// # Errors
     /// When the request is malformed, there are no rules yet, or the store cannot be asked.
-    pub async fn decide(&self, request: &Request) -> Result<Verdict, LimitError> {
+    pub async fn decide(
+        &self,
+        request: &Request,
+        patience: Option<Duration>,
+    ) -> Result<Verdict, LimitError> {
         request.check(&self.settings.bounds)?;
         let snapshot = self.rules.snapshot().ok_or(LimitError::NotLoaded)?;
         let mut plan = Plan::new(&snapshot, request, &self.keys, &self.settings);
@@ -113,7 +132,8 @@ impl<S: Store> Limiter<S> {
                 cause: Cause::Buckets,
             }
         } else {
-            self.store.decide(charges.into()).await?
+            let deadline = self.deadline(patience);
+            self.store.decide(charges.into(), deadline).await?
         };
         let (code, statuses) = plan.answer(&decision);
         drop(plan);
@@ -123,6 +143,19 @@ impl<S: Store> Limiter<S> {
             cause: decision.cause,
             snapshot,
         })
+    }
+
+    /// Whether the caller's patience matters to the store.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        self.timeout.is_some()
+    }
+
+    fn deadline(&self, patience: Option<Duration>) -> Instant {
+        let Some(timeout) = self.timeout else {
+            return self.made;
+        };
+        Instant::now() + patience.map_or(timeout, |patience| patience.min(timeout))
     }
 }
 

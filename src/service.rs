@@ -4,6 +4,7 @@ mod connections;
 mod convert;
 mod front;
 mod metadata;
+mod patience;
 mod rls;
 
 pub use connections::connections;

@@ -12,6 +12,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use thiserror::Error;
+use tokio::time::Instant;
 
 use crate::bucket::{Micros, State, Terms};
 use crate::key::BucketKey;
@@ -20,7 +21,8 @@ pub use settle::{Settled, settle};
 
 /// Decides the charges of a request, all together or not at all.
 pub trait Store: Send + Sync + 'static {
-    /// Decides one request and takes what it takes.
+    /// Decides one request and takes what it takes. The answer, or that there is none, comes by the deadline;
+    /// what waits for its turn until then is never asked for.
     ///
     /// No two charges may have the same key. The outcomes are in the order of the charges.
     ///
@@ -29,12 +31,17 @@ pub trait Store: Send + Sync + 'static {
     fn decide(
         &self,
         charges: Arc<[Charge]>,
+        deadline: Instant,
     ) -> impl Future<Output = Result<Decision, StoreError>> + Send;
 }
 
 impl<S: Store> Store for Arc<S> {
-    async fn decide(&self, charges: Arc<[Charge]>) -> Result<Decision, StoreError> {
-        (**self).decide(charges).await
+    async fn decide(
+        &self,
+        charges: Arc<[Charge]>,
+        deadline: Instant,
+    ) -> Result<Decision, StoreError> {
+        (**self).decide(charges, deadline).await
     }
 }
 
@@ -127,12 +134,10 @@ pub enum StoreError {
         cause: String,
     },
     /// There was no answer in time.
-    #[error("Redis at {address} did not answer within {millis} ms")]
+    #[error("Redis at {address} did not answer in time")]
     Timeout {
         /// Where it is, without credentials.
         address: String,
-        /// How long was waited.
-        millis: u128,
     },
     /// More requests wait for it than are let wait.
     #[error("Redis at {address} is too slow: {waiting} requests wait for it already")]

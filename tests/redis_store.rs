@@ -85,7 +85,7 @@ fn a_redis_that_hangs_costs_no_more_than_the_timeout_allows() {
     redis.pause();
     let failure = server.ask(ask("d", &["k=1"])).unwrap_err();
     assert_eq!(failure.code(), Failure::Unavailable);
-    assert!(failure.message().contains("100 ms"), "{failure}");
+    assert!(failure.message().contains("in time"), "{failure}");
     redis.resume();
     eventually("it decides again", || {
         server.ask(ask("d", &["k=1"])).is_ok()

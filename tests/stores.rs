@@ -21,8 +21,9 @@ use ratekeeper::store::{Charge, Decision, MAX_HITS, Outcome, Part, Payment, Stor
 use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
 use tokio::runtime::Runtime;
+use tokio::time::Instant;
 
-use crate::support::Redis;
+use crate::support::{PATIENCE, Redis};
 
 const SECOND: Micros = 1_000_000;
 const DAY: Micros = 86_400 * SECOND;
@@ -30,6 +31,11 @@ const YEAR: Micros = 365 * DAY;
 
 /// Some time in 2109, aligned to a day.
 const START: Micros = 4_400_000_000 * SECOND / DAY * DAY;
+
+/// A deadline that nothing here comes near.
+fn soon() -> Instant {
+    Instant::now() + PATIENCE
+}
 
 // --- Stores whose clock is the test's ---
 
@@ -43,7 +49,7 @@ trait Subject {
 
     async fn decide(&mut self, now: Micros, charges: &[Charge]) -> Decision {
         self.set_clock(now).await;
-        self.store().decide(charges.into()).await.unwrap()
+        self.store().decide(charges.into(), soon()).await.unwrap()
     }
 }
 
@@ -633,8 +639,14 @@ fn a_panic_costs_one_batch_and_no_more() {
         let good = charge("a", daily(10), 1);
         let bad = charge("a", daily(10), i64::MAX);
         for _ in 0..3 {
-            assert!(store.decide([bad.clone()].into()).await.is_err());
-            assert!(store.decide([good.clone()].into()).await.unwrap().admitted);
+            assert!(store.decide([bad.clone()].into(), soon()).await.is_err());
+            assert!(
+                store
+                    .decide([good.clone()].into(), soon())
+                    .await
+                    .unwrap()
+                    .admitted
+            );
         }
     });
 }

@@ -60,7 +60,7 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(wire) = RateLimitRequest::decode(bytes) else { return };
     let Ok(request) = Request::try_from(wire) else { return };
     let (runtime, limiter, rules) = subject();
-    match runtime.block_on(limiter.decide(&request)) {
+    match runtime.block_on(limiter.decide(&request, None)) {
         Ok(verdict) => assert_eq!(verdict.statuses.len(), request.descriptors.len()),
         Err(error) => assert!(!error.to_string().is_empty()),
     }

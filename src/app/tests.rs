@@ -3,6 +3,7 @@
 use std::fs;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tonic::Code;
 
 use super::*;
@@ -16,9 +17,13 @@ use crate::store::{Charge, Decision, StoreError};
 struct Panics(MemoryStore);
 
 impl Store for Panics {
-    async fn decide(&self, charges: Arc<[Charge]>) -> Result<Decision, StoreError> {
+    async fn decide(
+        &self,
+        charges: Arc<[Charge]>,
+        deadline: Instant,
+    ) -> Result<Decision, StoreError> {
         assert!(charges[0].hits <= 1, "too many hits for this store");
-        self.0.decide(charges).await
+        self.0.decide(charges, deadline).await
     }
 }
 

@@ -50,7 +50,7 @@ const LIMIT: &str = "rate_limit: { unit: year, requests_per_unit: 10 }";
 
 #[tokio::test]
 async fn nothing_is_decided_without_rules() {
-    let error = limiter().decide(&request("a", 1)).await.unwrap_err();
+    let error = limiter().decide(&request("a", 1), None).await.unwrap_err();
     assert_eq!(error.to_string(), "no rate limit configuration loaded");
 }
 
@@ -60,14 +60,14 @@ async fn a_rule_that_was_asked_takes_the_cost_afterwards_also_after_a_reload() {
     limiter.rules.install(rules(&format!(
         "domain: d\ndescriptors: [{{ key: a, {LIMIT} }}]"
     )));
-    limiter.decide(&request("a", 0)).await.unwrap();
+    limiter.decide(&request("a", 0), None).await.unwrap();
     // The same rule, now second of two.
     limiter.rules.install(rules(&format!(
         "domain: d\ndescriptors: [{{ key: b, {LIMIT} }}, {{ key: a, {LIMIT} }}]"
     )));
     for (key, left_in_debt) in [("a", Code::OverLimit), ("b", Code::Ok)] {
-        limiter.decide(&request(key, 15)).await.unwrap();
-        let verdict = limiter.decide(&request(key, 0)).await.unwrap();
+        limiter.decide(&request(key, 15), None).await.unwrap();
+        let verdict = limiter.decide(&request(key, 0), None).await.unwrap();
         assert_eq!(verdict.code, left_in_debt, "{key}");
     }
 }
@@ -78,7 +78,7 @@ async fn a_snapshot_outlives_its_replacement() {
     limiter.rules.install(rules(&format!(
         "domain: d\ndescriptors: [{{ key: a, {LIMIT} }}]"
     )));
-    let verdict = limiter.decide(&request("a", 1)).await.unwrap();
+    let verdict = limiter.decide(&request("a", 1), None).await.unwrap();
     limiter.rules.install(RuleSet::empty());
     assert_eq!(verdict.rule(&verdict.statuses[0]).unwrap().path, "d.a");
     assert!(Arc::strong_count(&verdict.snapshot) >= 1);

@@ -7,6 +7,7 @@ use futures_util::FutureExt as _;
 use tonic::{Request as Call, Response, Status as Failure};
 
 use super::metadata::dynamic_metadata;
+use super::patience;
 use super::pb::rate_limit_response::Code as WireCode;
 use super::pb::rate_limit_service_server::RateLimitService;
 use super::pb::{HeaderValue, RateLimitRequest, RateLimitResponse};
@@ -115,12 +116,16 @@ impl<S: Store> RateLimitService for RateLimit<S> {
         &self,
         call: Call<RateLimitRequest>,
     ) -> Result<Response<RateLimitResponse>, Failure> {
+        let patience = match self.limiter.waits() {
+            true => patience::of(call.metadata()),
+            false => None,
+        };
         let request = Request::try_from(call.into_inner())
             .map_err(|error| self.failure(&LimitError::BadRequest(error)))?;
         tracing::debug!(?request, "asked");
         // A panic is a mistake of ours; it must not look like a network's. What it leaves half done is
         // this request alone.
-        let deciding = AssertUnwindSafe(self.limiter.decide(&request)).catch_unwind();
+        let deciding = AssertUnwindSafe(self.limiter.decide(&request, patience)).catch_unwind();
         let verdict = deciding
             .await
             .map_err(|_| Failure::internal("ratekeeper panicked; its log says where"))?

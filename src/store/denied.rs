@@ -71,12 +71,16 @@ impl<S: Store> RememberedDenials<S> {
 }
 
 impl<S: Store> Store for RememberedDenials<S> {
-    async fn decide(&self, charges: Arc<[Charge]>) -> Result<Decision, StoreError> {
+    async fn decide(
+        &self,
+        charges: Arc<[Charge]>,
+        deadline: Instant,
+    ) -> Result<Decision, StoreError> {
         let now = Instant::now();
         if let Some(decision) = self.denials.recall(&charges, now) {
             return Ok(decision);
         }
-        let decision = self.store.decide(Arc::clone(&charges)).await?;
+        let decision = self.store.decide(Arc::clone(&charges), deadline).await?;
         self.denials.learn(&charges, &decision, now);
         Ok(decision)
     }

@@ -9,6 +9,7 @@ mod shard;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use smallvec::SmallVec;
+use tokio::time::Instant;
 
 use super::{Charge, Decision, Settled, Store, StoreError, settle};
 use crate::bucket::Micros;
@@ -105,7 +106,12 @@ impl MemoryStore {
 }
 
 impl Store for MemoryStore {
-    async fn decide(&self, charges: Arc<[Charge]>) -> Result<Decision, StoreError> {
+    /// It waits for nothing, so the deadline may be any.
+    async fn decide(
+        &self,
+        charges: Arc<[Charge]>,
+        _deadline: Instant,
+    ) -> Result<Decision, StoreError> {
         Ok(self.decide_now(&charges))
     }
 }

@@ -122,8 +122,11 @@ impl RedisStore {
 }
 
 impl Store for RedisStore {
-    async fn decide(&self, charges: Arc<[Charge]>) -> Result<Decision, StoreError> {
-        let deadline = Instant::now() + self.server.timeout;
+    async fn decide(
+        &self,
+        charges: Arc<[Charge]>,
+        deadline: Instant,
+    ) -> Result<Decision, StoreError> {
         self.lane.decide(&self.server, charges, deadline).await
     }
 }
@@ -192,7 +195,6 @@ impl Server {
         }
         StoreError::Timeout {
             address: self.address.clone(),
-            millis: self.timeout.as_millis(),
         }
     }
 

@@ -20,9 +20,13 @@ struct Counted {
 }
 
 impl Store for Counted {
-    async fn decide(&self, charges: Arc<[Charge]>) -> Result<Decision, StoreError> {
+    async fn decide(
+        &self,
+        charges: Arc<[Charge]>,
+        deadline: Instant,
+    ) -> Result<Decision, StoreError> {
         self.asked.fetch_add(1, Ordering::SeqCst);
-        self.store.decide(charges).await
+        self.store.decide(charges, deadline).await
     }
 }
 
@@ -45,7 +49,7 @@ fn subject() -> RememberedDenials<Counted> {
 
 impl RememberedDenials<Counted> {
     async fn ask(&self, charges: &[Charge]) -> Decision {
-        self.decide(charges.into()).await.unwrap()
+        self.decide(charges.into(), Instant::now()).await.unwrap()
     }
 
     fn asked(&self) -> usize {
@@ -203,7 +207,7 @@ proptest! {
                 let charges: Vec<Charge> = (first..first + count.min(3 - first))
                     .map(|i| charge(&i.to_string(), [3, 5, 7][i], hits))
                     .collect();
-                let expected = alone.decide(charges.as_slice().into()).await.unwrap();
+                let expected = alone.decide(charges.as_slice().into(), Instant::now()).await.unwrap();
                 let answer = subject.ask(&charges).await;
                 // Whoever decides, the answer is the same.
                 prop_assert_eq!(Decision { cause: expected.cause, ..answer }, expected);
