@@ -158,6 +158,7 @@ fn filled(buckets: usize) -> (MemoryStore, Vec<Arc<[Charge]>>) {
             hits: 1,
             payment: Payment::Prepaid,
             part: Part::Must,
+            on_failure: None,
         };
         let charge: Arc<[Charge]> = [charge].into();
         decide(&store, &charge, deadline);

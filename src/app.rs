@@ -1,21 +1,22 @@
 //! The composition root: puts store, limiter, sources and services together, runs them, and stops
 //! them in order. The only place that picks a store.
 
+mod health;
 mod workers;
 
-use std::future::Future;
+use std::convert::Infallible;
+use std::future::{Future, pending};
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures_util::future::LocalBoxFuture;
 use tokio::net::{TcpListener, ToSocketAddrs};
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic_health::ServingStatus;
-use tonic_health::pb::health_server::{Health, HealthServer};
-use tonic_health::server::HealthReporter;
+use tonic_health::pb::health_server::{Health as HealthService, HealthServer};
 
 use crate::clock;
 use crate::limiter::{InForce, Limiter, LimiterSettings};
@@ -25,14 +26,14 @@ use crate::service::pb::rate_limit_service_server::RateLimitServiceServer;
 use crate::service::{self, Front, RateLimit, ResponseSettings};
 use crate::source::files::{self, Location, SourceError};
 use crate::store::Store;
+use crate::store::breaker::Breaker;
 use crate::store::denied::{Denials, RememberedDenials};
+use crate::store::fallback::{Fallback, FallbackSettings, Probe, Prober, Standby};
 use crate::store::memory::MemoryStore;
 use crate::store::redis::{RedisSettings, RedisStore};
 
+pub use health::Health;
 pub use workers::{Incoming, Serve, Stop, Workers};
-
-/// The names that health is told under: the whole server, and the one that envoyproxy/ratelimit uses.
-const HEALTH_NAMES: [&str; 2] = ["", "ratelimit"];
 
 /// Calls in flight on one connection. Envoy opens one connection per worker thread.
 const MAX_CONCURRENT_STREAMS: u32 = 4096;
@@ -51,6 +52,8 @@ pub struct Settings {
     pub load: LoadOptions,
     /// Where buckets live.
     pub store: StoreSettings,
+    /// What becomes of requests that Redis does not decide.
+    pub failure: FailureSettings,
     /// How requests are decided.
     pub limiter: LimiterSettings,
     /// What responses carry.
@@ -81,6 +84,15 @@ impl StoreSettings {
             Self::Redis(redis) => Some(redis.timeout),
         }
     }
+}
+
+/// What becomes of requests, and of the server's health, while Redis does not decide.
+#[derive(Debug, Clone, Copy)]
+pub struct FailureSettings {
+    /// How they are decided.
+    pub fallback: FallbackSettings,
+    /// The server counts as healthy only while Redis answers.
+    pub health_follows: bool,
 }
 
 /// Sockets that are bound already.
@@ -116,32 +128,75 @@ pub async fn run(
     match settings.store.clone() {
         StoreSettings::Memory { max_buckets } => {
             let store = Arc::new(MemoryStore::new(max_buckets, clock::system()));
-            let store = move || Ok(Arc::clone(&store));
-            serve(settings, store, listeners, shutdown, abort).await
+            let backend = Backend {
+                store: move || Ok(Arc::clone(&store)),
+                beside: Box::pin(pending()),
+                health: None,
+            };
+            serve(settings, backend, listeners, (shutdown, abort)).await
         }
         StoreSettings::Redis(redis) => {
-            let redis = redis.shared_by(settings.threads);
-            let denials = Arc::new(Denials::default());
-            let store = move || {
-                let store = RedisStore::new(&redis).context("Redis cannot be used")?;
-                Ok(RememberedDenials::new(store, Arc::clone(&denials)))
-            };
-            serve(settings, store, listeners, shutdown, abort).await
+            let backend = on_redis(&settings, redis)?;
+            serve(settings, backend, listeners, (shutdown, abort)).await
         }
     }
+}
+
+/// Where buckets are to live.
+struct Backend<F> {
+    /// Makes the store of a thread.
+    store: F,
+    /// What has to go on beside the requests; never ends.
+    beside: LocalBoxFuture<'static, Infallible>,
+    /// What the server's health follows.
+    health: Option<Breaker>,
+}
+
+fn on_redis(
+    settings: &Settings,
+    redis: RedisSettings,
+) -> anyhow::Result<
+    Backend<
+        impl Fn() -> anyhow::Result<Fallback<RememberedDenials<RedisStore>>> + Clone + Send + use<>,
+    >,
+> {
+    const UNUSABLE: &str = "Redis cannot be used";
+    let failure = settings.failure;
+    let standby = Standby::new(failure.fallback, clock::system());
+    let probe = Probe {
+        key_prefix: settings.limiter.key_prefix.clone(),
+        timeout: redis.timeout,
+        always: failure.health_follows,
+    };
+    // A way of its own, with a connection of its own: a request must not have to wait for a probe.
+    let probed = RedisStore::new(&redis.clone().with_pool_size(1)).context(UNUSABLE)?;
+    let prober = Prober::new(probed, standby.clone(), probe);
+    let redis = redis.shared_by(settings.threads);
+    let denials = Arc::new(Denials::default());
+    let health = failure.health_follows.then(|| standby.breaker().clone());
+    let store = move || {
+        let breaker = standby.breaker().clone();
+        let store = RedisStore::telling(&redis, breaker).context(UNUSABLE)?;
+        let store = RememberedDenials::new(store, Arc::clone(&denials));
+        Ok(Fallback::new(store, standby.clone()))
+    };
+    Ok(Backend {
+        store,
+        beside: Box::pin(prober.run()),
+        health,
+    })
 }
 
 /// Serves with a store of its own on each thread.
 async fn serve<S: Store>(
     settings: Settings,
-    store: impl Fn() -> anyhow::Result<S> + Clone + Send + 'static,
+    backend: Backend<impl Fn() -> anyhow::Result<S> + Clone + Send + 'static>,
     listeners: Listeners,
-    shutdown: impl Future<Output = ()>,
-    abort: impl Future<Output = ()>,
+    (shutdown, abort): (impl Future<Output = ()>, impl Future<Output = ()>),
 ) -> anyhow::Result<()> {
     let rules = Arc::new(InForce::default());
-    let (mut health, health_service) = tonic_health::server::health_reporter();
-    tell_health(&health, ServingStatus::NotServing).await;
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    let mut health = Health::new(reporter).await;
 
     let (files, mut changes) = files::watch(settings.location.clone());
     apply(&rules, &health, files, settings.load).await;
@@ -153,12 +208,14 @@ async fn serve<S: Store>(
     };
 
     let (in_force, threads, grace) = (Arc::clone(&rules), settings.threads, settings.grace);
-    let warning = RateLimit::<S>::warning();
     let serve = move || {
-        let limiter = Limiter::new(store()?, Arc::clone(&in_force), settings.limiter.clone())
-            .with_timeout(settings.store.timeout());
-        let response = settings.response.clone();
-        let rate_limit = RateLimit::new(limiter, response, clock::system(), warning.clone());
+        let limiter = Limiter::new(
+            (backend.store)()?,
+            Arc::clone(&in_force),
+            settings.limiter.clone(),
+        )
+        .with_timeout(settings.store.timeout());
+        let rate_limit = RateLimit::new(limiter, settings.response.clone());
         let rate_limit = RateLimitServiceServer::new(rate_limit)
             .max_decoding_message_size(service::message_bound(&settings.limiter.bounds));
         serve_all(rate_limit, health_service.clone())
@@ -171,11 +228,13 @@ async fn serve<S: Store>(
     tokio::select! {
         result = workers.serve(connections) => return result,
         () = reload => unreachable!("reloading never ends"),
+        _ = backend.beside => unreachable!("it never ends"),
+        _ = health.follow(backend.health) => unreachable!("it never ends"),
         () = shutdown => {}
     }
-    tell_health(&health, ServingStatus::NotServing).await;
+    health.is_stopping().await;
     tracing::info!(?grace, "stopping; requests in flight may end");
-    end_watching(&mut health).await;
+    health.end_watching().await;
     tokio::select! {
         result = workers.end() => {
             result?;
@@ -192,7 +251,7 @@ async fn serve<S: Store>(
 /// Serves everything that a worker serves.
 fn serve_all<S: Store>(
     rate_limit: RateLimitServiceServer<RateLimit<S>>,
-    health: HealthServer<impl Health>,
+    health: HealthServer<impl HealthService>,
 ) -> anyhow::Result<Serve> {
     let others = Routes::new(health)
         .add_service(reflection().build_v1()?)
@@ -218,24 +277,10 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 
-async fn tell_health(health: &HealthReporter, status: ServingStatus) {
-    for name in HEALTH_NAMES {
-        health.set_service_status(name, status).await;
-    }
-}
-
-/// Ends the streams on which health is watched, once they have told what there is to tell: left open,
-/// each would keep its connection, and so the server, until the end of the grace period.
-async fn end_watching(health: &mut HealthReporter) {
-    for name in HEALTH_NAMES {
-        health.clear_service_status(name).await;
-    }
-}
-
 /// Puts the files' rules in force if they are right; otherwise leaves everything as it is, and says so.
 async fn apply(
     rules: &InForce,
-    health: &HealthReporter,
+    health: &Health,
     files: Result<Vec<SourceFile>, SourceError>,
     options: LoadOptions,
 ) {
@@ -257,7 +302,7 @@ async fn apply(
         Ok(loaded) => {
             let (domains, count) = (loaded.domains().count(), loaded.rules().len());
             rules.install(loaded);
-            tell_health(health, ServingStatus::Serving).await;
+            health.rules_are_in_force().await;
             // Last, so that whoever reads it finds it true.
             if count > 0 {
                 tracing::info!(domains, rules = count, "rules in force");

@@ -10,6 +10,10 @@
 //! The Lua script of the Redis store does the same arithmetic on the same numbers; this module reads
 //! no clock and does no I/O.
 
+mod share;
+
+pub use share::{NoShare, Share};
+
 /// Microseconds since the Unix epoch. Values below 2^53 are exact in Redis's Lua as well.
 pub type Micros = u64;
 
@@ -152,6 +156,15 @@ impl State {
             part: 0,
             drip: terms.drip,
             period: terms.period,
+        }
+    }
+
+    /// A bucket with nothing left, and no debt.
+    #[must_use]
+    pub fn empty(terms: &Terms, now: Micros) -> Self {
+        Self {
+            whole: u64::from(terms.capacity),
+            ..Self::full(terms, now)
         }
     }
 

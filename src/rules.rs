@@ -45,7 +45,7 @@ use std::sync::Arc;
 
 pub use limit::{Algorithm, Hits, Limit, Unit};
 pub use mistake::{Mistake, Mistakes};
-pub use rule::{Limits, OnStoreFailure, Rule};
+pub use rule::{Limits, Rule};
 pub use schema::schema;
 pub use trace::{Candidate, End, Step, Trace};
 pub use tree::{Domain, How, Match, Node, Nodes};

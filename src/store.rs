@@ -3,7 +3,9 @@
 //! [`memory`] and [`redis`] give the same answers to the same calls at the same times, because both
 //! leave the answer to [`settle()`].
 
+pub mod breaker;
 pub mod denied;
+pub mod fallback;
 pub mod memory;
 pub mod redis;
 mod settle;
@@ -58,6 +60,8 @@ pub struct Charge {
     pub payment: Payment,
     /// How the charge counts in its request.
     pub part: Part,
+    /// What becomes of it when the store cannot decide, if not what becomes of most.
+    pub on_failure: Option<OnStoreFailure>,
 }
 
 /// The most hits a charge can carry. More than any bucket holds, debt included, so that capping
@@ -85,6 +89,19 @@ pub enum Part {
     Shadow,
 }
 
+/// What becomes of a charge that the store cannot decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OnStoreFailure {
+    /// Buckets of this instance decide.
+    Local,
+    /// It is admitted wherever a full bucket would.
+    Allow,
+    /// It is denied.
+    Deny,
+    /// The request gets no decision but an error, so that the caller decides.
+    Error,
+}
+
 /// The answer to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
@@ -103,6 +120,9 @@ pub enum Cause {
     Buckets,
     /// A denial by the store that is [remembered](denied).
     RememberedDenial,
+    /// The store could not; this was [chosen](fallback) for that case. Never [`OnStoreFailure::Error`], which
+    /// decides nothing.
+    Policy(OnStoreFailure),
 }
 
 /// What a store says of one charge.
@@ -147,7 +167,15 @@ pub enum StoreError {
         /// How many wait.
         waiting: usize,
     },
-    /// There was an answer, but not one to work with.
+    /// There was an answer: that it serves nobody for now.
+    #[error("Redis at {address} cannot serve: {cause}")]
+    Unfit {
+        /// Where it is, without credentials.
+        address: String,
+        /// What it said.
+        cause: String,
+    },
+    /// There was an answer, but not one to work with. Others may fare better.
     #[error("Redis at {address} answered: {cause}")]
     Refused {
         /// Where it is, without credentials.
@@ -155,4 +183,73 @@ pub enum StoreError {
         /// What it said.
         cause: String,
     },
+}
+
+/// Kinds of [`StoreError`], as they are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(usize)]
+pub enum FailureKind {
+    /// [`StoreError::Unreachable`]
+    Unreachable,
+    /// [`StoreError::Timeout`]
+    Timeout,
+    /// [`StoreError::Overloaded`]
+    Overloaded,
+    /// [`StoreError::Unfit`]
+    Unfit,
+    /// [`StoreError::Refused`]
+    Refused,
+}
+
+impl FailureKind {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Unreachable,
+        Self::Timeout,
+        Self::Overloaded,
+        Self::Unfit,
+        Self::Refused,
+    ];
+
+    /// Its name in lower case.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Timeout => "timeout",
+            Self::Overloaded => "overloaded",
+            Self::Unfit => "unfit",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+impl StoreError {
+    /// How it is counted.
+    #[must_use]
+    pub fn kind(&self) -> FailureKind {
+        match self {
+            Self::Unreachable { .. } => FailureKind::Unreachable,
+            Self::Timeout { .. } => FailureKind::Timeout,
+            Self::Overloaded { .. } => FailureKind::Overloaded,
+            Self::Unfit { .. } => FailureKind::Unfit,
+            Self::Refused { .. } => FailureKind::Refused,
+        }
+    }
+}
+
+impl OnStoreFailure {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Local, Self::Allow, Self::Deny, Self::Error];
+
+    /// Its name, as configurations write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Error => "error",
+        }
+    }
 }

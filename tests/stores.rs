@@ -437,6 +437,7 @@ fn charge(key: &str, terms: Terms, hits: i64) -> Charge {
         hits,
         payment: Payment::Prepaid,
         part: Part::Must,
+        on_failure: None,
     }
 }
 

@@ -7,11 +7,12 @@ use tokio::time::Instant;
 use tonic::Code;
 
 use super::*;
+use crate::bucket::Share;
 use crate::limiter::Bounds;
 use crate::rules::Algorithm;
 use crate::service::pb::rate_limit_service_client::RateLimitServiceClient;
 use crate::service::pb::{RateLimitDescriptor, RateLimitRequest, rate_limit_descriptor};
-use crate::store::{Charge, Decision, StoreError};
+use crate::store::{Charge, Decision, OnStoreFailure, StoreError};
 
 /// A store with a mistake: it panics at more than one hit.
 struct Panics(MemoryStore);
@@ -32,6 +33,14 @@ fn settings(location: Location) -> Settings {
         location,
         load: LoadOptions::default(),
         store: StoreSettings::Memory { max_buckets: 10 },
+        failure: FailureSettings {
+            fallback: FallbackSettings {
+                mode: OnStoreFailure::Local,
+                share: Share::WHOLE,
+                max_buckets: 10,
+            },
+            health_follows: false,
+        },
         limiter: LimiterSettings {
             key_prefix: String::new(),
             bounds: Bounds {
@@ -70,17 +79,20 @@ async fn a_panic_ends_one_request_and_nothing_else() {
     let file = directory.path().join("rules.yaml");
     let rules = "{ domain: d, descriptors: [{ key: k, rate_limit: { unit: year, requests_per_unit: 9 } }] }";
     fs::write(&file, rules).unwrap();
-    let store = || Ok(Panics(MemoryStore::new(10, clock::system())));
+    let backend = Backend {
+        store: || Ok(Panics(MemoryStore::new(10, clock::system()))),
+        beside: Box::pin(pending()),
+        health: None,
+    };
     let listeners = Listeners::bind("127.0.0.1:0").await.unwrap();
     let address = listeners.grpc.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let shutdown = async { stopped.await.unwrap_or_default() };
     let server = serve(
         settings(Location::Path(file)),
-        store,
+        backend,
         listeners,
-        shutdown,
-        std::future::pending(),
+        (shutdown, pending()),
     );
     let ask = async {
         let url = format!("http://{address}");

@@ -1,5 +1,6 @@
 //! `ratekeeper serve`: from options to [`Settings`], then run until told to stop.
 
+mod failure;
 mod log;
 mod options;
 
@@ -12,6 +13,7 @@ use super::options::Configuration;
 use crate::app::{self, Listeners, Settings};
 use crate::limiter::{Bounds, LimiterSettings};
 
+use failure::FailureOptions;
 use log::Log;
 use options::{BoundOptions, Listen, NotYet, Store, VerdictOptions};
 
@@ -24,6 +26,8 @@ pub(super) struct Args {
     listen: Listen,
     #[command(flatten)]
     store: Store,
+    #[command(flatten)]
+    failure: FailureOptions,
     #[command(flatten)]
     verdict: VerdictOptions,
     #[command(flatten)]
@@ -90,6 +94,7 @@ impl Args {
             location: self.configuration.location(),
             load,
             store: self.store.settings()?,
+            failure: self.failure.settings(self.store.max_buckets()),
             limiter: LimiterSettings {
                 key_prefix: self.store.cache_key_prefix.clone(),
                 bounds: Bounds {

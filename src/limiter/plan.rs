@@ -260,6 +260,7 @@ impl Plan<'_> {
             let hits = request.hits(descriptor);
             // Giving back nothing is no question.
             let asks = hits == 0 && !descriptor.is_negative_hits;
+            let on_failure = limited.rule().and_then(|rule| rule.on_store_failure);
             let limits = &mut self.applied[limited.limits.clone()];
             for applied in limits.iter_mut().filter(|applied| !applied.is_replaced) {
                 let tag = tag(&applied.limit, applied.index, limited.is_override);
@@ -269,6 +270,7 @@ impl Plan<'_> {
                     hits,
                     payment: payment(snapshot, slot, applied.limit.hits, asks),
                     part: limited.part(group, quota_passes),
+                    on_failure,
                 });
             }
         }

@@ -13,10 +13,11 @@ use std::rc::Rc;
 
 use super::LoadOptions;
 use super::mistake::{At, Report};
-use super::rule::{Limits, OnStoreFailure};
+use super::rule::Limits;
 use super::spelling::shown;
 use super::vocabulary::Place;
 use super::yaml::{self, Kind, Node};
+use crate::store::OnStoreFailure;
 use fields::{Field, Fields};
 
 /// What a file says.

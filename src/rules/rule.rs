@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::limit::Limit;
+use crate::store::OnStoreFailure;
 
 /// A node that owns limits.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,17 +44,4 @@ pub enum Limits {
     },
     /// All must admit; never empty.
     Limited(Vec<Limit>),
-}
-
-/// What a rule does while the store cannot be reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum OnStoreFailure {
-    /// Go on with buckets of this instance.
-    Local,
-    /// Admit.
-    Allow,
-    /// Deny.
-    Deny,
-    /// Answer with an error, so that the caller decides.
-    Error,
 }

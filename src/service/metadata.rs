@@ -7,8 +7,10 @@ use serde_json::{Map, Value as Json};
 
 use super::convert::wire_unit;
 use crate::limiter::{Descriptor, Request, Verdict};
+use crate::store::Cause;
 
-/// `domain`, `descriptors`, the request's `hitsAddend` and the rules' `metadata`.
+/// `domain`, `descriptors`, the request's `hitsAddend` and the rules' `metadata`; and, for a request that
+/// the store did not decide, `onStoreFailure`: what did.
 pub(super) fn dynamic_metadata(request: &Request, verdict: &Verdict) -> Struct {
     let mut fields = vec![
         ("domain", string(&request.domain)),
@@ -19,6 +21,9 @@ pub(super) fn dynamic_metadata(request: &Request, verdict: &Verdict) -> Struct {
     ];
     if request.hits_addend > 0 {
         fields.push(("hitsAddend", number(f64::from(request.hits_addend))));
+    }
+    if let Cause::Policy(policy) = verdict.cause {
+        fields.push(("onStoreFailure", string(policy.name())));
     }
     let metadata = merged(verdict);
     if !metadata.is_empty() {

@@ -11,14 +11,8 @@ use super::patience;
 use super::pb::rate_limit_response::Code as WireCode;
 use super::pb::rate_limit_service_server::RateLimitService;
 use super::pb::{HeaderValue, RateLimitRequest, RateLimitResponse};
-use crate::bucket::Micros;
-use crate::clock::Clock;
 use crate::limiter::{Code, LimitError, Limiter, Request, Status, Verdict};
 use crate::store::Store;
-use crate::telemetry::Throttle;
-
-/// The shortest time between two log lines about a store that fails.
-const WARN_EVERY: Micros = 1_000_000;
 
 /// What responses carry beside the verdict.
 #[derive(Debug, Clone, Default)]
@@ -44,8 +38,6 @@ pub struct HeaderNames {
 pub struct RateLimit<S> {
     limiter: Limiter<S>,
     settings: ResponseSettings,
-    clock: Clock,
-    store_warning: Throttle,
 }
 
 impl<S> std::fmt::Debug for RateLimit<S> {
@@ -57,38 +49,16 @@ impl<S> std::fmt::Debug for RateLimit<S> {
 }
 
 impl<S> RateLimit<S> {
-    /// Serves the limiter's verdicts. All services of a server share the [`warning`](Self::warning).
+    /// Serves the limiter's verdicts.
     #[must_use]
-    pub fn new(
-        limiter: Limiter<S>,
-        settings: ResponseSettings,
-        clock: Clock,
-        warning: Throttle,
-    ) -> Self {
-        Self {
-            limiter,
-            settings,
-            clock,
-            store_warning: warning,
-        }
+    pub fn new(limiter: Limiter<S>, settings: ResponseSettings) -> Self {
+        Self { limiter, settings }
     }
 
-    /// How often it may be told that the store fails.
-    #[must_use]
-    pub fn warning() -> Throttle {
-        Throttle::every(WARN_EVERY)
-    }
-
-    fn failure(&self, error: &LimitError) -> Failure {
+    fn failure(error: &LimitError) -> Failure {
         match error {
             LimitError::BadRequest(error) => Failure::invalid_argument(error.to_string()),
-            LimitError::NotLoaded => Failure::unavailable(error.to_string()),
-            LimitError::Store(error) => {
-                if self.store_warning.passes((self.clock)()) {
-                    tracing::warn!(%error, "the store cannot decide; requests are answered UNAVAILABLE");
-                }
-                Failure::unavailable(error.to_string())
-            }
+            LimitError::NotLoaded | LimitError::Store(_) => Failure::unavailable(error.to_string()),
         }
     }
 
@@ -121,7 +91,7 @@ impl<S: Store> RateLimitService for RateLimit<S> {
             false => None,
         };
         let request = Request::try_from(call.into_inner())
-            .map_err(|error| self.failure(&LimitError::BadRequest(error)))?;
+            .map_err(|error| Self::failure(&LimitError::BadRequest(error)))?;
         tracing::debug!(?request, "asked");
         // A panic is a mistake of ours; it must not look like a network's. What it leaves half done is
         // this request alone.
@@ -129,7 +99,7 @@ impl<S: Store> RateLimitService for RateLimit<S> {
         let verdict = deciding
             .await
             .map_err(|_| Failure::internal("ratekeeper panicked; its log says where"))?
-            .map_err(|error| self.failure(&error))?;
+            .map_err(|error| Self::failure(&error))?;
         tracing::debug!(code = ?verdict.code, statuses = ?verdict.statuses, "answered");
         Ok(Response::new(self.response(&request, &verdict)))
     }

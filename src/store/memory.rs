@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::{Charge, Decision, Settled, Store, StoreError, settle};
-use crate::bucket::Micros;
+use crate::bucket::{Micros, State};
 use crate::clock::Clock;
 use crate::telemetry::Throttle;
 
@@ -26,6 +26,17 @@ const MIN_SHARD_BOUND: usize = 4096;
 
 /// The shortest time between two warnings that the bound is reached.
 const WARN_EVERY: Micros = 60_000_000;
+
+/// How a bucket stands when a request comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stand {
+    /// As what was taken left it.
+    AsIs,
+    /// As if nothing was taken.
+    Full,
+    /// As if everything was taken.
+    Empty,
+}
 
 /// Buckets in memory.
 pub struct MemoryStore {
@@ -66,24 +77,42 @@ impl MemoryStore {
         self.shards.iter().map(|shard| lock(shard).len()).sum()
     }
 
+    /// Forgets the buckets that are full again, all at once and with the memory that they took. Writing does
+    /// so little by little; this is for a store that is not written to any more.
+    pub fn forget_full(&self) {
+        let now = (self.clock)();
+        for shard in &self.shards {
+            lock(shard).forget_full(now);
+        }
+    }
+
     fn shard_of(&self, charge: &Charge) -> usize {
         // The map inside the shard uses the low bits.
         let high = u32::try_from(charge.key.hash() >> 96).expect("32 bits are left");
         high as usize & (self.shards.len() - 1)
     }
 
-    fn decide_now(&self, charges: &[Charge]) -> Decision {
+    /// Decides with some buckets as they are and with others as they are said to be, which stay as they are.
+    pub(super) fn decide_as(
+        &self,
+        charges: &[Charge],
+        stand: impl Fn(&Charge) -> Stand,
+    ) -> Decision {
         let mut shards = LockedShards::new(self, charges);
         // Read under the locks: within a shard, time does not run backwards between requests.
         let now = (self.clock)();
-        let stored = |i: usize| shards.of(&charges[i]).get(charges[i].key.hash());
+        let stored = |i: usize| match stand(&charges[i]) {
+            Stand::AsIs => shards.of(&charges[i]).get(charges[i].key.hash()),
+            Stand::Full => None,
+            Stand::Empty => Some(State::empty(&charges[i].terms, now)),
+        };
         let Settled {
             decision,
             is_changed,
         } = settle(charges, stored, now);
         let mut dropped = 0;
         for (i, charge) in charges.iter().enumerate() {
-            if is_changed[i] {
+            if is_changed[i] && stand(charge) == Stand::AsIs {
                 let outcome = &decision.outcomes[i];
                 let shard = shards.of(charge);
                 dropped += usize::from(shard.put(charge.key.hash(), outcome.state, now));
@@ -112,7 +141,7 @@ impl Store for MemoryStore {
         charges: Arc<[Charge]>,
         _deadline: Instant,
     ) -> Result<Decision, StoreError> {
-        Ok(self.decide_now(&charges))
+        Ok(self.decide_as(&charges, |_| Stand::AsIs))
     }
 }
 

@@ -6,20 +6,23 @@
 mod batch;
 mod connection;
 mod lane;
+mod late;
 
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bb8_redis::bb8::{Pool, RunError};
+use bb8_redis::bb8::{Pool, PooledConnection, RunError};
 use bb8_redis::redis::{ConnectionInfo, IntoConnectionInfo as _, RedisError, Script, Value};
 use tokio::time::{Instant, timeout_at};
 
+use super::breaker::Breaker;
 use super::{Charge, Decision, Store, StoreError};
 use batch::{Batch, Reply};
-use connection::{Connector, LastFailure, address};
+use connection::{Connector, LastFailure, address, serves_nobody};
 use lane::Lane;
+use late::LateCalls;
 
 pub use connection::{AddressError, parse_address};
 
@@ -42,6 +45,12 @@ pub struct RedisSettings {
 }
 
 impl RedisSettings {
+    /// The same with so many connections at most.
+    #[must_use]
+    pub fn with_pool_size(self, pool_size: u32) -> Self {
+        Self { pool_size, ..self }
+    }
+
     /// The settings of each of so many stores that share the connections.
     #[must_use]
     pub fn shared_by(self, stores: NonZeroUsize) -> Self {
@@ -76,7 +85,16 @@ impl RedisStore {
     /// # Errors
     /// When the address is one that this build cannot use, such as one that demands TLS.
     pub fn new(settings: &RedisSettings) -> Result<Self, RedisError> {
-        Self::with_script(settings, SCRIPT)
+        Self::build(settings, SCRIPT, Breaker::default())
+    }
+
+    /// The same, which tells a breaker how each call of Redis ended, and lets no request wait while that is
+    /// open.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn telling(settings: &RedisSettings, breaker: Breaker) -> Result<Self, RedisError> {
+        Self::build(settings, SCRIPT, breaker)
     }
 
     /// The same with another text of the script, for tests that own the clock that it reads.
@@ -84,19 +102,27 @@ impl RedisStore {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn with_script(settings: &RedisSettings, source: &str) -> Result<Self, RedisError> {
+        Self::build(settings, source, Breaker::default())
+    }
+
+    fn build(settings: &RedisSettings, source: &str, breaker: Breaker) -> Result<Self, RedisError> {
         let info = settings.address.clone().into_connection_info()?;
         let address = address(&info);
-        let failure = LastFailure::default();
+        let failure = LastFailure::new(address.clone(), breaker.clone());
         let connector = Connector::new(info, settings.timeout, failure.clone())?;
         let pool = Pool::builder()
             .max_size(settings.pool_size.max(1))
             .connection_timeout(settings.timeout + POOL_PATIENCE)
+            // Whoever needs a connection hears at once why there is none, and tries again when the next one does.
+            .retry_connection(false)
             .test_on_check_out(true)
             .build_unchecked(connector);
         let server = Arc::new(Server {
             pool,
             failure,
-            script: Script::new(source),
+            breaker,
+            late: LateCalls::default(),
+            script: Arc::new(Script::new(source)),
             address,
             timeout: settings.timeout,
         });
@@ -117,7 +143,7 @@ impl RedisStore {
     ) -> Result<Vec<Decision>, StoreError> {
         let deadline = Instant::now() + self.server.timeout;
         let batch = Batch::new(requests.iter().map(Vec::as_slice));
-        self.server.decide(&batch, deadline).await
+        self.server.decide_batch(&batch, deadline).await
     }
 }
 
@@ -138,7 +164,9 @@ impl Store for RedisStore {
 struct Server {
     pool: Pool<Connector>,
     failure: LastFailure,
-    script: Script,
+    breaker: Breaker,
+    late: LateCalls,
+    script: Arc<Script>,
     /// Without credentials.
     address: String,
     timeout: Duration,
@@ -146,24 +174,76 @@ struct Server {
 
 impl Server {
     /// Decides a batch, until the deadline.
-    async fn decide(
+    async fn decide_batch(
         &self,
         batch: &Batch<'_>,
         deadline: Instant,
     ) -> Result<Vec<Decision>, StoreError> {
-        let Ok(connection) = timeout_at(deadline, self.pool.get()).await else {
-            return Err(self.no_connection());
-        };
-        let mut connection = connection.map_err(|error| self.not_connected(error))?;
+        let mut connection = self.connection(deadline).await?;
         let command = batch.command(self.script.get_hash());
-        let call = connection.call(&command, &self.script);
-        let reply: Vec<Value> = match timeout_at(deadline, call).await {
-            Ok(reply) => reply.map_err(|error| self.error(&error))?,
-            Err(_) => return Err(self.no_answer()),
-        };
+        let script = Arc::clone(&self.script);
+        let call = async move { connection.call(&command, &script).await };
+        let reply: Vec<Value> = self.until(deadline, call).await?;
         Reply::parse(&reply)
             .and_then(|reply| batch.decisions(reply))
             .ok_or_else(|| self.refused("a reply that is not the script's"))
+    }
+
+    /// A connection, until the deadline.
+    async fn connection(
+        &self,
+        deadline: Instant,
+    ) -> Result<PooledConnection<'static, Connector>, StoreError> {
+        if self.breaker.is_open()
+            && let Some(error) = self.breaker.last_failure()
+        {
+            // Requests that waited for their turn when it opened need not wait longer.
+            return Err(error);
+        }
+        tokio::select! {
+            biased;
+            connection = timeout_at(deadline, self.pool.get_owned()) => match connection {
+                Ok(connection) => connection.map_err(|error| self.not_connected(error)),
+                Err(_) => Err(self.no_connection()),
+            },
+            () = self.failure.next() => Err(self.not_reached()),
+        }
+    }
+
+    /// What a call of Redis answers, until the deadline; tells the breaker how it ended.
+    ///
+    /// Whether Redis is well is judged by how long it may take, not by how long these callers wait: what
+    /// they do not wait for is waited for without them. Its connection is used again only when the reply has come.
+    async fn until<T: Send + 'static>(
+        &self,
+        deadline: Instant,
+        call: impl Future<Output = Result<T, RedisError>> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let end = Instant::now() + self.timeout;
+        let mut call = Box::pin(call);
+        match timeout_at(deadline.min(end), &mut call).await {
+            Ok(Ok(reply)) => {
+                self.breaker.succeeded();
+                Ok(reply)
+            }
+            Ok(Err(error)) => {
+                let error = failure(self.address.clone(), &error);
+                self.breaker.failed(&error);
+                Err(error)
+            }
+            Err(_) => {
+                let breaker = self.breaker.clone();
+                let address = self.address.clone();
+                self.late.add(async move {
+                    match timeout_at(end, call).await {
+                        Ok(Ok(_)) => breaker.succeeded(),
+                        Ok(Err(error)) => breaker.failed(&failure(address, &error)),
+                        Err(_) => breaker.failed(&StoreError::Timeout { address }),
+                    }
+                });
+                Err(self.no_answer())
+            }
+        }
     }
 
     fn no_connection(&self) -> StoreError {
@@ -184,7 +264,7 @@ impl Server {
 
     fn not_connected(&self, error: RunError<RedisError>) -> StoreError {
         match error {
-            RunError::User(error) => self.error(&error),
+            RunError::User(error) => failure(self.address.clone(), &error),
             RunError::TimedOut => self.no_connection(),
         }
     }
@@ -198,16 +278,10 @@ impl Server {
         }
     }
 
-    fn error(&self, error: &RedisError) -> StoreError {
-        if error.is_timeout() {
-            self.no_answer()
-        } else if error.is_io_error() || error.is_connection_dropped() {
-            StoreError::Unreachable {
-                address: self.address.clone(),
-                cause: error.to_string(),
-            }
-        } else {
-            self.refused(&error.to_string())
+    fn not_reached(&self) -> StoreError {
+        StoreError::Unreachable {
+            address: self.address.clone(),
+            cause: self.failure.cause().unwrap_or_default(),
         }
     }
 
@@ -216,5 +290,19 @@ impl Server {
             address: self.address.clone(),
             cause: cause.to_owned(),
         }
+    }
+}
+
+/// What a failed call means.
+fn failure(address: String, error: &RedisError) -> StoreError {
+    let cause = error.to_string();
+    if error.is_timeout() {
+        StoreError::Timeout { address }
+    } else if error.is_io_error() || error.is_connection_dropped() {
+        StoreError::Unreachable { address, cause }
+    } else if serves_nobody(error) {
+        StoreError::Unfit { address, cause }
+    } else {
+        StoreError::Refused { address, cause }
     }
 }

@@ -286,7 +286,7 @@ impl Store {
         });
         match backend {
             Backend::Memory => Ok(StoreSettings::Memory {
-                max_buckets: usize::try_from(self.memory_max_buckets).unwrap_or(usize::MAX),
+                max_buckets: self.max_buckets(),
             }),
             Backend::Redis => self.redis().map(StoreSettings::Redis),
             Backend::Memcache => anyhow::bail!(
@@ -294,6 +294,11 @@ impl Store {
                  use BACKEND_TYPE=redis with REDIS_URL, or BACKEND_TYPE=memory"
             ),
         }
+    }
+
+    /// The most buckets in memory, also of those that stand in for Redis.
+    pub(super) fn max_buckets(&self) -> usize {
+        usize::try_from(self.memory_max_buckets).unwrap_or(usize::MAX)
     }
 
     fn redis(&self) -> anyhow::Result<RedisSettings> {

@@ -3,11 +3,11 @@
 use super::{Descriptor, Fields, Reader};
 use crate::rules::mistake::At;
 use crate::rules::pattern::is_wildcard;
-use crate::rules::rule::OnStoreFailure;
 use crate::rules::spelling::shown;
 use crate::rules::tree::composite;
 use crate::rules::vocabulary::{FAILURE_MODES, Place};
 use crate::rules::yaml::Node;
+use crate::store::OnStoreFailure;
 
 /// How deep descriptors may be nested, which bounds the stack that reading and building take. The
 /// longest descriptors in use have fewer than ten entries.

@@ -3,9 +3,8 @@
 use serde_json::json;
 
 use super::{files, rules};
-use crate::rules::{
-    Algorithm, Hits, Limit, Limits, LoadOptions, OnStoreFailure, Rule, RuleSet, Unit,
-};
+use crate::rules::{Algorithm, Hits, Limit, Limits, LoadOptions, Rule, RuleSet, Unit};
+use crate::store::OnStoreFailure;
 
 /// The only rule of a file whose only descriptor has the key `k` and this body.
 fn rule(body: &str) -> Rule {

@@ -71,6 +71,7 @@ fn charge(name: &str, tokens: u32, hits: i64) -> Charge {
         hits,
         payment: Payment::Prepaid,
         part: Part::Must,
+        on_failure: None,
     }
 }
 

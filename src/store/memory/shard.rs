@@ -55,6 +55,15 @@ impl Shard {
         dropped
     }
 
+    /// Takes out all buckets that are full, and gives back memory that is no longer needed.
+    pub(super) fn forget_full(&mut self, now: Micros) {
+        self.buckets.retain(|_, state| !state.is_full(now));
+        if self.buckets.capacity() > 4 * self.buckets.len() {
+            self.buckets.shrink_to_fit();
+        }
+        self.hand = 0;
+    }
+
     /// Takes out those of the next few buckets that are full.
     fn sweep(&mut self, now: Micros) {
         for _ in 0..SWEEP {

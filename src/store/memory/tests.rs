@@ -45,8 +45,9 @@ impl Subject {
             hits,
             payment: Payment::Prepaid,
             part: Part::Must,
+            on_failure: None,
         };
-        self.store.decide_now(&[charge]).outcomes[0].remaining
+        self.store.decide_as(&[charge], |_| Stand::AsIs).outcomes[0].remaining
     }
 }
 

@@ -13,6 +13,10 @@ use bb8_redis::redis::{
     ServerErrorKind,
 };
 use thiserror::Error;
+use tokio::sync::Notify;
+
+use crate::store::StoreError;
+use crate::store::breaker::Breaker;
 
 /// An address that cannot be used.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -75,6 +79,42 @@ pub(super) fn address(info: &ConnectionInfo) -> String {
     }
 }
 
+/// Beginnings of what Redis answers when it serves nobody, or nobody like us, for now: it is loading, ends a script
+/// that is not ours, is full, a replica, or wants another password, more replicas or a disk. Also what comes when the
+/// script is not known right after it was loaded, as by a proxy in front of several.
+const SERVES_NOBODY: [&str; 13] = [
+    "LOADING",
+    "BUSY",
+    "OOM",
+    "READONLY",
+    "MASTERDOWN",
+    "NOAUTH",
+    "WRONGPASS",
+    "NOPERM",
+    "MISCONF",
+    "NOREPLICAS",
+    "CLUSTERDOWN",
+    "NOSCRIPT",
+    "UNKILLABLE",
+];
+
+/// Whether others, who ask for something else, would have heard the same.
+pub(super) fn serves_nobody(error: &RedisError) -> bool {
+    if matches!(
+        error.kind(),
+        ErrorKind::Parse | ErrorKind::AuthenticationFailed
+    ) {
+        return true;
+    }
+    let code = error.code().unwrap_or_default();
+    // Before Redis 7, a script's error is an ERR that quotes what the command in it said.
+    let quotes = |code: &str| {
+        let detail = error.detail().unwrap_or_default();
+        detail.contains(&format!("-{code} "))
+    };
+    SERVES_NOBODY.contains(&code) || (code == "ERR" && SERVES_NOBODY.into_iter().any(quotes))
+}
+
 /// A connection, and whether it can still be used.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -105,7 +145,9 @@ impl Connection {
         self.broken = match &result {
             Ok(_) => false,
             Err(error) => {
-                error.is_timeout() || error.is_unrecoverable_error() || error.is_io_error()
+                let is_lost = error.is_timeout() || error.is_io_error();
+                // What serves nobody may be another one by the next time: a demoted master stays where it is.
+                is_lost || error.is_unrecoverable_error() || serves_nobody(error)
             }
         };
         result
@@ -122,17 +164,53 @@ pub(super) struct Connector {
 
 /// Why the last connection that could not be made could not be made. The pool does not tell those who
 /// wait for one.
-#[derive(Debug, Clone, Default)]
-pub(super) struct LastFailure(Arc<Mutex<Option<String>>>);
+#[derive(Debug, Clone)]
+pub(super) struct LastFailure(Arc<Failures>);
+
+#[derive(Debug)]
+struct Failures {
+    /// Where to, without credentials.
+    address: String,
+    breaker: Breaker,
+    cause: Mutex<Option<String>>,
+    /// Another one could not be made.
+    next: Notify,
+}
 
 impl LastFailure {
+    /// None yet, of connections to this address. Those to come are told to the breaker.
+    pub(super) fn new(address: String, breaker: Breaker) -> Self {
+        Self(Arc::new(Failures {
+            address,
+            breaker,
+            cause: Mutex::default(),
+            next: Notify::new(),
+        }))
+    }
+
     /// The cause, in the words of Redis or the network.
     pub(super) fn cause(&self) -> Option<String> {
         self.lock().clone()
     }
 
+    /// Until another connection cannot be made.
+    pub(super) async fn next(&self) {
+        self.0.next.notified().await;
+    }
+
+    /// How making a connection ended.
+    fn note(&self, error: Option<&RedisError>) {
+        *self.lock() = error.map(ToString::to_string);
+        let Some(error) = error else { return };
+        self.0.breaker.failed(&StoreError::Unreachable {
+            address: self.0.address.clone(),
+            cause: error.to_string(),
+        });
+        self.0.next.notify_waiters();
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.cause.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -173,7 +251,7 @@ impl ManageConnection for Connector {
             .client
             .get_multiplexed_async_connection_with_config(&config)
             .await;
-        *self.failure.lock() = connected.as_ref().err().map(ToString::to_string);
+        self.failure.note(connected.as_ref().err());
         let inner = connected?;
         Ok(Connection {
             inner,

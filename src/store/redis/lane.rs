@@ -114,11 +114,10 @@ fn collect(queue: &mut mpsc::Receiver<Job>, jobs: &mut Vec<Job>) {
 async fn decide(server: &Server, jobs: &mut Vec<Job>) {
     let result = {
         let batch = Batch::new(jobs.iter().map(|job| &*job.charges));
-        // The oldest job has the earliest deadline; later ones would get their answer too late to be
-        // told from none, but a batch behind this one would not.
+        // Each has its answer at its own deadline, at the latest; then the next batch has its turn.
         let deadline = jobs.iter().map(|job| job.deadline).max();
         let deadline = deadline.unwrap_or_else(Instant::now);
-        server.decide(&batch, deadline).await
+        server.decide_batch(&batch, deadline).await
     };
     match result {
         Ok(decisions) => {

@@ -1,0 +1,74 @@
+//! What can be typed about a Redis that does not answer.
+
+use clap::ValueEnum;
+
+use super::super::options::boolean;
+use crate::app::FailureSettings;
+use crate::bucket::Share;
+use crate::store::OnStoreFailure;
+use crate::store::fallback::FallbackSettings;
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "When Redis does not answer")]
+pub(super) struct FailureOptions {
+    /// What is done with requests, unless their rule says otherwise (on_store_failure)
+    #[arg(
+        long,
+        env = "STORE_FAILURE_MODE",
+        value_name = "NAME",
+        default_value = "local",
+        ignore_case = true
+    )]
+    store_failure_mode: FailureMode,
+
+    /// What buckets of this instance have of each limit meanwhile, above 0 and up to 1; with as many
+    /// instances as it takes to make 1, they admit together what Redis would
+    #[arg(
+        long,
+        env = "LOCAL_FALLBACK_SHARE",
+        value_name = "SHARE",
+        default_value = "1"
+    )]
+    local_fallback_share: Share,
+
+    /// Tell NOT_SERVING while Redis does not answer; every instance does so then, and may be taken out of use
+    #[arg(long, env = "REDIS_HEALTH_CHECK_ACTIVE_CONNECTION", value_name = "BOOL", value_parser = boolean,
+        default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    redis_health_check_active_connection: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum FailureMode {
+    /// Go on with buckets of this instance
+    Local,
+    /// Admit
+    Allow,
+    /// Deny
+    Deny,
+    /// Answer UNAVAILABLE, so that Envoy's failure_mode_deny decides
+    Error,
+}
+
+impl From<FailureMode> for OnStoreFailure {
+    fn from(mode: FailureMode) -> Self {
+        match mode {
+            FailureMode::Local => Self::Local,
+            FailureMode::Allow => Self::Allow,
+            FailureMode::Deny => Self::Deny,
+            FailureMode::Error => Self::Error,
+        }
+    }
+}
+
+impl FailureOptions {
+    pub(super) fn settings(&self, max_buckets: usize) -> FailureSettings {
+        FailureSettings {
+            fallback: FallbackSettings {
+                mode: self.store_failure_mode.into(),
+                share: self.local_fallback_share,
+                max_buckets,
+            },
+            health_follows: self.redis_health_check_active_connection,
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Whether a store is worth asking, as all threads of a server see it.
+//!
+//! Whoever calls the store tells how each call ended. When most of the latest calls failed, the breaker opens:
+//! from then on no request waits. It is closed again by whoever probes the store meanwhile.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::{FailureKind, StoreError};
+
+/// How many of the latest calls are looked at, from a failed one on. Calls and not seconds: a store that
+/// hangs ends few calls, and many good ones of a moment ago must not speak for it.
+const LATEST: usize = 10;
+
+/// The fewest failed calls that open it. One or two are a connection that broke.
+const ENOUGH: usize = 3;
+
+/// What happened longer ago than this tells nothing of now.
+const STALE: Duration = Duration::from_secs(10);
+
+/// A breaker; its clones are the same one.
+#[derive(Debug, Clone, Default)]
+pub struct Breaker(Arc<Inner>);
+
+/// Whether the store is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum BreakerState {
+    /// By every request.
+    #[default]
+    Closed,
+    /// By a probe, right now.
+    HalfOpen,
+    /// By nobody.
+    Open,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// Requests must not wait for the store: anything but closed.
+    is_open: AtomicBool,
+    /// One of the latest calls failed. While none has, good calls need not be written down.
+    is_troubled: AtomicBool,
+    record: Mutex<Record>,
+    state: watch::Sender<BreakerState>,
+    opened: AtomicU64,
+    /// By their kinds.
+    failures: [AtomicU64; FailureKind::ALL.len()],
+}
+
+#[derive(Debug, Default)]
+struct Record {
+    /// When each of the latest calls ended, and whether it failed.
+    latest: VecDeque<(Instant, bool)>,
+    last_failure: Option<StoreError>,
+}
+
+impl Breaker {
+    /// Whether requests are to do without the store.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.0.is_open.load(Ordering::Relaxed)
+    }
+
+    /// Its state.
+    #[must_use]
+    pub fn state(&self) -> BreakerState {
+        *self.0.state.borrow()
+    }
+
+    /// Its state, and what becomes of it.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<BreakerState> {
+        self.0.state.subscribe()
+    }
+
+    /// How often it has opened.
+    #[must_use]
+    pub fn times_opened(&self) -> u64 {
+        self.0.opened.load(Ordering::Relaxed)
+    }
+
+    /// How many calls of the store failed in this way.
+    #[must_use]
+    pub fn failures(&self, kind: FailureKind) -> u64 {
+        self.0.failures[kind as usize].load(Ordering::Relaxed)
+    }
+
+    /// How the last call that failed did.
+    #[must_use]
+    pub fn last_failure(&self) -> Option<StoreError> {
+        self.record().last_failure.clone()
+    }
+
+    // --- For those who call the store ---
+
+    /// A call was answered.
+    pub fn succeeded(&self) {
+        if self.0.is_troubled.load(Ordering::Relaxed) {
+            self.note(&mut self.record(), false);
+        }
+    }
+
+    /// A call failed. Only a failure that others would have met as well counts towards opening.
+    pub fn failed(&self, error: &StoreError) {
+        self.0.failures[error.kind() as usize].fetch_add(1, Ordering::Relaxed);
+        if error.kind() == FailureKind::Refused {
+            return;
+        }
+        let mut record = self.record();
+        record.last_failure = Some(error.clone());
+        if self.note(&mut record, true) {
+            self.become_open(&mut record);
+        }
+    }
+
+    /// Opens it at once: the store was found not to answer.
+    pub fn open(&self, error: &StoreError) {
+        let mut record = self.record();
+        record.last_failure = Some(error.clone());
+        self.become_open(&mut record);
+    }
+
+    /// A probe is on its way to a store that nobody else asks.
+    pub fn half_open(&self) {
+        if self.is_open() {
+            self.become_(BreakerState::HalfOpen);
+        }
+    }
+
+    /// Closes it: the store answers.
+    pub fn close(&self) {
+        let mut record = self.record();
+        record.latest.clear();
+        self.0.is_troubled.store(false, Ordering::Relaxed);
+        self.0.is_open.store(false, Ordering::Relaxed);
+        self.become_(BreakerState::Closed);
+    }
+
+    // --- Within ---
+
+    /// Writes down a call; true when so many failed that it is to open.
+    fn note(&self, record: &mut Record, is_failure: bool) -> bool {
+        if self.is_open() {
+            return false;
+        }
+        let now = Instant::now();
+        let latest = &mut record.latest;
+        latest.push_back((now, is_failure));
+        while latest.len() > LATEST || latest.front().is_some_and(|(then, _)| *then + STALE < now) {
+            latest.pop_front();
+        }
+        // Good calls count from the first failure on.
+        while latest.front().is_some_and(|(_, is_failure)| !is_failure) {
+            latest.pop_front();
+        }
+        self.0
+            .is_troubled
+            .store(!latest.is_empty(), Ordering::Relaxed);
+        let failures = latest.iter().filter(|(_, is_failure)| *is_failure).count();
+        failures >= ENOUGH && 2 * failures >= latest.len()
+    }
+
+    fn become_open(&self, record: &mut Record) {
+        record.latest.clear();
+        self.0.is_open.store(true, Ordering::Relaxed);
+        if self.state() == BreakerState::Closed {
+            self.0.opened.fetch_add(1, Ordering::Relaxed);
+        }
+        self.become_(BreakerState::Open);
+    }
+
+    fn become_(&self, next: BreakerState) {
+        self.0.state.send_if_modified(|state| {
+            let is_change = *state != next;
+            *state = next;
+            is_change
+        });
+    }
+
+    fn record(&self) -> MutexGuard<'_, Record> {
+        self.0.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timeout() -> StoreError {
+        StoreError::Timeout {
+            address: "there".to_owned(),
+        }
+    }
+
+    fn refused() -> StoreError {
+        StoreError::Refused {
+            address: "there".to_owned(),
+            cause: "that one".to_owned(),
+        }
+    }
+
+    /// Tells a breaker of calls: `.` for a good one, `x` for a failed one, `d` for one that failed for its data.
+    async fn after(calls: &str) -> Breaker {
+        let breaker = Breaker::default();
+        for call in calls.chars() {
+            match call {
+                '.' => breaker.succeeded(),
+                'x' => breaker.failed(&timeout()),
+                'd' => breaker.failed(&refused()),
+                _ => tokio::time::advance(STALE + Duration::from_secs(1)).await,
+            }
+        }
+        breaker
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_opens_when_most_of_the_latest_calls_failed() {
+        for (calls, is_open) in [
+            ("x", false),
+            ("xx", false),
+            ("xxx", true),
+            ("............xxx", true),
+            ("x.x.x", true),
+            ("x..x..x", false),
+            ("x..x..x..x..x..x..x..x..x..x..x", false),
+            ("x.........xx", false),
+            ("x.........xxx", true),
+            ("dddddddddddddd", false),
+            ("xx_x", false),
+            ("xx_xx", false),
+            ("xx_xxx", true),
+        ] {
+            assert_eq!(after(calls).await.is_open(), is_open, "{calls}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_closed_one_begins_anew() {
+        let breaker = after("xxx").await;
+        let mut states = breaker.watch();
+        assert_eq!(*states.borrow_and_update(), BreakerState::Open);
+        breaker.half_open();
+        assert!(breaker.is_open());
+        breaker.open(&timeout());
+        breaker.close();
+        assert_eq!(*states.borrow_and_update(), BreakerState::Closed);
+        breaker.failed(&timeout());
+        breaker.failed(&timeout());
+        assert!(!breaker.is_open());
+        breaker.failed(&timeout());
+        assert!(breaker.is_open());
+        assert_eq!(breaker.times_opened(), 2);
+        assert_eq!(breaker.failures(FailureKind::Timeout), 6);
+        assert!(breaker.last_failure().is_some());
+    }
+}

@@ -1,0 +1,207 @@
+//! Decides when the store in front of the buckets does not: within the caller's deadline, as the operator chose
+//! for the server and for single rules. Wraps any store.
+//!
+//! What is decided here stays here. Nothing is replayed when the store is back: its buckets are the truth
+//! again with the next request.
+
+mod prober;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::time::Instant;
+
+use super::breaker::Breaker;
+use super::memory::{MemoryStore, Stand};
+use super::{Cause, Charge, Decision, OnStoreFailure, Part, Store, StoreError};
+use crate::bucket::{Micros, Share};
+use crate::clock::Clock;
+use crate::telemetry::Throttle;
+
+pub use prober::{Probe, Prober};
+
+/// The shortest time between two log lines about requests that the store failed.
+const WARN_EVERY: Micros = 1_000_000;
+
+/// The longest that somebody is told to wait who is denied because the store does not answer. It is
+/// probed more often than that.
+const RETRY_IN: Micros = 1_000_000;
+
+/// What is done while the store does not decide.
+#[derive(Debug, Clone, Copy)]
+pub struct FallbackSettings {
+    /// With charges that say nothing else.
+    pub mode: OnStoreFailure,
+    /// What buckets of this instance have of each limit.
+    pub share: Share,
+    /// The most buckets of this instance.
+    pub max_buckets: usize,
+}
+
+/// What stands by for the store, for all threads of a server: its breaker, the buckets of this instance, and what
+/// was decided on them. Clones are the same one.
+#[derive(Debug, Clone)]
+pub struct Standby(Arc<Inner>);
+
+struct Inner {
+    settings: FallbackSettings,
+    breaker: Breaker,
+    buckets: MemoryStore,
+    clock: Clock,
+    warning: Throttle,
+    /// Requests by what was done with them, [`OnStoreFailure::Error`] among them.
+    requests: [AtomicU64; OnStoreFailure::ALL.len()],
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Standby")
+            .field("settings", &self.settings)
+            .field("breaker", &self.breaker)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Standby {
+    /// One with a closed breaker and no buckets yet.
+    #[must_use]
+    pub fn new(settings: FallbackSettings, clock: Clock) -> Self {
+        Self(Arc::new(Inner {
+            settings,
+            breaker: Breaker::default(),
+            buckets: MemoryStore::new(settings.max_buckets, Arc::clone(&clock)),
+            clock,
+            warning: Throttle::every(WARN_EVERY),
+            requests: Default::default(),
+        }))
+    }
+
+    /// Whether the store is asked. Whoever calls it is to tell this.
+    #[must_use]
+    pub fn breaker(&self) -> &Breaker {
+        &self.0.breaker
+    }
+
+    /// How many requests the store failed for which this was done.
+    #[must_use]
+    pub fn requests(&self, done: OnStoreFailure) -> u64 {
+        self.0.requests[done as usize].load(Ordering::Relaxed)
+    }
+
+    /// How many buckets of this instance there are.
+    #[must_use]
+    pub fn buckets(&self) -> usize {
+        self.0.buckets.buckets()
+    }
+
+    /// What was chosen for a charge.
+    fn policy(&self, charge: &Charge) -> OnStoreFailure {
+        charge.on_failure.unwrap_or(self.0.settings.mode)
+    }
+
+    /// Decides in the place of a store that answered with this error, or was not asked because of it.
+    ///
+    /// One charge that could deny the request and says `error` is enough for the error. Otherwise the request is
+    /// decided as always, all or nothing: on local buckets where charges say so, as if the bucket were full or empty
+    /// where they are to be admitted or denied.
+    fn decide(&self, charges: &[Charge], error: StoreError) -> Result<Decision, StoreError> {
+        let done = self.strictest(charges);
+        self.0.requests[done as usize].fetch_add(1, Ordering::Relaxed);
+        if done == OnStoreFailure::Error {
+            return Err(error);
+        }
+        let shared: Vec<Charge>;
+        let charges = match self.0.settings.share {
+            Share::WHOLE => charges,
+            share => {
+                shared = charges
+                    .iter()
+                    .map(|charge| at_share(charge, share))
+                    .collect();
+                &shared
+            }
+        };
+        let stand = |charge: &Charge| match self.policy(charge) {
+            OnStoreFailure::Local => Stand::AsIs,
+            // The charge is one of a limit that cannot deny.
+            OnStoreFailure::Allow | OnStoreFailure::Error => Stand::Full,
+            OnStoreFailure::Deny => Stand::Empty,
+        };
+        let mut decision = self.0.buckets.decide_as(charges, stand);
+        decision.cause = Cause::Policy(done);
+        for (charge, outcome) in charges.iter().zip(&mut decision.outcomes) {
+            if self.policy(charge) == OnStoreFailure::Deny {
+                outcome.retry_in = outcome.retry_in.map(|time| time.min(RETRY_IN));
+            }
+        }
+        Ok(decision)
+    }
+
+    /// What stands for all charges of a request.
+    fn strictest(&self, charges: &[Charge]) -> OnStoreFailure {
+        use OnStoreFailure::{Allow, Deny, Error, Local};
+        let policies = || {
+            charges.iter().map(|charge| match self.policy(charge) {
+                Error if charge.part == Part::Shadow => Allow,
+                policy => policy,
+            })
+        };
+        [Error, Deny, Local]
+            .into_iter()
+            .find(|&policy| policies().any(|other| other == policy))
+            .unwrap_or(Allow)
+    }
+
+    fn warn(&self, error: &StoreError) {
+        // Whether the breaker opens is told by whoever watches it.
+        if self.0.warning.passes((self.0.clock)()) {
+            tracing::warn!(%error, "requests are decided without Redis, each by its policy");
+        }
+    }
+}
+
+fn at_share(charge: &Charge, share: Share) -> Charge {
+    Charge {
+        terms: charge.terms.shared(share),
+        ..charge.clone()
+    }
+}
+
+/// A store that always decides, unless the policy is not to.
+#[derive(Debug)]
+pub struct Fallback<S> {
+    store: S,
+    standby: Standby,
+}
+
+impl<S: Store> Fallback<S> {
+    /// Has `standby` decide when `store` does not.
+    pub fn new(store: S, standby: Standby) -> Self {
+        Self { store, standby }
+    }
+}
+
+impl<S: Store> Store for Fallback<S> {
+    async fn decide(
+        &self,
+        charges: Arc<[Charge]>,
+        deadline: Instant,
+    ) -> Result<Decision, StoreError> {
+        let breaker = self.standby.breaker();
+        if breaker.is_open()
+            && let Some(error) = breaker.last_failure()
+        {
+            return self.standby.decide(&charges, error);
+        }
+        match self.store.decide(Arc::clone(&charges), deadline).await {
+            Ok(decision) => Ok(decision),
+            Err(error) => {
+                self.standby.warn(&error);
+                self.standby.decide(&charges, error)
+            }
+        }
+    }
+}

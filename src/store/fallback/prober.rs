@@ -1,0 +1,168 @@
+//! Looks after a store that nobody asks: finds out when it answers again, and tells people.
+//!
+//! One for each server, beside the threads that serve, with a way of its own to the store.
+
+use std::convert::Infallible;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt as _, SeedableRng as _};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use super::Standby;
+use crate::bucket::Terms;
+use crate::key::{KeyFormat, LimitTag, Segment};
+use crate::store::breaker::BreakerState;
+use crate::store::{Charge, OnStoreFailure, Part, Payment, Store, StoreError};
+
+/// How long after the breaker opened the first probe goes out, and how long after one another the last ones
+/// do: each time somewhat less, by chance, so that a fleet does not probe in step. A store is asked again within
+/// a second of its return.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_millis(400);
+
+/// How often a store that is asked by requests is probed as well, where somebody wants to know whether it answers.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// How often the buckets of this instance that are full again are forgotten while the store decides.
+const FORGET_EVERY: Duration = Duration::from_secs(10);
+
+/// How a store is probed.
+#[derive(Debug, Clone)]
+pub struct Probe {
+    /// Stands before every key.
+    pub key_prefix: String,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// Also while requests ask the store, or while none do.
+    pub always: bool,
+}
+
+/// Probes a store.
+#[derive(Debug)]
+pub struct Prober<S> {
+    store: S,
+    standby: Standby,
+    probe: Probe,
+    charges: Arc<[Charge]>,
+    states: watch::Receiver<BreakerState>,
+    random: Xoshiro256PlusPlus,
+}
+
+/// A bucket that no request can name, as none is in the domain without a name. It is full again at once.
+fn probe_charge(prefix: &str) -> Charge {
+    let keys = KeyFormat::new(prefix);
+    let tag = LimitTag {
+        index: 0,
+        is_window: false,
+        override_period: None,
+    };
+    Charge {
+        key: keys.key(&keys.stem("", [("probe", Segment::Value("1"))]), tag),
+        terms: Terms::token_bucket(1_000_000, 1_000_000, 1_000_000, 0),
+        // Something to take, so that the store has to write.
+        hits: 1,
+        payment: Payment::Prepaid,
+        part: Part::Must,
+        on_failure: None,
+    }
+}
+
+impl<S: Store> Prober<S> {
+    /// Probes `store`, which nobody else may use, for all that `standby` stands by for.
+    #[must_use]
+    pub fn new(store: S, standby: Standby, probe: Probe) -> Self {
+        Self {
+            charges: [probe_charge(&probe.key_prefix)].into(),
+            states: standby.breaker().watch(),
+            random: Xoshiro256PlusPlus::seed_from_u64(RandomState::new().hash_one(0)),
+            store,
+            standby,
+            probe,
+        }
+    }
+
+    /// Probes the store, from now on. Ends only when it is dropped.
+    pub async fn run(mut self) -> Infallible {
+        if let Err(error) = self.ask().await {
+            self.standby.breaker().open(&error);
+        }
+        loop {
+            self.watch_closed().await;
+            self.watch_open().await;
+        }
+    }
+
+    /// Until the breaker opens.
+    async fn watch_closed(&mut self) {
+        let mut states = self.states.clone();
+        let opened = states.wait_for(|state| *state != BreakerState::Closed);
+        let forget = async {
+            loop {
+                sleep(FORGET_EVERY).await;
+                self.standby.0.buckets.forget_full();
+            }
+        };
+        let watch = async {
+            loop {
+                sleep(WATCH_EVERY).await;
+                if !self.probe.always {
+                    continue;
+                }
+                match self.ask().await {
+                    Ok(()) => self.standby.breaker().succeeded(),
+                    Err(error) => self.standby.breaker().failed(&error),
+                }
+            }
+        };
+        tokio::select! {
+            // An error would say that the breaker is gone, but this has one of it.
+            _ = opened => {}
+            () = forget => {}
+            () = watch => {}
+        }
+    }
+
+    /// Until the breaker is closed, which this does.
+    async fn watch_open(&mut self) {
+        let breaker = self.standby.breaker().clone();
+        let (since, before) = (Instant::now(), self.decided());
+        if let Some(error) = breaker.last_failure() {
+            let policy = self.standby.0.settings.mode.name();
+            tracing::warn!(%error, policy, "Redis does not decide; requests are decided by policy until it does");
+        }
+        let mut wait = FIRST_WAIT;
+        loop {
+            let wait_now = wait.mul_f64(self.random.random_range(0.5..1.0));
+            sleep(wait_now).await;
+            breaker.half_open();
+            match self.ask().await {
+                Ok(()) => break,
+                Err(error) => breaker.open(&error),
+            }
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
+        breaker.close();
+        let (after, requests) = (since.elapsed(), self.decided() - before);
+        tracing::warn!(
+            ?after,
+            requests,
+            "Redis decides again; requests so far were decided by policy"
+        );
+    }
+
+    async fn ask(&self) -> Result<(), StoreError> {
+        let deadline = Instant::now() + self.probe.timeout;
+        let asked = self.store.decide(Arc::clone(&self.charges), deadline);
+        asked.await.map(|_| ())
+    }
+
+    /// How many requests the store did not decide.
+    fn decided(&self) -> u64 {
+        let all = OnStoreFailure::ALL.into_iter();
+        all.map(|done| self.standby.requests(done)).sum()
+    }
+}
