@@ -37,6 +37,8 @@ pub struct Terms {
     capacity: u32,
     /// The most that can be taken: the capacity and the debt that postpaid hits may run up.
     ceiling: u64,
+    /// The unit of the limit is the second. Changes nothing in the arithmetic.
+    is_per_second: bool,
 }
 
 impl Terms {
@@ -79,7 +81,23 @@ impl Terms {
             period,
             capacity,
             ceiling: u64::from(capacity) + u64::from(max_debt),
+            is_per_second: false,
         }
+    }
+
+    /// The same, of a limit whose unit is the second: such buckets may live in a place of their own.
+    #[must_use]
+    pub fn per_second(self) -> Self {
+        Self {
+            is_per_second: true,
+            ..self
+        }
+    }
+
+    /// Whether the unit of the limit is the second.
+    #[must_use]
+    pub fn is_per_second(&self) -> bool {
+        self.is_per_second
     }
 
     fn with_period(self, period: Micros) -> Self {
@@ -320,6 +338,33 @@ impl State {
                 part: 0,
                 ..self
             },
+        }
+    }
+
+    /// The bucket after `hits` are given back that were taken in vain, when its
+    /// [`at`](Self::at) was `taken_at`.
+    ///
+    /// Without them, what has come back since may have found the bucket full and been lost. So that much less
+    /// is given back: too little rather than too much. Hits of a window that has ended are forgotten already.
+    #[must_use]
+    pub fn given_back(self, terms: &Terms, hits: u64, taken_at: Micros) -> Self {
+        if terms.is_window() {
+            return match self.at == taken_at {
+                true => self.less(u128::from(hits) * u128::from(self.period)),
+                false => self,
+            };
+        }
+        let refill = u128::from(self.at.saturating_sub(taken_at)) * u128::from(self.drip);
+        self.less((u128::from(hits) * u128::from(self.period)).saturating_sub(refill))
+    }
+
+    /// The bucket with so much less taken, in `1/period` tokens.
+    fn less(self, back: u128) -> Self {
+        let (whole, part) = split(self.taken().saturating_sub(back), self.period);
+        Self {
+            whole,
+            part,
+            ..self
         }
     }
 

@@ -9,6 +9,7 @@ pub mod fallback;
 pub mod memory;
 pub mod redis;
 mod settle;
+pub mod split;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -75,6 +76,14 @@ pub enum Payment {
     Prepaid,
     /// Reported after the work: taken in any case, into debt if need be.
     Postpaid,
+    /// Never taken: what would they get?
+    Question,
+    /// Negative hits that were taken a moment ago by a request that was then denied elsewhere.
+    /// [`State::given_back`] says how much of them comes back.
+    GivenBack {
+        /// [`State::at`] of the bucket when they were taken.
+        taken_at: Micros,
+    },
 }
 
 /// How a charge counts in its request.

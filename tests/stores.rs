@@ -30,7 +30,7 @@ const DAY: Micros = 86_400 * SECOND;
 const YEAR: Micros = 365 * DAY;
 
 /// Some time in 2109, aligned to a day.
-const START: Micros = 4_400_000_000 * SECOND / DAY * DAY;
+pub(crate) const START: Micros = 4_400_000_000 * SECOND / DAY * DAY;
 
 /// A deadline that nothing here comes near.
 fn soon() -> Instant {
@@ -40,7 +40,7 @@ fn soon() -> Instant {
 // --- Stores whose clock is the test's ---
 
 /// A store, and a hand on its clock.
-trait Subject {
+pub(crate) trait Subject {
     fn set_clock(&mut self, now: Micros) -> impl Future<Output = ()>;
     fn store(&self) -> &impl Store;
 
@@ -53,13 +53,13 @@ trait Subject {
     }
 }
 
-struct InMemory {
+pub(crate) struct InMemory {
     store: MemoryStore,
     now: Arc<AtomicU64>,
 }
 
 impl InMemory {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let now = Arc::new(AtomicU64::new(0));
         let clock = Arc::clone(&now);
         Self {
@@ -464,10 +464,13 @@ fn bucket_key(name: &str) -> BucketKey {
 type Call = (i64, Vec<Vec<Charge>>);
 
 /// A batch: mostly one request, sometimes many, and some of them equal.
-fn batch(limits: Vec<Terms>) -> impl Strategy<Value = Vec<Vec<Charge>>> {
-    let few = prop::collection::vec(charges(limits.clone()), 1..4);
+fn batch(
+    limits: Vec<Terms>,
+    payment: BoxedStrategy<Payment>,
+) -> impl Strategy<Value = Vec<Vec<Charge>>> {
+    let few = prop::collection::vec(charges(limits.clone(), payment.clone()), 1..4);
     prop_oneof![
-        2 => charges(limits).prop_map(|charges| vec![charges]),
+        2 => charges(limits, payment).prop_map(|charges| vec![charges]),
         2 => (few, prop::collection::vec(any::<prop::sample::Index>(), 1..12))
             .prop_map(|(few, picks)| picks.iter().map(|pick| pick.get(&few).clone()).collect()),
     ]
@@ -516,19 +519,37 @@ fn part() -> impl Strategy<Value = Part> {
     ]
 }
 
-fn charges(limits: Vec<Terms>) -> impl Strategy<Value = Vec<Charge>> {
+pub(crate) fn payment() -> BoxedStrategy<Payment> {
+    prop_oneof![8 => Just(Payment::Prepaid), 2 => Just(Payment::Postpaid)].boxed()
+}
+
+/// What a store over several places says to each of them, too.
+fn payment_apart() -> BoxedStrategy<Payment> {
+    let ago = prop_oneof![Just(0), 0..=3_000_000_u64];
+    let given_back = ago.prop_map(|ago| Payment::GivenBack {
+        taken_at: START + 1_000_000 - ago,
+    });
+    prop_oneof![8 => payment(), 1 => Just(Payment::Question), 1 => given_back].boxed()
+}
+
+fn charges(
+    limits: Vec<Terms>,
+    payment: BoxedStrategy<Payment>,
+) -> impl Strategy<Value = Vec<Charge>> {
     let count = limits.len();
     // Key i is under limit i, but now and then under another one: limits change.
     let under = prop_oneof![9 => Just(0), 1 => 0..count];
-    let one = (0..count, under, hits(), part(), prop::bool::weighted(0.15)).prop_map(
-        move |(key, shift, hits, part, is_postpaid)| Charge {
-            payment: if is_postpaid {
-                Payment::Postpaid
-            } else {
-                Payment::Prepaid
-            },
-            part,
-            ..charge(&key.to_string(), limits[(key + shift) % count], hits)
+    let one = (0..count, under, hits(), part(), payment).prop_map(
+        move |(key, shift, hits, part, payment)| {
+            let hits = match payment {
+                Payment::GivenBack { .. } => -hits.abs(),
+                _ => hits,
+            };
+            Charge {
+                payment,
+                part,
+                ..charge(&key.to_string(), limits[(key + shift) % count], hits)
+            }
         },
     );
     prop::collection::vec(one, 1..5).prop_map(|mut charges| {
@@ -538,7 +559,7 @@ fn charges(limits: Vec<Terms>) -> impl Strategy<Value = Vec<Charge>> {
     })
 }
 
-fn calls() -> impl Strategy<Value = Vec<Call>> {
+pub(crate) fn calls(payment: BoxedStrategy<Payment>) -> impl Strategy<Value = Vec<Call>> {
     let step = prop_oneof![
         4 => Just(0_i64),
         2 => 0..=3_i64,
@@ -547,8 +568,9 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
         1 => 0..=10_000_000_000_000_i64,
         2 => -2_000_000..=0_i64,
     ];
-    prop::collection::vec(terms(), 4)
-        .prop_flat_map(move |limits| prop::collection::vec((step.clone(), batch(limits)), 1..40))
+    prop::collection::vec(terms(), 4).prop_flat_map(move |limits| {
+        prop::collection::vec((step.clone(), batch(limits, payment.clone())), 1..40)
+    })
 }
 
 /// Knows when buckets are full, so that the clock is only set back where both stores must remember:
@@ -592,7 +614,7 @@ fn memory_and_redis_answer_alike() {
         ..ProptestConfig::with_cases(400)
     });
     runner
-        .run(&calls(), |calls| {
+        .run(&calls(payment_apart()), |calls| {
             let mut memory = InMemory::new();
             let mut redis = redis.borrow_mut();
             let mut fullness = Fullness::default();

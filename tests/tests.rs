@@ -32,6 +32,7 @@ mod options;
 mod redis_store;
 mod shutdown;
 mod source;
+mod split;
 mod stores;
 mod wire;
 

@@ -149,7 +149,7 @@ impl Limit {
     /// The limit as the arithmetic needs it.
     #[must_use]
     pub fn terms(&self) -> Terms {
-        match self.algorithm {
+        let terms = match self.algorithm {
             Algorithm::TokenBucket => Terms::token_bucket(
                 self.requests_per_unit,
                 self.period(),
@@ -157,6 +157,10 @@ impl Limit {
                 self.max_debt,
             ),
             Algorithm::FixedWindow => Terms::fixed_window(self.burst, self.period(), self.max_debt),
+        };
+        match self.unit {
+            Unit::Second => terms.per_second(),
+            _ => terms,
         }
     }
 }

@@ -95,7 +95,8 @@ impl Denials {
             remembered.outcome(charge, now)
         });
         let outcomes: Vec<Outcome> = recalled.collect::<Option<_>>()?;
-        let admitted = passes(charges, &outcomes);
+        let fares = charges.iter().zip(&outcomes);
+        let admitted = passes(fares.map(|(charge, outcome)| (charge.part, outcome.admitted)));
         // What did not deny then might by now; a denial that rests on those that did is sure.
         let is_sure = !admitted || outcomes.iter().all(|outcome| !outcome.admitted);
         is_sure.then_some(Decision {

@@ -18,6 +18,7 @@ use bb8_redis::redis::{ConnectionInfo, IntoConnectionInfo as _, RedisError, Scri
 use tokio::time::{Instant, timeout_at};
 
 use super::breaker::Breaker;
+use super::split::Places;
 use super::{Charge, Decision, Store, StoreError};
 use batch::{Batch, Reply};
 use connection::{Connector, LastFailure, address, serves_nobody};
@@ -154,6 +155,13 @@ impl Store for RedisStore {
         deadline: Instant,
     ) -> Result<Decision, StoreError> {
         self.lane.decide(&self.server, charges, deadline).await
+    }
+}
+
+impl Places for RedisStore {
+    /// A single server has them all.
+    fn place(&self, _: &Charge) -> u32 {
+        0
     }
 }
 

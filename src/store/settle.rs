@@ -39,11 +39,12 @@ pub fn settle(
             Outcome::alone(charge, state, now)
         })
         .collect();
-    let admitted = passes(charges, &outcomes);
+    let fares = charges.iter().zip(&outcomes);
+    let admitted = passes(fares.map(|(charge, outcome)| (charge.part, outcome.admitted)));
     for (i, (charge, outcome)) in charges.iter().zip(&mut outcomes).enumerate() {
-        if charge.is_report() || (admitted && outcome.admitted) {
+        if charge.is_report() || (admitted && outcome.admitted && charge.takes()) {
             let before = outcome.state;
-            outcome.state = before.after(&charge.terms, charge.hits);
+            outcome.state = charge.after(before);
             is_changed[i] |= outcome.state != before;
         }
         outcome.tell(charge, now);
@@ -61,7 +62,26 @@ pub fn settle(
 impl Charge {
     /// Whether it tells of what is done already, rather than asks for it.
     pub(super) fn is_report(&self) -> bool {
-        self.hits < 0 || self.payment == Payment::Postpaid
+        match self.payment {
+            Payment::Prepaid => self.hits < 0,
+            Payment::Postpaid | Payment::GivenBack { .. } => true,
+            Payment::Question => false,
+        }
+    }
+
+    /// Whether its hits are taken at all.
+    fn takes(&self) -> bool {
+        self.payment != Payment::Question
+    }
+
+    /// The bucket with its hits taken.
+    fn after(&self, before: State) -> State {
+        match self.payment {
+            Payment::GivenBack { taken_at } => {
+                before.given_back(&self.terms, self.hits.unsigned_abs(), taken_at)
+            }
+            _ => before.after(&self.terms, self.hits),
+        }
     }
 }
 
@@ -90,20 +110,18 @@ impl Outcome {
     }
 }
 
-/// Whether a request passes whose charges, each alone, fare like this.
-pub(super) fn passes(charges: &[Charge], outcomes: &[Outcome]) -> bool {
+/// Whether a request passes whose charges, by their parts, are admitted each alone, or not.
+pub(super) fn passes(fares: impl Iterator<Item = (Part, bool)> + Clone) -> bool {
     let denied = |part: Part| {
-        charges
-            .iter()
-            .zip(outcomes)
-            .any(|(charge, outcome)| charge.part == part && !outcome.admitted)
+        let mut fares = fares.clone();
+        fares.any(|(other, admitted)| other == part && !admitted)
     };
     if denied(Part::Must) {
         return false;
     }
-    let mut groups = charges
-        .iter()
-        .filter(|charge| matches!(charge.part, Part::Quota(_)))
+    let groups = fares.clone().map(|(part, _)| part);
+    let mut groups = groups
+        .filter(|part| matches!(part, Part::Quota(_)))
         .peekable();
-    groups.peek().is_none() || groups.any(|charge| !denied(charge.part))
+    groups.peek().is_none() || groups.any(|group| !denied(group))
 }

@@ -110,12 +110,11 @@ impl<'a> Draft<'a> {
         place
     }
 
-    /// The charge of an entry whose bucket no other entry asks for.
+    /// The charge of an entry whose bucket no other entry asks for, if it is one of the common kinds.
     fn alone(&self, entry: &Entry<'a>) -> Option<&'a Charge> {
-        match entry.charges {
-            [charge] if self.keys[entry.places[0]].entries == 1 => Some(charge),
-            _ => None,
-        }
+        let [charge] = entry.charges else { return None };
+        let is_rare = matches!(charge.payment, Payment::GivenBack { .. });
+        (!is_rare && self.keys[entry.places[0]].entries == 1).then_some(charge)
     }
 
     fn runs(&self) -> Vec<Run<'a>> {
@@ -216,6 +215,9 @@ impl Batch<'_> {
                     Part::Quota(group) => 2.0 + f64::from(group),
                 });
                 others.pack_charge(charge);
+                if let Payment::GivenBack { taken_at } = charge.payment {
+                    others.pack(exact(taken_at));
+                }
             }
         }
         (runs, others)
@@ -266,6 +268,8 @@ impl Packed {
         self.pack(match charge.payment {
             Payment::Prepaid => 0.0,
             Payment::Postpaid => 1.0,
+            Payment::Question => 2.0,
+            Payment::GivenBack { .. } => 3.0,
         });
         self.pack(f64::from(charge.terms.capacity()));
         self.pack(exact(charge.terms.ceiling()));

@@ -3,10 +3,11 @@
 --
 -- KEYS     the buckets of the batch, each once; first those that one entry of one charge alone asks for
 -- ARGV[1]  little-endian doubles, for each run of these first keys: its length; of each, how many equal
---          requests ask, hits, postpaid (1 or 0), capacity, ceiling, drip (0: a window), period in us
+--          requests ask, hits, payment (0 prepaid, 1 postpaid, 2 a question: nothing is taken), capacity,
+--          ceiling, drip (0: a window), period in us
 -- ARGV[2]  likewise, for each other entry: how many equal requests it stands for, how many charges each
 --          has; per charge: place in KEYS, part (0 shadow, 1 must, 2 and up quota groups), then as above
---          from hits on
+--          from hits on; with payment 3, hits taken in vain that are given back, the bucket's at back then
 -- reply    the value of each bucket as it was, then now in us; whoever asked decides the same again
 -- value    5 little-endian doubles: at, whole, part, drip, period
 --
@@ -37,8 +38,8 @@ end
 local left_over
 local packed, position, size, k = ARGV[1], 1, #ARGV[1], 0
 while position < size do
-  local length, times, hits, postpaid, capacity, ceiling, d, p
-  length, times, hits, postpaid, capacity, ceiling, d, p, position =
+  local length, times, hits, payment, capacity, ceiling, d, p
+  length, times, hits, payment, capacity, ceiling, d, p, position =
     unpack_struct('<dddddddd', packed, position)
   for _ = 1, length do
     k = k + 1
@@ -76,10 +77,10 @@ while position < size do
     if known then
       if w == 0 and r == 0 then a = d == 0 and now - now % p or now end
       local used = w
-      if postpaid == 1 then
+      if payment == 1 then
         w = w + times * hits
         if w >= ceiling then w = ceiling; r = 0 end
-      else
+      elseif payment == 0 then
         local left = capacity - w
         if r > 0 then left = left - 1 end
         if left >= hits then w = w + hits * min(times, floor(left / hits)) end
@@ -99,7 +100,7 @@ while position < size do
       end
     else
       left_over = left_over or {}
-      left_over[#left_over + 1] = { k, times, hits, postpaid, capacity, ceiling, d, p }
+      left_over[#left_over + 1] = { k, times, hits, payment, capacity, ceiling, d, p }
     end
   end
 end
@@ -217,10 +218,29 @@ local function bring(k, ceiling, d, p)
   end
 end
 
--- The charges of an entry: key, hits, postpaid, part, capacity, ceiling, drip, period. Made once; what they
--- hold beyond the charges of an entry is of entries before it.
-local ks, hs, posts, parts, caps, ceils, ds, ps = {}, {}, {}, {}, {}, {}, {}, {}
+-- The charges of an entry: key, hits, payment, part, capacity, ceiling, drip, period, and when hits given
+-- back were taken. Made once; what they hold beyond the charges of an entry is of entries before it.
+local ks, hs, pays, parts, caps, ceils, ds, ps, ats = {}, {}, {}, {}, {}, {}, {}, {}, {}
 local fits = {}
+
+-- Bucket k after so many hits that were taken in vain when its time was so: what has come back since
+-- may have been lost without them, so that much less is given back.
+local function given_back(k, hits, taken_at)
+  local w, r = hits, 0
+  if drip[k] == 0 then
+    if at[k] ~= taken_at then w = 0 end
+  elseif at[k] > taken_at then
+    local back, backrest = muldiv(at[k] - taken_at, drip[k], period[k])
+    w = w - back
+    r = -backrest
+    if r < 0 then r = r + period[k]; w = w - 1 end
+    if w < 0 then w = 0; r = 0 end
+  end
+  w = whole[k] - w
+  r = rest[k] - r
+  if r < 0 then r = r + period[k]; w = w - 1 end
+  return w, r
+end
 
 -- Decides so many equal requests of these charges.
 local function decide(times, charges)
@@ -248,8 +268,10 @@ local function decide(times, charges)
     local changed = false
     for c = 1, charges do
       local k, hits = ks[c], hs[c]
-      if hits < 0 or posts[c] == 1 or (admitted and fits[c]) then
+      local pay = pays[c]
+      if pay ~= 2 and (hits < 0 or pay == 1 or (admitted and fits[c])) then
         local w, r = whole[k] + hits, rest[k]
+        if pay == 3 then w, r = given_back(k, -hits, ats[c]) end
         if w < 0 then w = 0; r = 0 end
         if w >= ceils[c] then w = ceils[c]; r = 0 end
         if w ~= whole[k] or r ~= rest[k] then
@@ -265,7 +287,7 @@ for _, entry in ipairs(left_over or {}) do
   local times
   -- Alone, every part is the same.
   parts[1] = 1
-  ks[1], times, hs[1], posts[1], caps[1], ceils[1], ds[1], ps[1] = unpack(entry)
+  ks[1], times, hs[1], pays[1], caps[1], ceils[1], ds[1], ps[1] = unpack(entry)
   local k = ks[1]
   load(k)
   decide(times, 1)
@@ -279,8 +301,9 @@ while position < size do
   local times, charges
   times, charges, position = unpack_struct('<dd', packed, position)
   for c = 1, charges do
-    ks[c], parts[c], hs[c], posts[c], caps[c], ceils[c], ds[c], ps[c], position =
+    ks[c], parts[c], hs[c], pays[c], caps[c], ceils[c], ds[c], ps[c], position =
       unpack_struct('<dddddddd', packed, position)
+    if pays[c] == 3 then ats[c], position = unpack_struct('<d', packed, position) end
   end
   decide(times, charges)
 end

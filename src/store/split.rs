@@ -1,0 +1,178 @@
+//! Decides requests whose buckets live in several places, each of them atomic by itself alone: a second
+//! Redis for the limits of a second, the slots of a cluster.
+//!
+//! A request with all of its buckets in one place is decided there, as ever. Any other takes in all of its
+//! places at once; when one of them denies it, what was taken in the others is given back. Meanwhile others may
+//! be denied what they could have had; never is more admitted than one store would admit.
+//!
+//! What is given back is less than what was taken by what has flowed in meanwhile ([`State::given_back`]), and
+//! that must not become a drain. So a request on a bucket that denied one a while ago is a [suspect](suspects):
+//! it asks in all of its places first, and then takes where least is left before it takes elsewhere.
+
+mod give_back;
+mod per_second;
+mod request;
+mod suspects;
+
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::{Charge, Decision, Store, StoreError};
+
+pub use give_back::GiveBacks;
+pub use per_second::PerSecond;
+
+use request::Request;
+use suspects::Suspects;
+
+#[cfg(doc)]
+use crate::bucket::State;
+
+/// The most requests over several places that are decided at once, and the most that wait for it.
+const MAX_IN_FLIGHT: usize = 4096;
+
+/// How errors call the places together.
+const PLACES: &str = "several places";
+
+/// A store that decides requests whose charges are all in one place.
+pub trait Places: Store {
+    /// Where the bucket of a charge is; the same for all instances that share the buckets.
+    fn place(&self, charge: &Charge) -> u32;
+}
+
+/// A store over places. A request over several of them is decided to its end even when nobody waits for
+/// it any more: it has taken everywhere then, or nowhere.
+pub struct Split<S> {
+    store: Arc<S>,
+    queue: mpsc::Sender<Job>,
+    task: JoinHandle<()>,
+}
+
+/// A request that waits for its decision.
+#[derive(Debug)]
+struct Job {
+    charges: Arc<[Charge]>,
+    deadline: Instant,
+    answer: oneshot::Sender<Result<Decision, StoreError>>,
+}
+
+impl<S: fmt::Debug> fmt::Debug for Split<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Split")
+            .field("store", &self.store)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S: Places> Split<S> {
+    /// Decides over the places of `store`, and counts in `give_backs` what becomes of hits taken in vain.
+    /// Must be called within a tokio runtime.
+    pub fn new(store: S, give_backs: GiveBacks) -> Self {
+        let store = Arc::new(store);
+        let (queue, jobs) = mpsc::channel(MAX_IN_FLIGHT);
+        let work = Work {
+            store: Arc::clone(&store),
+            suspects: Suspects::default(),
+            give_backs,
+        };
+        let task = tokio::spawn(run(work, jobs));
+        Self { store, queue, task }
+    }
+
+    fn is_in_one_place(&self, charges: &[Charge]) -> bool {
+        let mut places = charges.iter().map(|charge| self.store.place(charge));
+        let first = places.next();
+        places.all(|place| Some(place) == first)
+    }
+}
+
+impl<S: Places> Store for Split<S> {
+    async fn decide(
+        &self,
+        charges: Arc<[Charge]>,
+        deadline: Instant,
+    ) -> Result<Decision, StoreError> {
+        if self.is_in_one_place(&charges) {
+            return self.store.decide(charges, deadline).await;
+        }
+        let (answer, decision) = oneshot::channel();
+        let job = Job {
+            charges,
+            deadline,
+            answer,
+        };
+        if self.queue.try_send(job).is_err() {
+            return Err(StoreError::Overloaded {
+                address: PLACES.to_owned(),
+                waiting: MAX_IN_FLIGHT,
+            });
+        }
+        decision.await.unwrap_or_else(|_| {
+            Err(StoreError::Unreachable {
+                address: PLACES.to_owned(),
+                cause: "deciding panicked".to_owned(),
+            })
+        })
+    }
+}
+
+impl<S> Drop for Split<S> {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+// --- Deciding ---
+
+/// What requests over several places share.
+struct Work<S> {
+    store: Arc<S>,
+    suspects: Suspects,
+    give_backs: GiveBacks,
+}
+
+async fn run<S: Places>(work: Work<S>, mut queue: mpsc::Receiver<Job>) {
+    let mut in_flight = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            job = queue.recv(), if in_flight.len() < MAX_IN_FLIGHT => match job {
+                // A panic is a mistake of ours, and costs one request.
+                Some(job) => in_flight.push(AssertUnwindSafe(work.decide(job)).catch_unwind()),
+                None => return,
+            },
+            Some(ended) = in_flight.next() => if ended.is_err() {
+                tracing::error!("deciding a request over several places panicked; it is answered UNAVAILABLE");
+            },
+        }
+    }
+}
+
+impl<S: Places> Work<S> {
+    async fn decide(&self, job: Job) {
+        let mut request = Request::new(&*self.store, &job.charges, job.deadline);
+        let result = request.decide(&self.suspects).await;
+        if !matches!(&result, Ok(decision) if decision.admitted) {
+            let mut giving_back =
+                Box::pin(self.give_backs.give_back(&*self.store, request.in_vain()));
+            // The first poll puts it in line, so that whoever hears the answer and asks again comes after it.
+            let is_done = (&mut giving_back).now_or_never().is_some();
+            let _ = job.answer.send(result);
+            if !is_done {
+                giving_back.await;
+            }
+            return;
+        }
+        // Whoever gave up waiting does not hear it.
+        let _ = job.answer.send(result);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,283 @@
+//! Requests that interleave in every way that a seeded schedule comes to: none of their buckets gives more than
+//! it has, and what is denied is given back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_util::future::join_all;
+use tokio::runtime;
+use tokio::task::yield_now;
+use tokio::time::{Duration, Instant};
+
+use super::{GiveBacks, Places, Split};
+use crate::bucket::{Micros, Terms};
+use crate::key::{KeyFormat, LimitTag};
+use crate::store::memory::MemoryStore;
+use crate::store::{Charge, Decision, Part, Payment, Store, StoreError};
+
+const SECOND: Micros = 1_000_000;
+const START: Micros = 1_800_000_000 * SECOND;
+
+/// The limits of the buckets, which are in a place each.
+fn limits() -> [Terms; 5] {
+    [
+        Terms::token_bucket(1_000, SECOND, 20, 0),
+        Terms::token_bucket(10, SECOND, 6, 0),
+        Terms::fixed_window(8, SECOND / 100, 0),
+        Terms::token_bucket(1, 3_600 * SECOND, 30, 0),
+        Terms::token_bucket(1, 3_600 * SECOND, 40, 0),
+    ]
+}
+
+/// Two of these, which hardly anything flows into.
+const SLOW: [usize; 2] = [3, 4];
+
+fn charge(bucket: usize, hits: i64) -> Charge {
+    let keys = KeyFormat::new("");
+    let tag = LimitTag {
+        index: 0,
+        is_window: false,
+        override_period: None,
+    };
+    Charge {
+        key: keys.key(&keys.stem(&bucket.to_string(), []), tag),
+        terms: limits()[bucket],
+        hits,
+        payment: Payment::Prepaid,
+        part: Part::Must,
+    }
+}
+
+// --- A schedule ---
+
+/// Numbers from a seed.
+#[derive(Debug)]
+struct Dice(AtomicU64);
+
+impl Dice {
+    /// One below `sides`.
+    fn roll(&self, sides: u64) -> u64 {
+        let step = |state: u64| {
+            state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1)
+        };
+        let state = self.0.load(Ordering::SeqCst);
+        self.0.store(step(state), Ordering::SeqCst);
+        (step(state) >> 33) % sides
+    }
+}
+
+/// A place for each bucket, which takes its time before it decides and before it says what.
+struct Slow {
+    store: MemoryStore,
+    now: Arc<AtomicU64>,
+    dice: Arc<Dice>,
+    /// One of so many calls fails, before or after it took.
+    failing: u64,
+}
+
+impl Slow {
+    async fn dawdle(&self) {
+        for _ in 0..self.dice.roll(4) {
+            self.now.fetch_add(self.dice.roll(300), Ordering::SeqCst);
+            yield_now().await;
+        }
+    }
+
+    fn fails(&self) -> bool {
+        self.failing > 0 && self.dice.roll(self.failing) == 0
+    }
+}
+
+impl Store for Slow {
+    async fn decide(
+        &self,
+        charges: Arc<[Charge]>,
+        deadline: Instant,
+    ) -> Result<Decision, StoreError> {
+        let failure = || {
+            Err(StoreError::Timeout {
+                address: "a place".to_owned(),
+            })
+        };
+        self.dawdle().await;
+        if self.fails() {
+            return failure();
+        }
+        let decision = self.store.decide(charges, deadline).await;
+        self.dawdle().await;
+        if self.fails() { failure() } else { decision }
+    }
+}
+
+impl Places for Slow {
+    fn place(&self, charge: &Charge) -> u32 {
+        charge.key.as_str().parse().unwrap()
+    }
+}
+
+/// What became of one request.
+struct Told {
+    charges: Vec<Charge>,
+    result: Result<Decision, StoreError>,
+}
+
+/// Callers that ask at the same time, each for this and that; all that they were told, and the store.
+async fn play(seed: u64, failing: u64) -> (Vec<Told>, Split<Slow>, GiveBacks) {
+    let now = Arc::new(AtomicU64::new(START));
+    let clock = Arc::clone(&now);
+    let dice = Arc::new(Dice(AtomicU64::new(seed)));
+    let slow = Slow {
+        store: MemoryStore::new(1_000, Arc::new(move || clock.load(Ordering::SeqCst))),
+        now,
+        dice: Arc::clone(&dice),
+        failing,
+    };
+    let give_backs = GiveBacks::default();
+    let split = Split::new(slow, give_backs.clone());
+    let caller = async || {
+        let mut told = Vec::new();
+        for _ in 0..12 {
+            let mut charges: Vec<Charge> = (0..limits().len())
+                .filter(|_| dice.roll(2) == 0)
+                .map(|bucket| charge(bucket, i64::try_from(dice.roll(4)).unwrap()))
+                .collect();
+            if charges.is_empty() {
+                charges.push(charge(0, 1));
+            }
+            let deadline = Instant::now() + Duration::from_secs(60);
+            let result = split.decide(charges.clone().into(), deadline).await;
+            told.push(Told { charges, result });
+        }
+        told
+    };
+    let told = join_all((0..10).map(|_| caller())).await;
+    (told.into_iter().flatten().collect(), split, give_backs)
+}
+
+fn run<T>(work: impl Future<Output = T>) -> T {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build();
+    runtime.unwrap().block_on(work)
+}
+
+/// What admitted requests took from a bucket: when, and how many hits; by time.
+fn taken(told: &[Told], bucket: usize) -> Vec<(Micros, u64)> {
+    let mut taken = Vec::new();
+    for Told { charges, result } in told {
+        let Ok(decision) = result else { continue };
+        for (charge, outcome) in charges.iter().zip(&decision.outcomes) {
+            if decision.admitted && charge.key == super::tests::charge(bucket, 1).key {
+                taken.push((outcome.decided, charge.hits.unsigned_abs()));
+            }
+        }
+    }
+    taken.sort_unstable();
+    taken
+}
+
+/// The most that a bucket may give from one instant to another.
+fn most(terms: &Terms, from: Micros, to: Micros) -> u64 {
+    let refill = match terms.drip() {
+        0 if to / terms.period() == from / terms.period() => 0,
+        // Whole windows apart: checked window by window instead.
+        0 => return u64::MAX,
+        drip => (to - from) * u64::from(drip) / terms.period(),
+    };
+    u64::from(terms.capacity()) + refill
+}
+
+#[test]
+fn no_bucket_gives_more_than_it_has() {
+    let (mut admitted, mut denied, mut given) = (0, 0, 0);
+    for seed in 0..300 {
+        // With and without failures.
+        let (told, _split, give_backs) = run(play(seed, seed % 3 * 10));
+        for (bucket, terms) in limits().iter().enumerate() {
+            let taken = taken(&told, bucket);
+            for (i, &(from, _)) in taken.iter().enumerate() {
+                let mut sum = 0;
+                for &(to, hits) in &taken[i..] {
+                    sum += hits;
+                    let most = most(terms, from, to);
+                    assert!(sum <= most, "seed {seed}, bucket {bucket}: {sum} of {most}");
+                }
+            }
+        }
+        let decisions = told.iter().filter_map(|told| told.result.as_ref().ok());
+        for decision in decisions {
+            *(if decision.admitted {
+                &mut admitted
+            } else {
+                &mut denied
+            }) += 1;
+        }
+        given += give_backs.given();
+    }
+    // It says something only where there was something to give, to deny and to give back.
+    assert!(
+        admitted > 1_000 && denied > 1_000 && given > 500,
+        "{admitted} {denied} {given}"
+    );
+}
+
+/// The whole tokens that are gone from a bucket.
+async fn gone(split: &Split<Slow>, bucket: usize) -> u64 {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let question = Arc::from([charge(bucket, 0)]);
+    let outcome = split.decide(question, deadline).await.unwrap().outcomes[0];
+    u64::from(limits()[bucket].capacity() - outcome.remaining)
+}
+
+#[test]
+fn what_was_taken_in_vain_comes_back() {
+    for seed in 0..50 {
+        run(async {
+            let (told, split, give_backs) = play(seed, 0).await;
+            for bucket in SLOW {
+                let admitted: u64 = taken(&told, bucket).iter().map(|(_, hits)| hits).sum();
+                let gone = gone(&split, bucket).await;
+                // What flowed in while hits were out is not given back; here, that is a fraction of one.
+                let or_one_more = [admitted, admitted + 1];
+                assert!(
+                    or_one_more.contains(&gone),
+                    "seed {seed}: {gone}, {admitted}"
+                );
+            }
+            assert_eq!(give_backs.lost(), 0);
+        });
+    }
+}
+
+#[test]
+fn a_request_that_nobody_waits_for_takes_everywhere_or_nowhere() {
+    run(async {
+        let slow = Slow {
+            store: MemoryStore::new(1_000, Arc::new(|| START)),
+            now: Arc::default(),
+            dice: Arc::new(Dice(AtomicU64::new(1))),
+            failing: 0,
+        };
+        let split = Split::new(slow, GiveBacks::default());
+        for patience in 0..20 {
+            let charges = Arc::from(SLOW.map(|bucket| charge(bucket, 1)));
+            let decided = split.decide(charges, Instant::now() + Duration::from_secs(60));
+            let impatient = async {
+                for _ in 0..patience {
+                    yield_now().await;
+                }
+            };
+            tokio::select! {
+                biased;
+                () = impatient => {}
+                _ = decided => {}
+            }
+        }
+        // Comes after all that was begun.
+        while gone(&split, SLOW[0]).await != gone(&split, SLOW[1]).await {
+            yield_now().await;
+        }
+        let gone = gone(&split, SLOW[0]).await;
+        assert!((10..=20).contains(&gone), "{gone}");
+    });
+}
