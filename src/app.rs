@@ -30,7 +30,8 @@ use crate::store::breaker::Breaker;
 use crate::store::denied::{Denials, RememberedDenials};
 use crate::store::fallback::{Fallback, FallbackSettings, Probe, Prober, Standby};
 use crate::store::memory::MemoryStore;
-use crate::store::redis::{RedisSettings, RedisStore};
+use crate::store::redis::{Breakers, Buckets, BucketsSettings, RedisSettings, RedisStore};
+use crate::store::split::GiveBacks;
 
 pub use health::Health;
 pub use workers::{Incoming, Serve, Stop, Workers};
@@ -73,7 +74,7 @@ pub enum StoreSettings {
         max_buckets: usize,
     },
     /// In Redis.
-    Redis(RedisSettings),
+    Redis(Box<BucketsSettings>),
 }
 
 impl StoreSettings {
@@ -81,7 +82,7 @@ impl StoreSettings {
     fn timeout(&self) -> Option<Duration> {
         match self {
             Self::Memory { .. } => None,
-            Self::Redis(redis) => Some(redis.timeout),
+            Self::Redis(redis) => Some(redis.timeout()),
         }
     }
 }
@@ -131,12 +132,12 @@ pub async fn run(
             let backend = Backend {
                 store: move || Ok(Arc::clone(&store)),
                 beside: Box::pin(pending()),
-                health: None,
+                health: Vec::new(),
             };
             serve(settings, backend, listeners, (shutdown, abort)).await
         }
         StoreSettings::Redis(redis) => {
-            let backend = on_redis(&settings, redis)?;
+            let backend = on_redis(&settings, *redis);
             serve(settings, backend, listeners, (shutdown, abort)).await
         }
     }
@@ -149,42 +150,56 @@ struct Backend<F> {
     /// What has to go on beside the requests; never ends.
     beside: LocalBoxFuture<'static, Infallible>,
     /// What the server's health follows.
-    health: Option<Breaker>,
+    health: Vec<Breaker>,
 }
 
 fn on_redis(
     settings: &Settings,
-    redis: RedisSettings,
-) -> anyhow::Result<
-    Backend<
-        impl Fn() -> anyhow::Result<Fallback<RememberedDenials<RedisStore>>> + Clone + Send + use<>,
-    >,
-> {
-    const UNUSABLE: &str = "Redis cannot be used";
+    redis: BucketsSettings,
+) -> Backend<impl Fn() -> anyhow::Result<Fallback<RememberedDenials<Buckets>>> + Clone + Send + use<>>
+{
     let failure = settings.failure;
-    let standby = Standby::new(failure.fallback, clock::system());
+    let breakers = Breakers {
+        seconds: redis.seconds.as_ref().map(|_| Breaker::default()),
+        others: Breaker::default(),
+    };
+    let standby = Standby::over(failure.fallback, clock::system(), breakers.all());
     let probe = Probe {
         key_prefix: settings.limiter.key_prefix.clone(),
-        timeout: redis.timeout,
+        timeout: redis.timeout(),
         always: failure.health_follows,
     };
     // A way of its own, with a connection of its own: a request must not have to wait for a probe.
-    let probed = RedisStore::new(&redis.clone().with_pool_size(1)).context(UNUSABLE)?;
-    let prober = Prober::new(probed, standby.clone(), probe);
+    let prober = |redis: &RedisSettings, breaker: &Breaker| {
+        let probed = RedisStore::new(&redis.clone().with_pool_size(1));
+        Prober::new(probed, standby.clone(), probe.clone()).watching(breaker.clone())
+    };
+    let others = prober(&redis.others, &breakers.others);
+    let seconds = redis.seconds.as_ref().zip(breakers.seconds.as_ref());
+    let seconds = seconds.map(|(redis, breaker)| prober(redis, breaker));
+    let beside = async move {
+        match seconds {
+            Some(seconds) => tokio::join!(seconds.run(), others.run()).0,
+            None => others.run().await,
+        }
+    };
+    let health = match failure.health_follows {
+        true => breakers.all(),
+        false => Vec::new(),
+    };
     let redis = redis.shared_by(settings.threads);
     let denials = Arc::new(Denials::default());
-    let health = failure.health_follows.then(|| standby.breaker().clone());
+    let give_backs = GiveBacks::default();
     let store = move || {
-        let breaker = standby.breaker().clone();
-        let store = RedisStore::telling(&redis, breaker).context(UNUSABLE)?;
+        let store = Buckets::new(&redis, &breakers, give_backs.clone());
         let store = RememberedDenials::new(store, Arc::clone(&denials));
         Ok(Fallback::new(store, standby.clone()))
     };
-    Ok(Backend {
+    Backend {
         store,
-        beside: Box::pin(prober.run()),
+        beside: Box::pin(beside),
         health,
-    })
+    }
 }
 
 /// Serves with a store of its own on each thread.

@@ -40,7 +40,6 @@ fn wrong_values_are_named_with_their_variable() {
         ("WORKER_THREADS", "0", "WORKER_THREADS"),
         ("REDIS_TIMEOUT", "-1s", "a time such as"),
         ("LIMIT_LIMIT_HEADER", "x\r\ny: z", "the name of a header"),
-        ("REDIS_TLS", "true", "plaintext"),
         ("GRPC_SERVER_USE_TLS", "true", "plaintext"),
         ("CONFIG_TYPE", "GRPC_XDS_SOTW", "CONFIG_TYPE=FILE"),
         ("SHUTDOWN_GRACE_PERIOD", "later", "SHUTDOWN_GRACE_PERIOD"),
@@ -78,10 +77,102 @@ fn stores_that_cannot_be_used_are_refused_with_what_to_use() {
         assert!(printed.stderr.contains("REDIS_URL"), "{}", printed.stderr);
         assert!(!printed.stderr.contains("secret"), "{}", printed.stderr);
     }
-    refused(&[], &[("REDIS_URL", "rediss://host")], 2, &["TLS"]);
-    refused(&[], &[("REDIS_URL", "a:1,b:2")], 2, &["one server"]);
-    let cluster = [("REDIS_URL", "a:1"), ("REDIS_TYPE", "CLUSTER")];
-    refused(&[], &cluster, 2, &["REDIS_TYPE"]);
+    refused(
+        &[],
+        &[("REDIS_URL", "a:1,b:2")],
+        2,
+        &["one server", "REDIS_TYPE=sentinel"],
+    );
+}
+
+#[test]
+fn options_of_redis_that_do_not_go_together_are_refused_with_what_to_do() {
+    let missing = "/nonexistent/file";
+    let url = ("REDIS_URL", "host:1");
+    let sentinel = ("REDIS_TYPE", "SENTINEL");
+    for (environment, texts) in [
+        (&[url, sentinel][..], &["REDIS_URL", "master,host:port"][..]),
+        (&[("REDIS_URL", "master,"), sentinel], &["master,host:port"]),
+        (&[("REDIS_URL", "a:1,b:2"), sentinel], &["master,host:port"]),
+        (
+            &[("REDIS_URL", "m,secret@x:y"), sentinel],
+            &["master,host:port"],
+        ),
+        (
+            &[url, ("REDIS_SENTINEL_AUTH", "secret")],
+            &["REDIS_SENTINEL_AUTH", "REDIS_AUTH"],
+        ),
+        (
+            &[url, ("REDIS_AUTH", "secret"), ("REDIS_AUTH_FILE", missing)],
+            &["REDIS_AUTH", "leave one of them out"],
+        ),
+        (
+            &[url, ("REDIS_AUTH_FILE", missing)],
+            &["REDIS_AUTH_FILE", missing],
+        ),
+        (
+            &[("REDIS_URL", "/a/socket"), ("REDIS_TLS", "true")],
+            &["REDIS_TLS", "socket"],
+        ),
+        (
+            &[("REDIS_URL", "/a/socket"), ("REDIS_SOCKET_TYPE", "tcp")],
+            &["REDIS_SOCKET_TYPE"],
+        ),
+        (
+            &[url, ("REDIS_TLS", "1"), ("REDIS_TLS_CACERT", missing)],
+            &[missing, "PEM"],
+        ),
+        (
+            &[url, ("REDIS_TLS", "1"), ("REDIS_TLS_CACERT", "Cargo.toml")],
+            &["no certificate in it"],
+        ),
+        (
+            &[url, ("REDIS_TLS", "1"), ("REDIS_TLS_CLIENT_CERT", missing)],
+            &["REDIS_TLS_CLIENT_KEY"],
+        ),
+        (
+            &[url, ("REDIS_TLS", "1"), ("REDIS_TLS_CLIENT_KEY", missing)],
+            &["REDIS_TLS_CLIENT_CERT"],
+        ),
+        (
+            &[url, ("REDIS_POOL_ON_EMPTY_BEHAVIOR", "CREATE")],
+            &["REDIS_POOL_ON_EMPTY_BEHAVIOR", "WAIT"],
+        ),
+        (
+            &[url, ("REDIS_PERSECOND", "true")],
+            &["REDIS_PERSECOND_URL"],
+        ),
+        (
+            &[
+                url,
+                ("REDIS_PERSECOND", "1"),
+                ("REDIS_PERSECOND_URL", "ftp://secret"),
+            ],
+            &["REDIS_PERSECOND_URL"],
+        ),
+    ] {
+        refused(&[], environment, 2, texts);
+        let printed = typed(["serve"], environment.iter().copied());
+        assert!(!printed.stderr.contains("secret"), "{}", printed.stderr);
+    }
+}
+
+#[test]
+fn options_of_redis_that_mean_nothing_here_are_taken_and_told() {
+    let environment = [
+        ("REDIS_URL", "127.0.0.1:1"),
+        ("REDIS_POOL_ON_EMPTY_BEHAVIOR", "WAIT"),
+        ("REDIS_PIPELINE_WINDOW", "150us"),
+        ("REDIS_STARTUP_MAX_INTERVAL", "1s"),
+    ];
+    let environment = environment.map(|(name, value)| (name, value.to_owned()));
+    let server = Ratekeeper::start("domain: d", environment);
+    server.signal("TERM");
+    let (_, log) = server.ended();
+    for name in ["REDIS_PIPELINE_WINDOW", "REDIS_STARTUP_MAX_INTERVAL"] {
+        assert!(log.contains(&format!("{name} has no effect")), "{log}");
+    }
+    assert!(!log.contains("ON_EMPTY"), "{log}");
 }
 
 #[test]

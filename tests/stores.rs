@@ -16,7 +16,7 @@ use proptest::test_runner::TestRunner;
 use ratekeeper::bucket::{Micros, Terms};
 use ratekeeper::key::{BucketKey, KeyFormat, LimitTag};
 use ratekeeper::store::memory::MemoryStore;
-use ratekeeper::store::redis::{RedisSettings, RedisStore, SCRIPT, parse_address};
+use ratekeeper::store::redis::{RedisSettings, RedisStore, SCRIPT};
 use ratekeeper::store::{Charge, Decision, MAX_HITS, Outcome, Part, Payment, Store};
 use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
@@ -100,16 +100,9 @@ impl InRedis {
         let reads_clock = "redis.call('TIME')";
         assert_eq!(SCRIPT.matches(reads_clock).count(), 1);
         let source = SCRIPT.replace(reads_clock, "redis.call('LRANGE', 'clock', '0', '1')");
-        let address = parse_address(&redis.url(), None).unwrap();
-        let settings = RedisSettings {
-            address: address.clone(),
-            pool_size: 4,
-            timeout: Duration::from_secs(30),
-        };
-        let client = redis::Client::open(address).unwrap();
         Self {
-            store: RedisStore::with_script(&settings, &source).unwrap(),
-            connection: client.get_multiplexed_async_connection().await.unwrap(),
+            store: RedisStore::with_script(&settings(redis), &source),
+            connection: redis.connect().await,
         }
     }
 }
@@ -132,6 +125,15 @@ impl Subject for InRedis {
 
     fn store(&self) -> &impl Store {
         &self.store
+    }
+}
+
+/// How to reach a Redis, with time for a slow machine.
+fn settings(redis: &Redis) -> RedisSettings {
+    RedisSettings {
+        pool_size: 4,
+        timeout: Duration::from_secs(30),
+        ..RedisSettings::parse(&redis.url()).unwrap()
     }
 }
 
@@ -653,12 +655,7 @@ fn memory_and_redis_answer_alike() {
 fn a_panic_costs_one_batch_and_no_more() {
     let redis = Redis::start();
     Runtime::new().unwrap().block_on(async {
-        let settings = RedisSettings {
-            address: parse_address(&redis.url(), None).unwrap(),
-            pool_size: 4,
-            timeout: Duration::from_secs(30),
-        };
-        let store = RedisStore::new(&settings).unwrap();
+        let store = RedisStore::new(&settings(&redis));
         let good = charge("a", daily(10), 1);
         let bad = charge("a", daily(10), i64::MAX);
         for _ in 0..3 {

@@ -1,6 +1,7 @@
 //! The real parts that tests are made of, each started and stopped by the test that needs it.
 
 mod backend;
+mod certificates;
 mod command;
 mod envoy;
 mod process;
@@ -8,8 +9,10 @@ mod python;
 mod ratekeeper;
 mod redis;
 mod rows;
+pub mod sentinel;
 
 pub use backend::Backend;
+pub use certificates::{Authority, Pair};
 pub use command::typed;
 pub use envoy::{Envoy, Plan, Route, extension};
 pub use process::{Process, run};

@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::future::pending;
 
+use futures_util::future::select_all;
 use tokio::sync::watch;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -66,18 +67,22 @@ impl Health {
         self.change(|causes| causes.is_stopping = true).await;
     }
 
-    /// From now on, the server is healthy only while this breaker is closed.
-    pub(super) async fn follow(&self, breaker: Option<Breaker>) -> Infallible {
-        let Some(breaker) = breaker else {
+    /// From now on, the server is healthy only while these breakers are closed.
+    pub(super) async fn follow(&self, breakers: Vec<Breaker>) -> Infallible {
+        if breakers.is_empty() {
             return pending().await;
-        };
-        let mut states = breaker.watch();
+        }
+        let mut states: Vec<_> = breakers.iter().map(Breaker::watch).collect();
         loop {
-            let is_closed = *states.borrow_and_update() == BreakerState::Closed;
-            self.change(|causes| causes.store_answers = is_closed).await;
-            if states.changed().await.is_err() {
-                return pending().await;
+            let mut are_closed = true;
+            for state in &mut states {
+                are_closed &= *state.borrow_and_update() == BreakerState::Closed;
             }
+            self.change(|causes| causes.store_answers = are_closed)
+                .await;
+            let changes = states.iter_mut().map(|state| Box::pin(state.changed()));
+            // An error would say that a breaker is gone, but these are held here.
+            let _ = select_all(changes).await;
         }
     }
 

@@ -3,6 +3,7 @@
 mod failure;
 mod log;
 mod options;
+mod redis;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,6 +17,7 @@ use crate::limiter::{Bounds, LimiterSettings};
 use failure::FailureOptions;
 use log::Log;
 use options::{BoundOptions, Listen, NotYet, Store, VerdictOptions};
+use redis::RedisOptions;
 
 /// What can be typed.
 #[derive(Debug, clap::Args)]
@@ -26,6 +28,8 @@ pub(super) struct Args {
     listen: Listen,
     #[command(flatten)]
     store: Store,
+    #[command(flatten)]
+    redis: RedisOptions,
     #[command(flatten)]
     failure: FailureOptions,
     #[command(flatten)]
@@ -51,6 +55,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
             return Ok(Outcome::Usage { of_hit: false });
         }
     };
+    redis::tell();
     // Requests are served by threads of their own, with runtimes of their own.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -93,7 +98,7 @@ impl Args {
         Ok(Settings {
             location: self.configuration.location(),
             load,
-            store: self.store.settings()?,
+            store: self.store.settings(&self.redis)?,
             failure: self.failure.settings(self.store.max_buckets()),
             limiter: LimiterSettings {
                 key_prefix: self.store.cache_key_prefix.clone(),

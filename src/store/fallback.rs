@@ -48,7 +48,8 @@ pub struct Standby(Arc<Inner>);
 
 struct Inner {
     settings: FallbackSettings,
-    breaker: Breaker,
+    /// One for each server that the store asks, at least one.
+    breakers: Vec<Breaker>,
     buckets: MemoryStore,
     clock: Clock,
     warning: Throttle,
@@ -60,7 +61,7 @@ impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Standby")
             .field("settings", &self.settings)
-            .field("breaker", &self.breaker)
+            .field("breakers", &self.breakers)
             .finish_non_exhaustive()
     }
 }
@@ -69,9 +70,15 @@ impl Standby {
     /// One with a closed breaker and no buckets yet.
     #[must_use]
     pub fn new(settings: FallbackSettings, clock: Clock) -> Self {
+        Self::over(settings, clock, vec![Breaker::default()])
+    }
+
+    /// One for a store over several servers, each with a breaker; at least one.
+    #[must_use]
+    pub fn over(settings: FallbackSettings, clock: Clock, breakers: Vec<Breaker>) -> Self {
         Self(Arc::new(Inner {
             settings,
-            breaker: Breaker::default(),
+            breakers,
             buckets: MemoryStore::new(settings.max_buckets, Arc::clone(&clock)),
             clock,
             warning: Throttle::every(WARN_EVERY),
@@ -79,10 +86,22 @@ impl Standby {
         }))
     }
 
-    /// Whether the store is asked. Whoever calls it is to tell this.
+    /// Whether the store is asked. Whoever calls it is to tell this. Of several, the first.
     #[must_use]
     pub fn breaker(&self) -> &Breaker {
-        &self.0.breaker
+        &self.0.breakers[0]
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn breakers(&self) -> &[Breaker] {
+        &self.0.breakers
+    }
+
+    /// Why the store need not be asked, whatever for.
+    fn is_shut(&self) -> Option<StoreError> {
+        let are_open = self.0.breakers.iter().all(Breaker::is_open);
+        are_open.then(|| self.breaker().last_failure())?
     }
 
     /// How many requests the store failed for which this was done.
@@ -156,8 +175,9 @@ impl Standby {
     }
 
     fn warn(&self, error: &StoreError) {
-        // Whether the breaker opens is told by whoever watches it.
-        if self.0.warning.passes((self.0.clock)()) {
+        // Whether a breaker opens is told by whoever watches it.
+        let is_told = self.0.breakers.iter().any(Breaker::is_open);
+        if !is_told && self.0.warning.passes((self.0.clock)()) {
             tracing::warn!(%error, "requests are decided without Redis, each by its policy");
         }
     }
@@ -190,10 +210,7 @@ impl<S: Store> Store for Fallback<S> {
         charges: Arc<[Charge]>,
         deadline: Instant,
     ) -> Result<Decision, StoreError> {
-        let breaker = self.standby.breaker();
-        if breaker.is_open()
-            && let Some(error) = breaker.last_failure()
-        {
+        if let Some(error) = self.standby.is_shut() {
             return self.standby.decide(&charges, error);
         }
         match self.store.decide(Arc::clone(&charges), deadline).await {

@@ -3,29 +3,42 @@
 //!
 //! Knows keys and charges, nothing of descriptors or rules.
 
+mod address;
 mod batch;
+mod buckets;
 mod connection;
+mod dial;
 mod lane;
 mod late;
+mod login;
+mod master;
+mod sentinel;
+mod settings;
+mod tls;
 
 use std::fmt;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bb8_redis::bb8::{Pool, PooledConnection, RunError};
-use bb8_redis::redis::{ConnectionInfo, IntoConnectionInfo as _, RedisError, Script, Value};
+use bb8_redis::redis::{Cmd, RedisError, Script, Value};
 use tokio::time::{Instant, timeout_at};
 
 use super::breaker::Breaker;
 use super::split::Places;
 use super::{Charge, Decision, Store, StoreError};
 use batch::{Batch, Reply};
-use connection::{Connector, LastFailure, address, serves_nobody};
+use connection::{Connector, LastFailure, is_read_only, serves_nobody};
 use lane::Lane;
 use late::LateCalls;
+use master::Watch;
 
-pub use connection::{AddressError, parse_address};
+pub use address::{Address, AddressError, Endpoint};
+pub use buckets::{Breakers, Buckets, BucketsSettings};
+pub use login::Login;
+pub use sentinel::Sentinels;
+pub use settings::{RedisSettings, Topology};
+pub use tls::{ClientCertificate, Names, RedisTls, TlsError};
 
 /// The text of the script that decides a batch.
 pub const SCRIPT: &str = include_str!("redis/decide.lua");
@@ -34,41 +47,13 @@ pub const SCRIPT: &str = include_str!("redis/decide.lua");
 /// would say less of why.
 const POOL_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How to reach Redis.
-#[derive(Debug, Clone)]
-pub struct RedisSettings {
-    /// Where it is and as whom to log in; see [`parse_address`].
-    pub address: ConnectionInfo,
-    /// The most connections held, at least 1.
-    pub pool_size: u32,
-    /// How long a decision may take, connecting included.
-    pub timeout: Duration,
-}
-
-impl RedisSettings {
-    /// The same with so many connections at most.
-    #[must_use]
-    pub fn with_pool_size(self, pool_size: u32) -> Self {
-        Self { pool_size, ..self }
-    }
-
-    /// The settings of each of so many stores that share the connections.
-    #[must_use]
-    pub fn shared_by(self, stores: NonZeroUsize) -> Self {
-        let stores = u32::try_from(stores.get()).unwrap_or(u32::MAX);
-        Self {
-            pool_size: (self.pool_size / stores).max(1),
-            ..self
-        }
-    }
-}
-
 /// Buckets in one Redis server. Each has a lane of its own: one batch is on its way while the next one
 /// gathers. More of them would make smaller batches, each with its own cost; several stores (one for
 /// each thread that serves) keep Redis busy while one of them makes a batch.
 pub struct RedisStore {
     server: Arc<Server>,
     lane: Lane,
+    _watch: Option<Watch>,
 }
 
 impl fmt::Debug for RedisStore {
@@ -82,35 +67,29 @@ impl fmt::Debug for RedisStore {
 impl RedisStore {
     /// A store on the Redis that the settings describe. It is connected to when first
     /// needed. Must be called within a tokio runtime.
-    ///
-    /// # Errors
-    /// When the address is one that this build cannot use, such as one that demands TLS.
-    pub fn new(settings: &RedisSettings) -> Result<Self, RedisError> {
+    #[must_use]
+    pub fn new(settings: &RedisSettings) -> Self {
         Self::build(settings, SCRIPT, Breaker::default())
     }
 
     /// The same, which tells a breaker how each call of Redis ended, and lets no request wait while that is
     /// open.
-    ///
-    /// # Errors
-    /// As [`new`](Self::new).
-    pub fn telling(settings: &RedisSettings, breaker: Breaker) -> Result<Self, RedisError> {
+    #[must_use]
+    pub fn telling(settings: &RedisSettings, breaker: Breaker) -> Self {
         Self::build(settings, SCRIPT, breaker)
     }
 
     /// The same with another text of the script, for tests that own the clock that it reads.
-    ///
-    /// # Errors
-    /// As [`new`](Self::new).
-    pub fn with_script(settings: &RedisSettings, source: &str) -> Result<Self, RedisError> {
+    #[must_use]
+    pub fn with_script(settings: &RedisSettings, source: &str) -> Self {
         Self::build(settings, source, Breaker::default())
     }
 
-    fn build(settings: &RedisSettings, source: &str, breaker: Breaker) -> Result<Self, RedisError> {
-        let info = settings.address.clone().into_connection_info()?;
-        let address = address(&info);
+    fn build(settings: &RedisSettings, source: &str, breaker: Breaker) -> Self {
+        let address = settings.description();
         let failure = LastFailure::new(address.clone(), breaker.clone());
-        let connector = Connector::new(info, settings.timeout, failure.clone())?;
+        let connector = Connector::new(settings, failure.clone());
+        let watch = Watch::start(settings, &connector);
         let pool = Pool::builder()
             .max_size(settings.pool_size.max(1))
             .connection_timeout(settings.timeout + POOL_PATIENCE)
@@ -127,10 +106,11 @@ impl RedisStore {
             address,
             timeout: settings.timeout,
         });
-        Ok(Self {
+        Self {
             lane: Lane::new(Arc::clone(&server)),
             server,
-        })
+            _watch: watch,
+        }
     }
 
     /// Decides several requests in one call of the script, without waiting for others. Equal requests are
@@ -154,6 +134,9 @@ impl Store for RedisStore {
         charges: Arc<[Charge]>,
         deadline: Instant,
     ) -> Result<Decision, StoreError> {
+        if let Some(error) = self.server.is_shut() {
+            return Err(error);
+        }
         self.lane.decide(&self.server, charges, deadline).await
     }
 }
@@ -187,14 +170,45 @@ impl Server {
         batch: &Batch<'_>,
         deadline: Instant,
     ) -> Result<Vec<Decision>, StoreError> {
-        let mut connection = self.connection(deadline).await?;
-        let command = batch.command(self.script.get_hash());
-        let script = Arc::clone(&self.script);
-        let call = async move { connection.call(&command, &script).await };
-        let reply: Vec<Value> = self.until(deadline, call).await?;
+        let command = Arc::new(batch.command(self.script.get_hash()));
+        let mut reply = self.call(&command, deadline).await?;
+        if reply.is_err() {
+            // That server is no master any more. It wrote nothing, and the connection to it is gone; the next one
+            // is to the master of now.
+            reply = self.call(&command, deadline).await?;
+        }
+        let reply = reply.map_err(|error| {
+            let error = failure(self.address.clone(), &error);
+            self.breaker.failed(&error);
+            error
+        })?;
         Reply::parse(&reply)
             .and_then(|reply| batch.decisions(reply))
             .ok_or_else(|| self.refused("a reply that is not the script's"))
+    }
+
+    /// Makes one call of the script. Returns what it replies, or that the server [is a replica](is_read_only).
+    async fn call(
+        &self,
+        command: &Arc<Cmd>,
+        deadline: Instant,
+    ) -> Result<Result<Vec<Value>, RedisError>, StoreError> {
+        let mut connection = self.connection(deadline).await?;
+        let (command, script) = (Arc::clone(command), Arc::clone(&self.script));
+        let call = async move {
+            match connection.call(&command, &script).await {
+                Err(error) if is_read_only(&error) => Ok(Err(error)),
+                other => other.map(Ok),
+            }
+        };
+        self.until(deadline, call).await
+    }
+
+    /// Why nobody is to wait for it, if that is so.
+    fn is_shut(&self) -> Option<StoreError> {
+        self.breaker
+            .is_open()
+            .then(|| self.breaker.last_failure())?
     }
 
     /// A connection, until the deadline.
@@ -202,9 +216,7 @@ impl Server {
         &self,
         deadline: Instant,
     ) -> Result<PooledConnection<'static, Connector>, StoreError> {
-        if self.breaker.is_open()
-            && let Some(error) = self.breaker.last_failure()
-        {
+        if let Some(error) = self.is_shut() {
             // Requests that waited for their turn when it opened need not wait longer.
             return Err(error);
         }

@@ -4,13 +4,13 @@ use std::num::NonZeroUsize;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::ValueEnum;
 
-use super::super::options::{Secret, boolean, header_name, port, some, some_time, time};
+use super::super::options::{boolean, header_name, port, some, time};
+use super::redis::RedisOptions;
 use crate::app::StoreSettings;
 use crate::service::{HeaderNames, ResponseSettings};
-use crate::store::redis::{RedisSettings, parse_address};
+use crate::store::redis::BucketsSettings;
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Listening")]
@@ -50,53 +50,6 @@ pub(super) struct Store {
         value_parser = clap::value_parser!(u64).range(1..))]
     memory_max_buckets: u64,
 
-    /// Where Redis is: host:port, redis://user:password@host:port/db or unix:///path
-    #[arg(
-        long,
-        env = "REDIS_URL",
-        value_name = "ADDRESS",
-        hide_env_values = true
-    )]
-    redis_url: Option<Secret>,
-
-    /// What REDIS_URL without a scheme is: a tcp address or a unix socket [default: what it looks like]
-    #[arg(
-        long,
-        env = "REDIS_SOCKET_TYPE",
-        value_name = "NAME",
-        ignore_case = true
-    )]
-    redis_socket_type: Option<SocketType>,
-
-    /// How many servers REDIS_URL names
-    #[arg(
-        long,
-        env = "REDIS_TYPE",
-        value_name = "NAME",
-        default_value = "single",
-        ignore_case = true
-    )]
-    redis_type: RedisType,
-
-    /// Password, or user:password; wins over what REDIS_URL says
-    #[arg(
-        long,
-        env = "REDIS_AUTH",
-        value_name = "SECRET",
-        hide_env_values = true
-    )]
-    redis_auth: Option<Secret>,
-
-    /// The most connections to Redis
-    #[arg(long, env = "REDIS_POOL_SIZE", value_name = "COUNT", default_value_t = 10,
-        value_parser = clap::value_parser!(u32).range(1..))]
-    redis_pool_size: u32,
-
-    /// How long Redis may take for a decision, such as 100ms
-    #[arg(long, env = "REDIS_TIMEOUT", value_name = "TIME", default_value = "100ms",
-        value_parser = some_time)]
-    redis_timeout: Duration,
-
     /// Stands before every bucket key
     #[arg(
         long,
@@ -110,8 +63,6 @@ pub(super) struct Store {
 /// What envoyproxy/ratelimit can do and this version cannot, and must not be thought to do.
 #[derive(Debug, clap::Args)]
 pub(super) struct NotYet {
-    #[arg(long, env = "REDIS_TLS", value_parser = boolean, default_value = "false", hide = true)]
-    redis_tls: bool,
     #[arg(long, env = "GRPC_SERVER_USE_TLS", value_parser = boolean, default_value = "false", hide = true)]
     grpc_server_use_tls: bool,
     #[arg(long, env = "CONFIG_TYPE", default_value = "FILE", hide = true)]
@@ -121,12 +72,6 @@ pub(super) struct NotYet {
 impl NotYet {
     /// Refuses what would otherwise be silently left out.
     pub(super) fn check(&self) -> anyhow::Result<()> {
-        if self.redis_tls {
-            anyhow::bail!(
-                "REDIS_TLS=true: this version does not speak TLS to Redis; \
-                 leave it out to speak plaintext"
-            );
-        }
         if self.grpc_server_use_tls {
             anyhow::bail!(
                 "GRPC_SERVER_USE_TLS=true: this version serves plaintext only; \
@@ -152,22 +97,6 @@ pub(super) enum Backend {
     Redis,
     #[value(hide = true)]
     Memcache,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(super) enum SocketType {
-    Tcp,
-    Unix,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(super) enum RedisType {
-    /// One server
-    Single,
-    #[value(hide = true)]
-    Sentinel,
-    #[value(hide = true)]
-    Cluster,
 }
 
 #[derive(Debug, clap::Args)]
@@ -279,16 +208,19 @@ impl VerdictOptions {
 }
 
 impl Store {
-    pub(super) fn settings(&self) -> anyhow::Result<StoreSettings> {
-        let backend = self.backend_type.unwrap_or(match self.redis_url {
-            Some(_) => Backend::Redis,
-            None => Backend::Memory,
+    pub(super) fn settings(&self, redis: &RedisOptions) -> anyhow::Result<StoreSettings> {
+        let backend = self.backend_type.unwrap_or(match redis.is_named() {
+            true => Backend::Redis,
+            false => Backend::Memory,
         });
         match backend {
             Backend::Memory => Ok(StoreSettings::Memory {
                 max_buckets: self.max_buckets(),
             }),
-            Backend::Redis => self.redis().map(StoreSettings::Redis),
+            Backend::Redis => Ok(StoreSettings::Redis(Box::new(BucketsSettings {
+                others: redis.settings()?,
+                seconds: redis.per_second()?,
+            }))),
             Backend::Memcache => anyhow::bail!(
                 "BACKEND_TYPE=memcache: memcached cannot hold token buckets exactly; \
                  use BACKEND_TYPE=redis with REDIS_URL, or BACKEND_TYPE=memory"
@@ -299,29 +231,5 @@ impl Store {
     /// The most buckets in memory, also of those that stand in for Redis.
     pub(super) fn max_buckets(&self) -> usize {
         usize::try_from(self.memory_max_buckets).unwrap_or(usize::MAX)
-    }
-
-    fn redis(&self) -> anyhow::Result<RedisSettings> {
-        if !matches!(self.redis_type, RedisType::Single) {
-            anyhow::bail!(
-                "REDIS_TYPE={:?}: this version speaks to one Redis server; use REDIS_TYPE=single",
-                self.redis_type
-            );
-        }
-        let url = self
-            .redis_url
-            .as_ref()
-            .context("BACKEND_TYPE=redis needs REDIS_URL, such as REDIS_URL=localhost:6379")?
-            .reveal();
-        let url = match self.redis_socket_type {
-            Some(SocketType::Unix) if !url.contains("://") => format!("unix://{url}"),
-            _ => url.to_owned(),
-        };
-        let auth = self.redis_auth.as_ref().map(Secret::reveal);
-        Ok(RedisSettings {
-            address: parse_address(&url, auth).context("REDIS_URL")?,
-            pool_size: self.redis_pool_size,
-            timeout: self.redis_timeout,
-        })
     }
 }

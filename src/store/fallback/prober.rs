@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 use super::Standby;
 use crate::bucket::Terms;
 use crate::key::{KeyFormat, LimitTag, Segment};
-use crate::store::breaker::BreakerState;
+use crate::store::breaker::{Breaker, BreakerState};
 use crate::store::{Charge, OnStoreFailure, Part, Payment, Store, StoreError};
 
 /// How long after the breaker opened the first probe goes out, and how long after one another the last ones
@@ -46,6 +46,7 @@ pub struct Probe {
 pub struct Prober<S> {
     store: S,
     standby: Standby,
+    breaker: Breaker,
     probe: Probe,
     charges: Arc<[Charge]>,
     states: watch::Receiver<BreakerState>,
@@ -78,6 +79,7 @@ impl<S: Store> Prober<S> {
         Self {
             charges: [probe_charge(&probe.key_prefix)].into(),
             states: standby.breaker().watch(),
+            breaker: standby.breaker().clone(),
             random: Xoshiro256PlusPlus::seed_from_u64(RandomState::new().hash_one(0)),
             store,
             standby,
@@ -85,10 +87,20 @@ impl<S: Store> Prober<S> {
         }
     }
 
+    /// The same for a store with another breaker than the first.
+    #[must_use]
+    pub fn watching(self, breaker: Breaker) -> Self {
+        Self {
+            states: breaker.watch(),
+            breaker,
+            ..self
+        }
+    }
+
     /// Probes the store, from now on. Ends only when it is dropped.
     pub async fn run(mut self) -> Infallible {
         if let Err(error) = self.ask().await {
-            self.standby.breaker().open(&error);
+            self.breaker.open(&error);
         }
         loop {
             self.watch_closed().await;
@@ -113,8 +125,8 @@ impl<S: Store> Prober<S> {
                     continue;
                 }
                 match self.ask().await {
-                    Ok(()) => self.standby.breaker().succeeded(),
-                    Err(error) => self.standby.breaker().failed(&error),
+                    Ok(()) => self.breaker.succeeded(),
+                    Err(error) => self.breaker.failed(&error),
                 }
             }
         };
@@ -128,7 +140,7 @@ impl<S: Store> Prober<S> {
 
     /// Until the breaker is closed, which this does.
     async fn watch_open(&mut self) {
-        let breaker = self.standby.breaker().clone();
+        let breaker = self.breaker.clone();
         let (since, before) = (Instant::now(), self.decided());
         if let Some(error) = breaker.last_failure() {
             let policy = self.standby.0.settings.mode.name();

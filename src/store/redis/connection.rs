@@ -1,83 +1,31 @@
-//! Connections to Redis: where it is, and when one is no longer to be used.
+//! Connections to Redis: how one comes to be, and when it is no longer to be used.
 
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bb8_redis::bb8::ManageConnection;
 use bb8_redis::redis::aio::MultiplexedConnection;
 use bb8_redis::redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue,
-    IntoConnectionInfo as _, ProtocolVersion, PushInfo, PushKind, RedisError, Script,
-    ServerErrorKind,
+    AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, ProtocolVersion, PushInfo, PushKind,
+    RedisError, RedisResult, Script, ServerErrorKind, Value, cmd,
 };
-use thiserror::Error;
+use futures_util::StreamExt as _;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
+use super::address::Endpoint;
+use super::dial::{Link, Manner};
+use super::sentinel::Sentinels;
+use super::settings::{RedisSettings, Topology};
 use crate::store::StoreError;
 use crate::store::breaker::Breaker;
 
-/// An address that cannot be used.
-#[derive(Debug, Error, PartialEq, Eq)]
-#[error("{0}")]
-pub struct AddressError(String);
-
-/// Reads a Redis address: `host:port`, `redis://[user:password@]host[:port][/db]`,
-/// `unix:///path`, or the path of a socket.
-///
-/// `auth` (`password` or `user:password`) wins over what the address says.
-///
-/// # Errors
-/// When the address is not of these forms. The message never contains a password.
-pub fn parse_address(text: &str, auth: Option<&str>) -> Result<ConnectionInfo, AddressError> {
-    let url = match text {
-        _ if text.contains("://") => text.to_owned(),
-        _ if text.starts_with('/') => format!("unix://{text}"),
-        _ if text.contains(',') => {
-            return Err(AddressError(
-                "several Redis addresses mean Sentinel or Cluster, which this version does not \
-                 speak; give one server as host:port"
-                    .to_owned(),
-            ));
-        }
-        _ => format!("redis://{text}"),
-    };
-    let scheme = url.split("://").next().unwrap_or_default();
-    if matches!(scheme, "rediss" | "valkeys") {
-        return Err(AddressError(format!(
-            "{scheme}:// asks for TLS, which this version does not speak to Redis; use redis://"
-        )));
-    }
-    // The driver's own text may repeat the address, credentials included, so it is not shown.
-    let info = url.as_str().into_connection_info().map_err(|_| {
-        AddressError(
-            "not a Redis address; write host:port, redis://host:port or unix:///path".to_owned(),
-        )
-    })?;
-    Ok(match auth {
-        Some(auth) => with_credentials(info, auth),
-        None => info,
-    })
-}
-
-fn with_credentials(info: ConnectionInfo, auth: &str) -> ConnectionInfo {
-    let settings = info.redis_settings().clone();
-    let settings = match auth.split_once(':') {
-        Some((user, password)) => settings.set_username(user).set_password(password),
-        None => settings.set_password(auth),
-    };
-    info.set_redis_settings(settings)
-}
-
-/// The address for people: where, without credentials.
-pub(super) fn address(info: &ConnectionInfo) -> String {
-    match info.addr() {
-        ConnectionAddr::Tcp(host, port) => format!("{host}:{port}"),
-        ConnectionAddr::Unix(path) => path.display().to_string(),
-        other => other.to_string(),
-    }
-}
+/// The least time that connecting may take, if half of what a decision may take is less. A decision does not wait
+/// longer for that; but a handshake that takes longer must come to its end, too.
+const CONNECT_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Beginnings of what Redis answers when it serves nobody, or nobody like us, for now: it is loading, ends a script
 /// that is not ours, is full, a replica, or wants another password, more replicas or a disk. Also what comes when the
@@ -119,7 +67,12 @@ pub(super) fn serves_nobody(error: &RedisError) -> bool {
 #[derive(Debug)]
 pub(super) struct Connection {
     inner: MultiplexedConnection,
+    link: Link,
+    /// [`Connector::generation`] when it was made.
+    generation: u64,
     broken: bool,
+    /// Its server is a replica by now.
+    demoted: bool,
     /// Redis has closed it, maybe long ago.
     closed: Arc<AtomicBool>,
 }
@@ -142,6 +95,7 @@ impl Connection {
             script.load_async(&mut self.inner).await?;
             result = call.query_async(&mut self.inner).await;
         }
+        self.demoted = result.as_ref().is_err_and(is_read_only);
         self.broken = match &result {
             Ok(_) => false,
             Err(error) => {
@@ -154,12 +108,14 @@ impl Connection {
     }
 }
 
-/// Makes connections for the pool.
-#[derive(Debug)]
-pub(super) struct Connector {
-    client: Client,
-    config: AsyncConnectionConfig,
-    failure: LastFailure,
+/// Whether Redis said that it is a replica, which nothing is written to. Then nothing was: the first write
+/// of the script failed, and ended it.
+pub(super) fn is_read_only(error: &RedisError) -> bool {
+    // Before Redis 7, what happens in a script is in the text only.
+    error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
+        || error
+            .detail()
+            .is_some_and(|detail| detail.contains("-READONLY"))
 }
 
 /// Why the last connection that could not be made could not be made. The pool does not tell those who
@@ -214,23 +170,118 @@ impl LastFailure {
     }
 }
 
+/// Makes connections for the pool.
+#[derive(Debug, Clone)]
+pub(super) struct Connector {
+    topology: Topology,
+    manner: Manner,
+    timeout: Duration,
+    failure: LastFailure,
+    /// Changes when the server turns out to be a replica: then no connection is used that was made before.
+    generation: Arc<AtomicU64>,
+}
+
 impl Connector {
-    /// Makes connections to there, and remembers in `failure` why it could not.
-    pub(super) fn new(
-        info: ConnectionInfo,
-        timeout: Duration,
-        failure: LastFailure,
-    ) -> Result<Self, RedisError> {
-        // With the older protocol, nobody would tell that a connection was closed.
-        let settings = info.redis_settings().clone();
-        let info = info.set_redis_settings(settings.set_protocol(ProtocolVersion::RESP3));
-        Ok(Self {
-            client: Client::open(info)?,
-            config: AsyncConnectionConfig::new()
-                .set_connection_timeout(Some(timeout))
-                .set_response_timeout(Some(timeout)),
+    /// Makes connections as the settings say, and remembers in `failure` why it could not.
+    pub(super) fn new(settings: &RedisSettings, failure: LastFailure) -> Self {
+        Self {
+            topology: settings.topology.clone(),
+            manner: Manner {
+                login: settings.login.clone(),
+                tls: settings.tls.clone(),
+                database: settings.database,
+                // With the older protocol, nobody would tell that a connection was closed.
+                protocol: ProtocolVersion::RESP3,
+            },
+            timeout: settings.timeout,
             failure,
+            generation: Arc::default(),
+        }
+    }
+
+    /// Whether another server than the one of this connection is, or must be, the master by now.
+    fn is_left(&self, connection: &Connection) -> bool {
+        if connection.demoted {
+            // Fails when another connection has said so already.
+            let (old, new) = (connection.generation, connection.generation + 1);
+            let _ =
+                self.generation
+                    .compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        if connection.generation != self.generation.load(Ordering::Relaxed) {
+            return true;
+        }
+        match &self.topology {
+            Topology::Single(_) => false,
+            Topology::Sentinel(sentinels) => {
+                let master = sentinels.master();
+                master.is_some_and(|master| master != connection.link.endpoint)
+            }
+        }
+    }
+
+    async fn open(&self) -> RedisResult<Connection> {
+        match &self.topology {
+            Topology::Single(endpoint) => self.open_to(endpoint).await,
+            Topology::Sentinel(sentinels) => self.open_to_master(sentinels).await,
+        }
+    }
+
+    async fn open_to(&self, endpoint: &Endpoint) -> RedisResult<Connection> {
+        let generation = self.generation.load(Ordering::Relaxed);
+        let closed = Arc::new(AtomicBool::new(false));
+        let notice = Arc::clone(&closed);
+        let config = AsyncConnectionConfig::new()
+            .set_response_timeout(Some(self.timeout))
+            .set_push_sender(move |push: PushInfo| {
+                if push.kind == PushKind::Disconnection {
+                    notice.store(true, Ordering::Relaxed);
+                }
+                Ok::<_, Infallible>(())
+            });
+        let link = self.manner.connect(endpoint, config).await?;
+        Ok(Connection {
+            inner: link.connection.clone(),
+            link,
+            generation,
+            broken: false,
+            demoted: false,
+            closed,
         })
+    }
+
+    /// Connects to the first server that a sentinel names and that says itself that it is a master.
+    pub(super) async fn open_to_master(&self, sentinels: &Sentinels) -> RedisResult<Connection> {
+        let mut answers = Box::pin(sentinels.answers());
+        let mut named = Vec::new();
+        let mut causes = Vec::new();
+        while let Some(answer) = answers.next().await {
+            match answer.master {
+                Err(cause) => causes.push(cause),
+                Ok(master) if named.contains(&master) => {}
+                Ok(master) => match self.open_to_a_master(&master).await {
+                    Ok(connection) => {
+                        sentinels.remember(answer.sentinel, &master);
+                        return Ok(connection);
+                    }
+                    Err(error) => {
+                        causes.push(format!("{master}: {error}"));
+                        named.push(master);
+                    }
+                },
+            }
+        }
+        let text = format!("no sentinel names a master: {}", causes.join("; "));
+        Err(io::Error::other(text).into())
+    }
+
+    async fn open_to_a_master(&self, endpoint: &Endpoint) -> RedisResult<Connection> {
+        let mut connection = self.open_to(endpoint).await?;
+        let role: Vec<Value> = cmd("ROLE").query_async(&mut connection.inner).await?;
+        match role.first() {
+            Some(Value::BulkString(role)) if role == b"master" => Ok(connection),
+            _ => Err(io::Error::other("it says that it is no master").into()),
+        }
     }
 }
 
@@ -239,36 +290,32 @@ impl ManageConnection for Connector {
     type Error = RedisError;
 
     async fn connect(&self) -> Result<Connection, RedisError> {
-        let closed = Arc::new(AtomicBool::new(false));
-        let notice = Arc::clone(&closed);
-        let config = self.config.clone().set_push_sender(move |push: PushInfo| {
-            if push.kind == PushKind::Disconnection {
-                notice.store(true, Ordering::Relaxed);
-            }
-            Ok::<_, Infallible>(())
+        let patience = CONNECT_PATIENCE.max(self.timeout / 2);
+        let opened = timeout(patience, self.open()).await.unwrap_or_else(|_| {
+            let speaks = if self.manner.tls.is_some() {
+                " (does it speak TLS?)"
+            } else {
+                ""
+            };
+            let text = format!(
+                "no connection was made within {} ms{speaks}",
+                patience.as_millis()
+            );
+            Err(io::Error::new(io::ErrorKind::TimedOut, text).into())
         });
-        let connected = self
-            .client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await;
-        self.failure.note(connected.as_ref().err());
-        let inner = connected?;
-        Ok(Connection {
-            inner,
-            broken: false,
-            closed,
-        })
+        self.failure.note(opened.as_ref().err());
+        opened
     }
 
     /// Asked before each use, so no PING: whether a connection was closed meanwhile is known.
     async fn is_valid(&self, connection: &mut Connection) -> Result<(), RedisError> {
-        match connection.closed.load(Ordering::Relaxed) {
+        match self.has_broken(connection) {
             false => Ok(()),
-            true => Err((ErrorKind::Io, "closed by Redis").into()),
+            true => Err((ErrorKind::Io, "closed by Redis, or no master any more").into()),
         }
     }
 
     fn has_broken(&self, connection: &mut Connection) -> bool {
-        connection.broken || connection.closed.load(Ordering::Relaxed)
+        connection.broken || connection.closed.load(Ordering::Relaxed) || self.is_left(connection)
     }
 }

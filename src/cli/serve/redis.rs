@@ -1,0 +1,470 @@
+//! What can be typed about Redis, and what it means.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+
+use super::super::options::{Secret, boolean, some_time};
+use crate::store::redis::{
+    Address, ClientCertificate, Endpoint, Login, Names, RedisSettings, RedisTls, Sentinels,
+    Topology,
+};
+
+/// Variables of envoyproxy/ratelimit that change nothing here, and why. Their `REDIS_PERSECOND_` twins likewise.
+pub(in crate::cli) const WITHOUT_EFFECT: &[(&str, &str)] = &[
+    (
+        "REDIS_PIPELINE_WINDOW",
+        "requests in flight share a call without waiting for one another",
+    ),
+    (
+        "REDIS_PIPELINE_LIMIT",
+        "requests in flight share a call without waiting for one another",
+    ),
+    (
+        "REDIS_CLUSTER_PIPELINE_PARALLELISM",
+        "all nodes are asked at once",
+    ),
+    (
+        "REDIS_PERSECOND_PIPELINE_WINDOW",
+        "requests in flight share a call without waiting for one another",
+    ),
+    (
+        "REDIS_PERSECOND_PIPELINE_LIMIT",
+        "requests in flight share a call without waiting for one another",
+    ),
+    (
+        "REDIS_PERSECOND_CLUSTER_PIPELINE_PARALLELISM",
+        "all nodes are asked at once",
+    ),
+    (
+        "REDIS_STARTUP_INITIAL_INTERVAL",
+        "the server starts without waiting for Redis",
+    ),
+    (
+        "REDIS_STARTUP_MAX_INTERVAL",
+        "the server starts without waiting for Redis",
+    ),
+    (
+        "REDIS_STARTUP_MAX_ELAPSED_TIME",
+        "the server starts without waiting for Redis",
+    ),
+    (
+        "REDIS_CLOSE_CONNECTION_ON_READONLY_ERROR",
+        "a connection to what turns out to be a replica is always closed",
+    ),
+];
+
+/// Says once which of them are set.
+pub(super) fn tell() {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is where the environment is read"
+    )]
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    for (name, why) in WITHOUT_EFFECT.iter().filter(|(name, _)| is_set(name)) {
+        tracing::warn!("{name} has no effect: {why}");
+    }
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Redis")]
+pub(super) struct RedisOptions {
+    /// Where Redis is: host:port, redis://user:password@host:port/db, rediss://... for TLS, unix:///path;
+    /// with REDIS_TYPE=sentinel: master,host:port,host:port,...
+    #[arg(
+        long,
+        env = "REDIS_URL",
+        value_name = "ADDRESS",
+        hide_env_values = true
+    )]
+    redis_url: Option<Secret>,
+
+    /// What REDIS_URL without a scheme is: a tcp address or a unix socket [default: what it looks like]
+    #[arg(
+        long,
+        env = "REDIS_SOCKET_TYPE",
+        value_name = "NAME",
+        ignore_case = true
+    )]
+    redis_socket_type: Option<SocketType>,
+
+    /// Which servers REDIS_URL names
+    #[arg(
+        long,
+        env = "REDIS_TYPE",
+        value_name = "NAME",
+        default_value = "single",
+        ignore_case = true
+    )]
+    redis_type: RedisType,
+
+    /// Password, or user:password; wins over what REDIS_URL says
+    #[arg(
+        long,
+        env = "REDIS_AUTH",
+        value_name = "SECRET",
+        hide_env_values = true
+    )]
+    redis_auth: Option<Secret>,
+
+    /// A file with password, or user:password; read for each connection, so that it may change
+    #[arg(long, env = "REDIS_AUTH_FILE", value_name = "PATH")]
+    redis_auth_file: Option<PathBuf>,
+
+    /// Password, or user:password, for the sentinels [default: none]
+    #[arg(
+        long,
+        env = "REDIS_SENTINEL_AUTH",
+        value_name = "SECRET",
+        hide_env_values = true
+    )]
+    redis_sentinel_auth: Option<Secret>,
+
+    /// The most connections to Redis
+    #[arg(long, env = "REDIS_POOL_SIZE", value_name = "COUNT", default_value_t = 10,
+        value_parser = clap::value_parser!(u32).range(1..))]
+    redis_pool_size: u32,
+
+    /// How long Redis may take for a decision, such as 100ms
+    #[arg(long, env = "REDIS_TIMEOUT", value_name = "TIME", default_value = "100ms",
+        value_parser = some_time)]
+    redis_timeout: Duration,
+
+    /// Speak TLS to Redis, and to the sentinels, as rediss:// does
+    #[arg(long, env = "REDIS_TLS", value_name = "BOOL", value_parser = boolean,
+        default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    redis_tls: bool,
+
+    #[command(flatten)]
+    certificates: Certificates,
+
+    /// What envoyproxy/ratelimit did when all connections were busy.
+    #[arg(long, env = "REDIS_POOL_ON_EMPTY_BEHAVIOR", hide = true, value_parser = on_empty)]
+    redis_pool_on_empty_behavior: Option<String>,
+
+    #[command(flatten)]
+    per_second: PerSecondOptions,
+}
+
+/// How TLS is spoken, to both.
+#[derive(Debug, clap::Args)]
+struct Certificates {
+    /// PEM file of the authorities that may sign certificates of Redis [default: those of the system]
+    #[arg(long, env = "REDIS_TLS_CACERT", value_name = "PATH")]
+    redis_tls_cacert: Option<PathBuf>,
+
+    /// PEM file of the certificate to show to Redis, with REDIS_TLS_CLIENT_KEY [default: none]
+    #[arg(long, env = "REDIS_TLS_CLIENT_CERT", value_name = "PATH")]
+    redis_tls_client_cert: Option<PathBuf>,
+
+    /// PEM file of the key of REDIS_TLS_CLIENT_CERT
+    #[arg(long, env = "REDIS_TLS_CLIENT_KEY", value_name = "PATH")]
+    redis_tls_client_key: Option<PathBuf>,
+
+    /// Take a certificate for any name, as long as an authority signed it
+    #[arg(long, env = "REDIS_TLS_SKIP_HOSTNAME_VERIFICATION", value_name = "BOOL", value_parser = boolean,
+        default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    redis_tls_skip_hostname_verification: bool,
+}
+
+/// A Redis of their own for limits of a second.
+#[derive(Debug, clap::Args)]
+struct PerSecondOptions {
+    /// Keep the buckets of limits whose unit is the second in a Redis of their own
+    #[arg(long, env = "REDIS_PERSECOND", value_name = "BOOL", value_parser = boolean,
+        default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    redis_persecond: bool,
+
+    /// As REDIS_URL
+    #[arg(
+        long,
+        env = "REDIS_PERSECOND_URL",
+        value_name = "ADDRESS",
+        hide_env_values = true
+    )]
+    redis_persecond_url: Option<Secret>,
+
+    /// As REDIS_SOCKET_TYPE
+    #[arg(
+        long,
+        env = "REDIS_PERSECOND_SOCKET_TYPE",
+        value_name = "NAME",
+        ignore_case = true
+    )]
+    redis_persecond_socket_type: Option<SocketType>,
+
+    /// As REDIS_TYPE
+    #[arg(
+        long,
+        env = "REDIS_PERSECOND_TYPE",
+        value_name = "NAME",
+        default_value = "single",
+        ignore_case = true
+    )]
+    redis_persecond_type: RedisType,
+
+    /// As REDIS_AUTH
+    #[arg(
+        long,
+        env = "REDIS_PERSECOND_AUTH",
+        value_name = "SECRET",
+        hide_env_values = true
+    )]
+    redis_persecond_auth: Option<Secret>,
+
+    /// As REDIS_AUTH_FILE
+    #[arg(long, env = "REDIS_PERSECOND_AUTH_FILE", value_name = "PATH")]
+    redis_persecond_auth_file: Option<PathBuf>,
+
+    /// As REDIS_SENTINEL_AUTH
+    #[arg(
+        long,
+        env = "REDIS_PERSECOND_SENTINEL_AUTH",
+        value_name = "SECRET",
+        hide_env_values = true
+    )]
+    redis_persecond_sentinel_auth: Option<Secret>,
+
+    /// As REDIS_POOL_SIZE
+    #[arg(long, env = "REDIS_PERSECOND_POOL_SIZE", value_name = "COUNT", default_value_t = 10,
+        value_parser = clap::value_parser!(u32).range(1..))]
+    redis_persecond_pool_size: u32,
+
+    /// As REDIS_TIMEOUT; the longer of both is how long a decision may take
+    #[arg(long, env = "REDIS_PERSECOND_TIMEOUT", value_name = "TIME", default_value = "100ms",
+        value_parser = some_time)]
+    redis_persecond_timeout: Duration,
+
+    /// As REDIS_TLS, with the same certificates
+    #[arg(long, env = "REDIS_PERSECOND_TLS", value_name = "BOOL", value_parser = boolean,
+        default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    redis_persecond_tls: bool,
+
+    #[arg(long, env = "REDIS_PERSECOND_POOL_ON_EMPTY_BEHAVIOR", hide = true, value_parser = on_empty)]
+    redis_persecond_pool_on_empty_behavior: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum SocketType {
+    Tcp,
+    Unix,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum RedisType {
+    /// One server
+    Single,
+    /// The one that sentinels name
+    Sentinel,
+    #[value(hide = true)]
+    Cluster,
+}
+
+/// Takes what envoyproxy/ratelimit takes: to wait, in any spelling.
+fn on_empty(text: &str) -> Result<String, String> {
+    if ["create", "error"]
+        .iter()
+        .any(|refused| text.eq_ignore_ascii_case(refused))
+    {
+        return Err(
+            "requests wait for a connection, at most for REDIS_TIMEOUT; leave it out, or write WAIT"
+                .to_owned(),
+        );
+    }
+    Ok(text.to_owned())
+}
+
+/// Everything that is typed for one Redis; `prefix` begins the names of its variables.
+struct Typed<'a> {
+    prefix: &'static str,
+    url: Option<&'a Secret>,
+    socket_type: Option<SocketType>,
+    redis_type: RedisType,
+    auth: Option<&'a Secret>,
+    auth_file: Option<&'a PathBuf>,
+    sentinel_auth: Option<&'a Secret>,
+    pool_size: u32,
+    timeout: Duration,
+    tls: bool,
+}
+
+impl RedisOptions {
+    /// Whether a Redis is named.
+    pub(super) fn is_named(&self) -> bool {
+        self.redis_url.is_some()
+    }
+
+    /// How to reach Redis.
+    pub(super) fn settings(&self) -> anyhow::Result<RedisSettings> {
+        let typed = Typed {
+            prefix: "REDIS_",
+            url: self.redis_url.as_ref(),
+            socket_type: self.redis_socket_type,
+            redis_type: self.redis_type,
+            auth: self.redis_auth.as_ref(),
+            auth_file: self.redis_auth_file.as_ref(),
+            sentinel_auth: self.redis_sentinel_auth.as_ref(),
+            pool_size: self.redis_pool_size,
+            timeout: self.redis_timeout,
+            tls: self.redis_tls,
+        };
+        typed.settings("BACKEND_TYPE=redis", &self.certificates)
+    }
+
+    /// How to reach the Redis for limits of a second, if they have one of their own.
+    pub(super) fn per_second(&self) -> anyhow::Result<Option<RedisSettings>> {
+        let own = &self.per_second;
+        if !own.redis_persecond {
+            return Ok(None);
+        }
+        let typed = Typed {
+            prefix: "REDIS_PERSECOND_",
+            url: own.redis_persecond_url.as_ref(),
+            socket_type: own.redis_persecond_socket_type,
+            redis_type: own.redis_persecond_type,
+            auth: own.redis_persecond_auth.as_ref(),
+            auth_file: own.redis_persecond_auth_file.as_ref(),
+            sentinel_auth: own.redis_persecond_sentinel_auth.as_ref(),
+            pool_size: own.redis_persecond_pool_size,
+            timeout: own.redis_persecond_timeout,
+            tls: own.redis_persecond_tls,
+        };
+        let settings = typed.settings("REDIS_PERSECOND=true", &self.certificates);
+        settings.map(Some)
+    }
+}
+
+impl Typed<'_> {
+    fn settings(
+        &self,
+        needed_by: &str,
+        certificates: &Certificates,
+    ) -> anyhow::Result<RedisSettings> {
+        let prefix = self.prefix;
+        let url = self.url.with_context(|| {
+            format!("{needed_by} needs {prefix}URL, such as {prefix}URL=localhost:6379")
+        })?;
+        let login = self.login()?;
+        let mut settings = match self.redis_type {
+            RedisType::Single => self.single(url.reveal())?,
+            RedisType::Sentinel => self.sentinel(url.reveal(), certificates)?,
+            RedisType::Cluster => anyhow::bail!(
+                "{prefix}TYPE=cluster: this version does not speak to a cluster; use single or sentinel"
+            ),
+        };
+        if login.is_some() {
+            settings.login = login;
+        }
+        if settings.tls.is_some() || self.tls {
+            let is_socket = matches!(&settings.topology, Topology::Single(Endpoint::Unix(_)));
+            anyhow::ensure!(
+                !is_socket,
+                "{prefix}TLS=true, but {prefix}URL is a Unix socket, which TLS is not spoken on; leave one out"
+            );
+            settings.tls = Some(certificates.tls()?);
+        }
+        settings.pool_size = self.pool_size;
+        settings.timeout = self.timeout;
+        Ok(settings)
+    }
+
+    fn single(&self, url: &str) -> anyhow::Result<RedisSettings> {
+        let prefix = self.prefix;
+        let url = match self.socket_type {
+            Some(SocketType::Unix) if !url.contains("://") => format!("unix://{url}"),
+            _ => url.to_owned(),
+        };
+        let settings = RedisSettings::parse(&url).with_context(|| format!("{prefix}URL"))?;
+        let is_socket = matches!(&settings.topology, Topology::Single(Endpoint::Unix(_)));
+        anyhow::ensure!(
+            self.socket_type
+                .is_none_or(|kind| (kind == SocketType::Unix) == is_socket),
+            "{prefix}SOCKET_TYPE and {prefix}URL do not agree on what the address is; leave {prefix}SOCKET_TYPE out"
+        );
+        anyhow::ensure!(
+            self.sentinel_auth.is_none(),
+            "{prefix}SENTINEL_AUTH is for {prefix}TYPE=sentinel; leave it out, or write {prefix}AUTH"
+        );
+        Ok(settings)
+    }
+
+    /// `master,host:port,host:port,...`
+    fn sentinel(&self, url: &str, certificates: &Certificates) -> anyhow::Result<RedisSettings> {
+        let prefix = self.prefix;
+        let form = || {
+            format!(
+                "{prefix}TYPE=sentinel needs {prefix}URL as master,host:port,host:port,...: what the sentinels \
+                 call the master, then where they are"
+            )
+        };
+        let (name, list) = url.split_once(',').with_context(form)?;
+        let name = name.trim();
+        anyhow::ensure!(!name.is_empty() && !name.contains([':', '/']), form());
+        let addresses = list.split(',').map(|text| Address::parse(text.trim()));
+        let addresses: Vec<Address> = addresses.collect::<Result<_, _>>().with_context(form)?;
+        let is_tls = self.tls || addresses.iter().any(|address| address.is_tls);
+        let tls = if is_tls {
+            Some(certificates.tls()?)
+        } else {
+            None
+        };
+        // All sentinels of a master are of one make.
+        let own = addresses.iter().find_map(|address| address.login.clone());
+        let login = self
+            .sentinel_auth
+            .map(|auth| Login::parse(auth.reveal()))
+            .or(own);
+        let endpoints = addresses.into_iter().map(|address| address.endpoint);
+        let sentinels = Sentinels::new(name.to_owned(), endpoints.collect(), login, tls.clone());
+        Ok(RedisSettings {
+            tls,
+            ..RedisSettings::new(Topology::Sentinel(Arc::new(sentinels)))
+        })
+    }
+
+    fn login(&self) -> anyhow::Result<Option<Login>> {
+        let prefix = self.prefix;
+        match (self.auth, self.auth_file) {
+            (Some(_), Some(_)) => anyhow::bail!(
+                "{prefix}AUTH and {prefix}AUTH_FILE both say as whom to log in; leave one of them out"
+            ),
+            (Some(auth), None) => Ok(Some(Login::parse(auth.reveal()))),
+            (None, Some(path)) => {
+                let login = Login::file(path.clone());
+                login
+                    .check()
+                    .with_context(|| format!("{prefix}AUTH_FILE"))?;
+                Ok(Some(login))
+            }
+            (None, None) => Ok(None),
+        }
+    }
+}
+
+impl Certificates {
+    fn tls(&self) -> anyhow::Result<RedisTls> {
+        let client = match (&self.redis_tls_client_cert, &self.redis_tls_client_key) {
+            (Some(certificate), Some(key)) => Some(ClientCertificate {
+                certificate: certificate.clone(),
+                key: key.clone(),
+            }),
+            (None, None) => None,
+            (Some(_), None) => anyhow::bail!("REDIS_TLS_CLIENT_CERT needs REDIS_TLS_CLIENT_KEY"),
+            (None, Some(_)) => anyhow::bail!("REDIS_TLS_CLIENT_KEY needs REDIS_TLS_CLIENT_CERT"),
+        };
+        let tls = RedisTls {
+            authorities: self.redis_tls_cacert.clone(),
+            client,
+            names: match self.redis_tls_skip_hostname_verification {
+                true => Names::Ignored,
+                false => Names::Verified,
+            },
+        };
+        // Read again for each connection; what cannot be used now is a mistake, and told at once.
+        tls.load().context("TLS to Redis (REDIS_TLS_*)")?;
+        Ok(tls)
+    }
+}

@@ -1,0 +1,94 @@
+//! As whom to log in to a server. Nothing here ever shows a password.
+
+use std::path::PathBuf;
+use std::{fmt, fs, io};
+
+/// A user and a password, or where they are to be found.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Login(Source);
+
+#[derive(Clone, PartialEq, Eq)]
+enum Source {
+    Given(Credentials),
+    /// Read for each connection, so that what it says may change.
+    File(PathBuf),
+}
+
+/// A user and a password.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Credentials {
+    /// `None` is the default user.
+    pub(super) user: Option<String>,
+    pub(super) password: String,
+}
+
+impl Login {
+    /// This user (`None`: the default one) with this password.
+    #[must_use]
+    pub fn new(user: Option<&str>, password: &str) -> Self {
+        Self(Source::Given(Credentials {
+            user: user.map(str::to_owned),
+            password: password.to_owned(),
+        }))
+    }
+
+    /// By a text: `password` or `user:password`.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        Self(Source::Given(Credentials::parse(text)))
+    }
+
+    /// By the text that a file has when a connection is made.
+    #[must_use]
+    pub fn file(path: PathBuf) -> Self {
+        Self(Source::File(path))
+    }
+
+    /// Whether there is something to log in with now.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is empty.
+    pub fn check(&self) -> io::Result<()> {
+        self.credentials().map(|_| ())
+    }
+
+    /// What to log in with now.
+    pub(super) fn credentials(&self) -> io::Result<Credentials> {
+        let path = match &self.0 {
+            Source::Given(credentials) => return Ok(credentials.clone()),
+            Source::File(path) => path,
+        };
+        let file = path.display();
+        let text = fs::read_to_string(path).map_err(|error| {
+            io::Error::other(format!("the password file {file} cannot be read: {error}"))
+        })?;
+        match text.trim_end_matches(['\r', '\n']) {
+            "" => Err(io::Error::other(format!(
+                "the password file {file} is empty; write password or user:password into it"
+            ))),
+            text => Ok(Credentials::parse(text)),
+        }
+    }
+}
+
+impl Credentials {
+    fn parse(text: &str) -> Self {
+        let (user, password) = match text.split_once(':') {
+            Some((user, password)) => (Some(user), password),
+            None => (None, text),
+        };
+        Self {
+            user: user.filter(|user| !user.is_empty()).map(str::to_owned),
+            password: password.to_owned(),
+        }
+    }
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Source::Given(_) => f.write_str("Login(secret)"),
+            Source::File(path) => f.debug_tuple("Login").field(path).finish(),
+        }
+    }
+}

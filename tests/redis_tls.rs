@@ -1,0 +1,227 @@
+//! TLS to a real Redis, with certificates of the tests' own.
+
+use std::fs;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::support::{Authority, Pair, Ratekeeper, Redis, ask, check, eventually, free_port};
+
+const RULES: &str = "
+domain: d
+descriptors: [{key: k, rate_limit: {unit: hour, requests_per_unit: 10}}]
+";
+
+/// A Redis that speaks TLS only.
+struct Secured {
+    redis: Redis,
+    directory: TempDir,
+    authority: Authority,
+}
+
+impl Secured {
+    /// One with a certificate for these names. `clients` is whether it asks for certificates of clients.
+    fn start(names: &[&str], clients: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let authority = Authority::new("ours");
+        authority.write(&directory.path().join("ca.crt"));
+        let pair = authority.sign(directory.path(), "server", names);
+        let redis = (0..5)
+            .find_map(|_| start_on(free_port(), &pair, directory.path(), clients))
+            .expect("a port is free for redis-server");
+        Self {
+            redis,
+            directory,
+            authority,
+        }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.directory.path().join(name).display().to_string()
+    }
+
+    fn url(&self, host: &str) -> String {
+        format!("rediss://{host}:{}", self.redis.port())
+    }
+
+    /// A server with these options.
+    fn server(&self, options: &[(&'static str, &str)]) -> Ratekeeper {
+        let more = [
+            ("STORE_FAILURE_MODE", "error".to_owned()),
+            ("REDIS_TIMEOUT", "3s".to_owned()),
+        ];
+        let options = options
+            .iter()
+            .map(|&(name, value)| (name, value.to_owned()));
+        Ratekeeper::start(RULES, options.chain(more))
+    }
+}
+
+fn start_on(port: u16, pair: &Pair, directory: &Path, clients: &str) -> Option<Redis> {
+    let path = |path: &Path| path.display().to_string();
+    let number = port.to_string();
+    Redis::start_on(
+        port,
+        &[
+            &["--port", "0", "--tls-port", &number][..],
+            &["--tls-cert-file", &path(&pair.certificate)],
+            &["--tls-key-file", &path(&pair.key)],
+            &["--tls-ca-cert-file", &path(&directory.join("ca.crt"))],
+            &["--tls-auth-clients", clients],
+        ]
+        .concat(),
+    )
+}
+
+/// Why a request is not decided.
+fn failure(server: &Ratekeeper) -> String {
+    server
+        .ask(ask("d", &["k=1"]))
+        .unwrap_err()
+        .message()
+        .to_owned()
+}
+
+#[test]
+fn a_certificate_of_our_authority_is_trusted() {
+    let secured = Secured::start(&["localhost", "127.0.0.1"], "no");
+    let authority = secured.path("ca.crt");
+    let plain = secured.redis.url();
+    for (url, tls) in [
+        (secured.url("localhost"), ""),
+        (secured.url("127.0.0.1"), ""),
+        (plain, "true"),
+    ] {
+        let server = secured.server(&[
+            ("REDIS_URL", &url),
+            ("REDIS_TLS", tls),
+            ("REDIS_TLS_CACERT", &authority),
+        ]);
+        assert!(server.ask(ask("d", &["k=1"])).is_ok(), "{url}");
+    }
+}
+
+#[test]
+fn what_no_authority_of_ours_signed_is_refused_whatever_its_name() {
+    let secured = Secured::start(&["localhost"], "no");
+    let other = secured.path("other.crt");
+    Authority::new("other").write(Path::new(&other));
+    for skip in ["false", "true"] {
+        let server = secured.server(&[
+            ("REDIS_URL", &secured.url("localhost")),
+            ("REDIS_TLS_CACERT", &other),
+            ("REDIS_TLS_SKIP_HOSTNAME_VERIFICATION", skip),
+        ]);
+        assert!(
+            failure(&server).contains("invalid peer certificate"),
+            "{}",
+            failure(&server)
+        );
+        // The authorities of the system did not sign it either.
+        let server = secured.server(&[
+            ("REDIS_URL", &secured.url("localhost")),
+            ("REDIS_TLS_SKIP_HOSTNAME_VERIFICATION", skip),
+        ]);
+        assert!(
+            failure(&server).contains("invalid peer certificate"),
+            "{}",
+            failure(&server)
+        );
+    }
+}
+
+#[test]
+fn a_certificate_for_another_name_is_refused_unless_names_are_ignored() {
+    let secured = Secured::start(&["redis.example"], "no");
+    let (url, authority) = (secured.url("localhost"), secured.path("ca.crt"));
+    let options = [
+        ("REDIS_URL", url.as_str()),
+        ("REDIS_TLS_CACERT", &authority),
+    ];
+    let server = secured.server(&options);
+    let failure = failure(&server);
+    assert!(
+        failure.contains("localhost") && failure.contains("redis.example"),
+        "{failure}"
+    );
+    let skip = [("REDIS_TLS_SKIP_HOSTNAME_VERIFICATION", "true")];
+    let server = secured.server(&[&options[..], &skip[..]].concat());
+    check(
+        &server,
+        "any name",
+        ask("d", &["k=1"]),
+        "OK: OK 9 of 10/hour",
+    );
+}
+
+#[test]
+fn a_client_certificate_is_shown_when_asked_for() {
+    let secured = Secured::start(&["localhost"], "yes");
+    let client = secured
+        .authority
+        .sign(secured.directory.path(), "client", &["ratekeeper"]);
+    let (url, authority) = (secured.url("localhost"), secured.path("ca.crt"));
+    let options = [
+        ("REDIS_URL", url.as_str()),
+        ("REDIS_TLS_CACERT", &authority),
+    ];
+    let server = secured.server(&options);
+    let failure = failure(&server);
+    assert!(
+        failure.to_ascii_lowercase().contains("certificate"),
+        "{failure}"
+    );
+    let (certificate, key) = (client.certificate.display(), client.key.display());
+    let shown = [
+        ("REDIS_TLS_CLIENT_CERT", certificate.to_string()),
+        ("REDIS_TLS_CLIENT_KEY", key.to_string()),
+    ];
+    let shown = shown.each_ref().map(|(name, path)| (*name, path.as_str()));
+    let server = secured.server(&[&options[..], &shown[..]].concat());
+    check(&server, "shown", ask("d", &["k=1"]), "OK: OK 9 of 10/hour");
+}
+
+#[test]
+fn plaintext_is_told_from_tls() {
+    let secured = Secured::start(&["localhost"], "no");
+    let server = secured.server(&[("REDIS_URL", &secured.redis.url())]);
+    assert!(server.ask(ask("d", &["k=1"])).is_err());
+    let plain = Redis::start();
+    let server = secured.server(&[
+        ("REDIS_URL", &format!("rediss://{}", plain.url())),
+        ("REDIS_TLS_CACERT", &secured.path("ca.crt")),
+    ]);
+    assert!(failure(&server).contains("TLS"), "{}", failure(&server));
+}
+
+#[test]
+fn certificates_are_exchanged_while_it_runs() {
+    let secured = Secured::start(&["localhost"], "no");
+    let authority = secured.path("ca.crt");
+    let url = secured.url("localhost");
+    let server = secured.server(&[("REDIS_URL", &url), ("REDIS_TLS_CACERT", &authority)]);
+    check(&server, "before", ask("d", &["k=1"]), "OK: OK 9 of 10/hour");
+    let socket = secured.redis.socket().display().to_string();
+    let client = redis::Client::open(format!("unix://{socket}")).unwrap();
+    let mut admin = client.get_connection().unwrap();
+    // Redis gets a certificate of another authority...
+    let next = Authority::new("next");
+    let pair = next.sign(secured.directory.path(), "next", &["localhost"]);
+    let (certificate, key) = (pair.certificate.display(), pair.key.display());
+    redis::cmd("CONFIG")
+        .arg(&["SET", "tls-cert-file", &certificate.to_string()])
+        .arg(&["tls-key-file", &key.to_string()])
+        .exec(&mut admin)
+        .unwrap();
+    redis::cmd("CLIENT")
+        .arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"])
+        .exec(&mut admin)
+        .unwrap();
+    assert!(failure(&server).contains("invalid peer certificate"));
+    // ... which is trusted as soon as the file says so.
+    let both = fs::read_to_string(&authority).unwrap() + next.pem();
+    fs::write(&authority, both).unwrap();
+    eventually("it trusts the new one", || {
+        server.ask(ask("d", &["k=1"])).is_ok()
+    });
+}
