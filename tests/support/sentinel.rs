@@ -32,9 +32,12 @@ pub struct Manner {
 }
 
 impl Watched {
-    /// Starts all of them and waits until the sentinels know one another and the replica.
+    /// Starts all of them and waits until the sentinels know one another and the replica, and that has what the
+    /// master has.
     pub fn start(manner: &Manner) -> Self {
-        let arguments: Vec<&str> = manner.servers.iter().map(String::as_str).collect();
+        let mut arguments: Vec<&str> = manner.servers.iter().map(String::as_str).collect();
+        // Else a replica has nothing for the first five seconds.
+        arguments.extend(["--repl-diskless-sync-delay", "0"]);
         let first = Redis::start_with(&arguments);
         let port = first.port().to_string();
         let replica = ["--replicaof", "127.0.0.1", &port];
@@ -54,6 +57,13 @@ impl Watched {
                     state[at + 1].clone()
                 };
                 value("num-slaves") == "1" && value("num-other-sentinels") == "2"
+            })
+        });
+        eventually("the sentinels know that the replica follows", || {
+            watched.sentinels.iter().all(|sentinel| {
+                let replicas: Vec<Vec<String>> = sentinel.run(&["SENTINEL", "REPLICAS", NAME]);
+                let state = replicas[0].join(" ");
+                state.contains("master-link-status ok") && state.contains("flags slave ")
             })
         });
         watched

@@ -131,8 +131,13 @@ impl Sentinels {
 
     /// The master that the sentinel names that was right the last time; another one's, if it does not answer.
     pub(super) async fn named(&self) -> Option<Endpoint> {
-        let mut named = pin!(self.answers().filter_map(async |answer| answer.master.ok()));
-        named.next().await
+        let mut answers = pin!(self.answers());
+        while let Some(answer) = answers.next().await {
+            if let Ok(master) = answer.master {
+                return Some(master);
+            }
+        }
+        None
     }
 
     async fn ask(&self, sentinel: usize, patience: Duration) -> Answer {
