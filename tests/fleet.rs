@@ -31,10 +31,10 @@ const FLOOD: Duration = Duration::from_secs(3);
 
 /// What a flood came to.
 #[derive(Debug, Default, Clone, Copy)]
-struct Counts {
-    sent: u64,
-    admitted: u64,
-    denied: u64,
+pub(crate) struct Counts {
+    pub(crate) sent: u64,
+    pub(crate) admitted: u64,
+    pub(crate) denied: u64,
 }
 
 fn fleet(redis: &Redis) -> Vec<Ratekeeper> {
@@ -50,7 +50,7 @@ fn fleet(redis: &Redis) -> Vec<Ratekeeper> {
 }
 
 /// Sends a request again and again, from eight callers at each server, until the time is over.
-async fn flood(servers: &[Ratekeeper], request: &RateLimitRequest) -> Counts {
+pub(crate) async fn flood(servers: &[Ratekeeper], request: &RateLimitRequest) -> Counts {
     let stop = Arc::new(AtomicBool::new(false));
     let mut callers = Vec::new();
     for caller in 0..8 * servers.len() {

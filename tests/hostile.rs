@@ -166,7 +166,9 @@ fn strange_texts_never_share_a_bucket() {
     let Backend::Redis(redis) = &backend else {
         unreachable!("made above")
     };
-    let keys: Vec<String> = Runtime::new().unwrap().block_on(redis.run(&["KEYS", "*"]));
+    // All but the one that the server itself probes Redis with, which has no domain.
+    let keys = redis.run(&["KEYS", "rk:[^|]*"]);
+    let keys: Vec<String> = Runtime::new().unwrap().block_on(keys);
     assert_eq!(keys.len(), STRANGE.len() * (STRANGE.len() + 1));
     let unsafe_in_keys = |c: char| c.is_ascii_control() || " {}".contains(c);
     assert!(

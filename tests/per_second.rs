@@ -2,6 +2,7 @@
 
 use tokio::runtime::Runtime;
 
+use crate::fleet::flood;
 use crate::support::{Ratekeeper, Redis, ask, check, eventually};
 
 const RULES: &str = "
@@ -13,6 +14,8 @@ descriptors:
     rate_limit:
       - {unit: second, requests_per_unit: 2, unit_multiplier: 40000}
       - {unit: day, requests_per_unit: 5}
+  - {key: plenty, rate_limit: {unit: second, requests_per_unit: 100000, unit_multiplier: 3000000}}
+  - {key: scarce, rate_limit: {unit: year, requests_per_unit: 700}}
 ";
 
 fn server(seconds: &Redis, others: &Redis) -> Ratekeeper {
@@ -32,7 +35,9 @@ fn server_within(timeout: &str, seconds: &Redis, others: &Redis) -> Ratekeeper {
 }
 
 fn keys(redis: &Redis) -> Vec<String> {
-    let mut keys: Vec<String> = Runtime::new().unwrap().block_on(redis.run(&["KEYS", "*"]));
+    let mut keys: Vec<String> = Runtime::new()
+        .unwrap()
+        .block_on(redis.run(&["KEYS", "rk:d|*"]));
     keys.sort();
     keys
 }
@@ -116,4 +121,22 @@ fn one_that_is_gone_fails_what_needs_it_and_nothing_else() {
         f64::from_le_bytes(bucket[8..16].try_into().unwrap())
     };
     eventually("it is given back", || left() < 1.5);
+}
+
+#[test]
+fn a_fleet_takes_from_both_or_from_none() {
+    let (seconds, others) = (Redis::start(), Redis::start());
+    let fleet: Vec<Ratekeeper> = (0..3).map(|_| server(&seconds, &others)).collect();
+    let counts = Runtime::new()
+        .unwrap()
+        .block_on(flood(&fleet, &ask("d", &["plenty=x", "scarce=x"])));
+    assert_eq!(counts.admitted, 700, "{counts:?}");
+    assert_eq!(counts.denied, counts.sent - 700, "{counts:?}");
+    // What is still on its way back when the flood is over is there soon; a token flows in every 30 seconds.
+    let gone = || {
+        let answer = fleet[0].ask(ask("d", &["plenty=x x0"])).unwrap();
+        100_000 - answer.statuses[0].limit_remaining
+    };
+    eventually("all that was taken in vain is back", || gone() <= 701);
+    assert!(gone() >= 690, "{}", gone());
 }

@@ -12,7 +12,7 @@ descriptors: [{key: k, rate_limit: {unit: hour, requests_per_unit: 10}}]
 ";
 
 /// The rights that the README names, and all that is needed.
-const RIGHTS: &str = "~rk:* -@all +evalsha +script|load +time +mget +set +setrange +del";
+pub(crate) const RIGHTS: &str = "~rk:* -@all +evalsha +script|load +time +mget +set +setrange +del";
 
 fn environment(redis: &Redis) -> Vec<(&'static str, String)> {
     vec![

@@ -7,6 +7,7 @@ use std::thread;
 use ratekeeper::service::pb::rate_limit_service_client::RateLimitServiceClient;
 use tokio::runtime::Runtime;
 
+use crate::redis_login::RIGHTS;
 use crate::support::sentinel::{Manner, NAME, Sentinel, Watched};
 use crate::support::{Authority, Ratekeeper, Redis, ask, check, eventually, free_port};
 
@@ -65,11 +66,22 @@ impl Load {
     }
 }
 
+/// Stops a load when it is dropped.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 /// Puts a load on a server while something happens to its Redis; then it must decide again. Returns how many
 /// were admitted, and how many were not decided.
 fn under_load(server: &Ratekeeper, happens: impl FnOnce()) -> (u64, u64) {
     let (load, server) = (Load::default(), server.address());
     thread::scope(|scope| {
+        // Also when something does not come about: the scope waits for its threads.
+        let stop = Stop(&load.stop);
         let calls = scope.spawn(|| {
             Runtime::new().unwrap().block_on(async {
                 tokio::join!(
@@ -85,7 +97,7 @@ fn under_load(server: &Ratekeeper, happens: impl FnOnce()) -> (u64, u64) {
         happens();
         let before = admitted();
         eventually("the load is admitted again", || admitted() > before + 100);
-        load.stop.store(true, Ordering::SeqCst);
+        drop(stop);
         calls.join().unwrap();
     });
     let counts = [&load.admitted, &load.failed];
@@ -99,7 +111,7 @@ fn the_master_is_found_and_a_failover_followed() {
     let server = server(&watched, &[]);
     check(&server, "found", ask("d", &["k=1"]), "OK: OK 9 of 10/hour");
     assert_eq!(
-        run::<Vec<String>>(&watched.first, &["KEYS", "*"]),
+        run::<Vec<String>>(&watched.first, &["KEYS", "rk:d|*"]),
         ["rk:d|k=1"]
     );
     let (admitted, failed) = under_load(&server, || {
@@ -289,7 +301,10 @@ fn sentinels_and_servers_speak_tls() {
     let url = format!("{NAME},localhost:{of_sentinel}");
     let trusting = server(&url, &path("ca.crt"));
     check(&trusting, "tls", ask("d", &["k=1"]), "OK: OK 9 of 10/hour");
-    assert_eq!(run::<Vec<String>>(&redis, &["KEYS", "*"]), ["rk:d|k=1"]);
+    assert_eq!(
+        run::<Vec<String>>(&redis, &["KEYS", "rk:d|*"]),
+        ["rk:d|k=1"]
+    );
     // To one that does not know the authority, or speaks plaintext, the master is not told.
     Authority::new("other").write(directory.path().join("other.crt").as_path());
     let plain = format!("{NAME},localhost:{}", sentinel.port);
@@ -298,4 +313,17 @@ fn sentinels_and_servers_speak_tls() {
         let failure = server.ask(ask("d", &["k=1"])).unwrap_err();
         assert!(failure.message().contains("TLS"), "{failure}");
     }
+}
+
+#[test]
+fn with_sentinels_one_right_more_is_enough() {
+    let watched = Watched::start(&Manner::default());
+    let rights = format!("{RIGHTS} +role");
+    let user = ["ACL", "SETUSER", "ratekeeper", "on", ">hush"];
+    let words: Vec<&str> = user.into_iter().chain(rights.split(' ')).collect();
+    run::<()>(&watched.first, &words);
+    let server = server(&watched, &[("REDIS_AUTH", "ratekeeper:hush")]);
+    check(&server, "master", ask("d", &["k=1"]), "OK: OK 9 of 10/hour");
+    let refused: Vec<redis::Value> = run(&watched.first, &["ACL", "LOG"]);
+    assert!(refused.is_empty(), "{refused:?}");
 }

@@ -82,7 +82,7 @@ async fn a_panic_ends_one_request_and_nothing_else() {
     let backend = Backend {
         store: || Ok(Panics(MemoryStore::new(10, clock::system()))),
         beside: Box::pin(pending()),
-        health: None,
+        health: Vec::new(),
     };
     let listeners = Listeners::bind("127.0.0.1:0").await.unwrap();
     let address = listeners.grpc.local_addr().unwrap();

@@ -69,23 +69,23 @@ impl RedisStore {
     /// needed. Must be called within a tokio runtime.
     #[must_use]
     pub fn new(settings: &RedisSettings) -> Self {
-        Self::build(settings, SCRIPT, Breaker::default())
+        Self::build(settings, SCRIPT, None)
     }
 
     /// The same, which tells a breaker how each call of Redis ended, and lets no request wait while that is
     /// open.
     #[must_use]
     pub fn telling(settings: &RedisSettings, breaker: Breaker) -> Self {
-        Self::build(settings, SCRIPT, breaker)
+        Self::build(settings, SCRIPT, Some(breaker))
     }
 
     /// The same with another text of the script, for tests that own the clock that it reads.
     #[must_use]
     pub fn with_script(settings: &RedisSettings, source: &str) -> Self {
-        Self::build(settings, source, Breaker::default())
+        Self::build(settings, source, None)
     }
 
-    fn build(settings: &RedisSettings, source: &str, breaker: Breaker) -> Self {
+    fn build(settings: &RedisSettings, source: &str, breaker: Option<Breaker>) -> Self {
         let address = settings.description();
         let failure = LastFailure::new(address.clone(), breaker.clone());
         let connector = Connector::new(settings, failure.clone());
@@ -155,7 +155,7 @@ impl Places for RedisStore {
 struct Server {
     pool: Pool<Connector>,
     failure: LastFailure,
-    breaker: Breaker,
+    breaker: Option<Breaker>,
     late: LateCalls,
     script: Arc<Script>,
     /// Without credentials.
@@ -177,11 +177,9 @@ impl Server {
             // is to the master of now.
             reply = self.call(&command, deadline).await?;
         }
-        let reply = reply.map_err(|error| {
-            let error = failure(self.address.clone(), &error);
-            self.breaker.failed(&error);
-            error
-        })?;
+        let reply = reply.map_err(|error| failure(self.address.clone(), &error));
+        tell(self.breaker.as_ref(), reply.as_ref().err());
+        let reply = reply?;
         Reply::parse(&reply)
             .and_then(|reply| batch.decisions(reply))
             .ok_or_else(|| self.refused("a reply that is not the script's"))
@@ -206,9 +204,8 @@ impl Server {
 
     /// Why nobody is to wait for it, if that is so.
     fn is_shut(&self) -> Option<StoreError> {
-        self.breaker
-            .is_open()
-            .then(|| self.breaker.last_failure())?
+        let breaker = self.breaker.as_ref()?;
+        breaker.is_open().then(|| breaker.last_failure())?
     }
 
     /// A connection, until the deadline.
@@ -241,29 +238,20 @@ impl Server {
     ) -> Result<T, StoreError> {
         let end = Instant::now() + self.timeout;
         let mut call = Box::pin(call);
-        match timeout_at(deadline.min(end), &mut call).await {
-            Ok(Ok(reply)) => {
-                self.breaker.succeeded();
-                Ok(reply)
-            }
-            Ok(Err(error)) => {
-                let error = failure(self.address.clone(), &error);
-                self.breaker.failed(&error);
-                Err(error)
-            }
-            Err(_) => {
-                let breaker = self.breaker.clone();
-                let address = self.address.clone();
-                self.late.add(async move {
-                    match timeout_at(end, call).await {
-                        Ok(Ok(_)) => breaker.succeeded(),
-                        Ok(Err(error)) => breaker.failed(&failure(address, &error)),
-                        Err(_) => breaker.failed(&StoreError::Timeout { address }),
-                    }
-                });
-                Err(self.no_answer())
-            }
-        }
+        let Ok(reply) = timeout_at(deadline.min(end), &mut call).await else {
+            let (breaker, address) = (self.breaker.clone(), self.address.clone());
+            self.late.add(async move {
+                let result = match timeout_at(end, call).await {
+                    Ok(reply) => reply.map(|_| ()).map_err(|error| failure(address, &error)),
+                    Err(_) => Err(StoreError::Timeout { address }),
+                };
+                tell(breaker.as_ref(), result.as_ref().err());
+            });
+            return Err(self.no_answer());
+        };
+        let reply = reply.map_err(|error| failure(self.address.clone(), &error));
+        tell(self.breaker.as_ref(), reply.as_ref().err());
+        reply
     }
 
     fn no_connection(&self) -> StoreError {
@@ -310,6 +298,15 @@ impl Server {
             address: self.address.clone(),
             cause: cause.to_owned(),
         }
+    }
+}
+
+/// Tells a breaker, if there is one, how a call ended.
+fn tell(breaker: Option<&Breaker>, error: Option<&StoreError>) {
+    match (breaker, error) {
+        (None, _) => {}
+        (Some(breaker), None) => breaker.succeeded(),
+        (Some(breaker), Some(error)) => breaker.failed(error),
     }
 }
 

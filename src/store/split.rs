@@ -156,8 +156,8 @@ async fn run<S: Places>(work: Work<S>, mut queue: mpsc::Receiver<Job>) {
 
 impl<S: Places> Work<S> {
     async fn decide(&self, job: Job) {
-        let mut request = Request::new(&*self.store, &job.charges, job.deadline);
-        let result = request.decide(&self.suspects).await;
+        let mut request = Request::new(&*self.store, &self.suspects, &job.charges, job.deadline);
+        let result = request.decide().await;
         if !matches!(&result, Ok(decision) if decision.admitted) {
             let mut giving_back =
                 Box::pin(self.give_backs.give_back(&*self.store, request.in_vain()));

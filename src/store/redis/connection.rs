@@ -127,7 +127,7 @@ pub(super) struct LastFailure(Arc<Failures>);
 struct Failures {
     /// Where to, without credentials.
     address: String,
-    breaker: Breaker,
+    breaker: Option<Breaker>,
     cause: Mutex<Option<String>>,
     /// Another one could not be made.
     next: Notify,
@@ -135,7 +135,7 @@ struct Failures {
 
 impl LastFailure {
     /// None yet, of connections to this address. Those to come are told to the breaker.
-    pub(super) fn new(address: String, breaker: Breaker) -> Self {
+    pub(super) fn new(address: String, breaker: Option<Breaker>) -> Self {
         Self(Arc::new(Failures {
             address,
             breaker,
@@ -158,10 +158,12 @@ impl LastFailure {
     fn note(&self, error: Option<&RedisError>) {
         *self.lock() = error.map(ToString::to_string);
         let Some(error) = error else { return };
-        self.0.breaker.failed(&StoreError::Unreachable {
-            address: self.0.address.clone(),
-            cause: error.to_string(),
-        });
+        if let Some(breaker) = &self.0.breaker {
+            breaker.failed(&StoreError::Unreachable {
+                address: self.0.address.clone(),
+                cause: error.to_string(),
+            });
+        }
         self.0.next.notify_waiters();
     }
 

@@ -6,12 +6,13 @@
 
 use std::io;
 use std::pin::pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bb8_redis::redis::{AsyncConnectionConfig, ProtocolVersion, RedisError, cmd};
-use futures_util::stream::{self, FuturesUnordered};
+use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream, StreamExt as _};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::address::Endpoint;
@@ -22,7 +23,7 @@ use super::tls::RedisTls;
 /// How often the sentinels are asked whether the master is still the master.
 pub(super) const CHECK_EVERY: Duration = Duration::from_secs(1);
 
-/// How long the sentinel that answered last may take before all others are asked, too.
+/// How much later all others are asked than the sentinel that was right the last time, unless that fails at once.
 const HEAD_START: Duration = Duration::from_millis(50);
 
 /// How long a sentinel may take at all.
@@ -113,20 +114,28 @@ impl Sentinels {
         is_due
     }
 
-    /// What the sentinels say: first the one that was right the last time, then the others as they answer.
+    /// What the sentinels say, as they answer. The one that was right the last time is asked first, and most
+    /// often it is the only one.
     pub(super) fn answers(&self) -> impl Stream<Item = Answer> {
         let first = self.lock().sentinel;
-        let others: FuturesUnordered<_> = (0..self.endpoints.len())
-            .filter(|&sentinel| sentinel != first)
-            .map(|sentinel| self.ask(sentinel, PATIENCE))
-            .collect();
-        // None but the first is asked before it has answered, or has had its time.
-        let head_start = if others.is_empty() {
-            PATIENCE
-        } else {
-            HEAD_START
+        let (first_is_done, is_done) = watch::channel(false);
+        let first_is_done = Arc::new(first_is_done);
+        let ask = move |sentinel: usize| {
+            let (first_is_done, mut is_done) = (Arc::clone(&first_is_done), is_done.clone());
+            async move {
+                if sentinel != first {
+                    // It was not enough, or takes its time.
+                    let _ = timeout(HEAD_START, is_done.wait_for(|is_done| *is_done)).await;
+                    return self.ask(sentinel).await;
+                }
+                let answer = self.ask(sentinel).await;
+                first_is_done.send_replace(true);
+                answer
+            }
         };
-        stream::once(self.ask(first, head_start)).chain(others)
+        (0..self.endpoints.len())
+            .map(ask)
+            .collect::<FuturesUnordered<_>>()
     }
 
     /// The master that the sentinel names that was right the last time; another one's, if it does not answer.
@@ -140,9 +149,9 @@ impl Sentinels {
         None
     }
 
-    async fn ask(&self, sentinel: usize, patience: Duration) -> Answer {
+    async fn ask(&self, sentinel: usize) -> Answer {
         let endpoint = &self.endpoints[sentinel];
-        let master = match timeout(patience, self.master_by(endpoint)).await {
+        let master = match timeout(PATIENCE, self.master_by(endpoint)).await {
             Ok(master) => master.map_err(|error| format!("{endpoint}: {error}")),
             Err(_) if self.manner.tls.is_some() => Err(format!(
                 "{endpoint} did not answer in time (does it speak TLS?)"

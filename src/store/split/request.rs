@@ -15,6 +15,7 @@ use crate::store::{Cause, Charge, Decision, Outcome, Part, Payment, StoreError};
 /// A request while it is being decided.
 pub(super) struct Request<'a, S> {
     store: &'a S,
+    suspects: &'a Suspects,
     charges: &'a [Charge],
     deadline: Instant,
     /// By place, ascending.
@@ -41,7 +42,12 @@ struct Taken {
 }
 
 impl<'a, S: Places> Request<'a, S> {
-    pub(super) fn new(store: &'a S, charges: &'a [Charge], deadline: Instant) -> Self {
+    pub(super) fn new(
+        store: &'a S,
+        suspects: &'a Suspects,
+        charges: &'a [Charge],
+        deadline: Instant,
+    ) -> Self {
         let mut portions: Vec<Portion> = Vec::new();
         for (member, charge) in charges.iter().enumerate() {
             let place = store.place(charge);
@@ -52,6 +58,7 @@ impl<'a, S: Places> Request<'a, S> {
         }
         Self {
             store,
+            suspects,
             charges,
             deadline,
             portions,
@@ -60,8 +67,10 @@ impl<'a, S: Places> Request<'a, S> {
     }
 
     /// Decides it; what it took [in vain](Self::in_vain), if it was not admitted, is still to be given back.
-    pub(super) async fn decide(&mut self, suspects: &Suspects) -> Result<Decision, StoreError> {
-        if suspects.has_any(self.charges) {
+    pub(super) async fn decide(&mut self) -> Result<Decision, StoreError> {
+        let suspects = self.suspects;
+        let places = self.portions.iter().map(|portion| portion.place);
+        if suspects.has_any(self.charges) || suspects.has_place(places) {
             self.ask().await?;
             if !self.is_lost() {
                 let scarcest = self.scarcest();
@@ -150,7 +159,10 @@ impl<'a, S: Places> Request<'a, S> {
         for (portion, members, charges, decision) in join_all(calls).await {
             match decision {
                 Ok(decision) => self.note(portion, &members, &charges, &decision),
-                Err(error) => failure = Some(error),
+                Err(error) => {
+                    self.suspects.remember_place(self.portions[portion].place);
+                    failure = Some(error);
+                }
             }
         }
         failure.map_or(Ok(()), Err)

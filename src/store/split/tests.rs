@@ -45,6 +45,7 @@ fn charge(bucket: usize, hits: i64) -> Charge {
         hits,
         payment: Payment::Prepaid,
         part: Part::Must,
+        on_failure: None,
     }
 }
 
