@@ -1,17 +1,21 @@
 //! The real parts that tests are made of, each started and stopped by the test that needs it.
 
+mod authority;
 mod backend;
 mod command;
 mod envoy;
+mod management;
 mod process;
 mod python;
 mod ratekeeper;
 mod redis;
 mod rows;
 
+pub use authority::{Authority, Certified};
 pub use backend::Backend;
 pub use command::typed;
 pub use envoy::{Envoy, Plan, Route, extension};
+pub use management::{Management, Session, mutual, resource};
 pub use process::{Process, run};
 pub use python::client;
 pub use ratekeeper::Ratekeeper;

@@ -34,6 +34,9 @@ mod shutdown;
 mod source;
 mod stores;
 mod wire;
+mod xds;
+mod xds_trouble;
+mod xds_wire;
 
 use std::collections::BTreeSet;
 use std::fs;
