@@ -201,13 +201,13 @@ async fn serve<S: Store>(
     let mut source = Source::open(settings.origin.clone());
     if let Some(offer) = source.at_hand() {
         let outcome = apply(&rules, &health, offer, settings.load).await;
-        source.answer(outcome).await;
+        source.answer(outcome);
     }
     let reload = async {
         loop {
             let offer = source.next().await;
             let outcome = apply(&rules, &health, offer, settings.load).await;
-            source.answer(outcome).await;
+            source.answer(outcome);
         }
     };
 

@@ -87,10 +87,10 @@ impl Source {
     }
 
     /// Tells the source what became of its last offer, if it wants to know.
-    pub async fn answer(&mut self, outcome: Result<(), Refusal>) {
+    pub fn answer(&mut self, outcome: Result<(), Refusal>) {
         if let Self::Xds(client) = self {
             let outcome = outcome.map_err(|refusal| refusal.to_string());
-            client.answer(outcome).await;
+            client.answer(outcome);
         }
     }
 }

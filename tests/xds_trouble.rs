@@ -183,6 +183,32 @@ fn a_refusal_that_is_answered_with_the_same_does_not_go_round_and_round() {
 }
 
 #[test]
+fn a_server_that_reads_no_answers_does_not_stop_us() {
+    let management = Management::start();
+    let mut server = asking(&management);
+    let session = management.session();
+    session.request();
+    session.accepted("1", &[config("d", 50)]);
+    session.stop_reading();
+    // The refusal of each is long, so that what the connection holds is soon full.
+    for i in 0..40 {
+        let mut wrong = config(&format!("d{i}"), 50);
+        let rule = RateLimitDescriptor {
+            key: String::new(),
+            value: "x".repeat(70),
+            ..RateLimitDescriptor::default()
+        };
+        wrong.descriptors.resize(1_000, rule);
+        session.send("2", &[wrong]);
+    }
+    server.wait_for_log("does not read the answers to what it sends; the rules in force stay");
+    let session = management.session();
+    session.request();
+    session.accepted("1", &[config("d", 60)]);
+    key(&server, "again", "OK: OK 59 of 60/year");
+}
+
+#[test]
 fn what_is_no_configuration_is_refused() {
     let management = Management::start();
     let server = asking(&management);

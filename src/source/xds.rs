@@ -158,7 +158,7 @@ impl Client {
     }
 
     /// Tells the server that what [`next`](Self::next) gave was taken, or why not.
-    pub async fn answer(&mut self, outcome: Result<(), String>) {
+    pub fn answer(&mut self, outcome: Result<(), String>) {
         let Some(response) = self.unanswered.take() else {
             return;
         };
@@ -170,7 +170,7 @@ impl Client {
             Err(reason) => self.refused = Some((response.fingerprint, reason.clone())),
         }
         if let Some(stream) = &mut self.stream {
-            stream.answer(&response, outcome).await;
+            stream.answer(&response, outcome);
         }
     }
 

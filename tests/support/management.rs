@@ -1,7 +1,10 @@
 //! A management server of the test's own: real gRPC, and the test says what it sends.
 
+use std::future::pending;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -40,6 +43,7 @@ pub struct Session {
     /// When it was opened.
     pub opened: Instant,
     requests: Receiver<DiscoveryRequest>,
+    is_deaf: Arc<AtomicBool>,
     responses: mpsc::UnboundedSender<Result<DiscoveryResponse, Status>>,
 }
 
@@ -125,6 +129,11 @@ impl Session {
     pub fn request(&self) -> DiscoveryRequest {
         let request = self.requests.recv_timeout(PATIENCE);
         request.expect("the client sends a request")
+    }
+
+    /// Reads no further request but one.
+    pub fn stop_reading(&self) {
+        self.is_deaf.store(true, Ordering::SeqCst);
     }
 
     /// Waits for the end of the stream at the client's side.
@@ -213,17 +222,23 @@ impl AggregatedDiscoveryService for Service {
         let (heard, requests) = channel();
         let headers = request.metadata().clone();
         let mut stream = request.into_inner();
+        let is_deaf = Arc::new(AtomicBool::new(false));
+        let deaf = Arc::clone(&is_deaf);
         // Ends with the client's side of the stream, or with the runtime.
         tokio::spawn(async move {
             while let Some(Ok(request)) = stream.next().await {
                 // The test may have seen enough.
                 let _ = heard.send(request);
+                if deaf.load(Ordering::SeqCst) {
+                    pending::<()>().await;
+                }
             }
         });
         let session = Session {
             headers,
             opened: Instant::now(),
             requests,
+            is_deaf,
             responses,
         };
         let _ = self.opened.send(session);

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::TryFutureExt as _;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::{Instant, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream as AnyStream, StreamExt as _};
@@ -22,7 +22,8 @@ use super::{Response, Settings, TYPE_URL, refusal};
 /// After so long without a response, a person may want to know.
 pub(super) const SILENCE: Duration = Duration::from_secs(15);
 
-/// Requests that the connection has not taken yet. There is one per response, so two are rare.
+/// Requests that the connection has not taken yet. There is one per response, so two are rare; with
+/// more, the server does not read.
 const UNSENT: usize = 4;
 
 /// What happens on a stream.
@@ -48,6 +49,8 @@ pub(super) struct Stream {
     due: Option<(Instant, DiscoveryRequest)>,
     /// When it will have been silent for long.
     silence: Option<Instant>,
+    /// An answer could not be sent.
+    is_clogged: bool,
 }
 
 impl Stream {
@@ -65,7 +68,7 @@ impl Stream {
             let answer = client.stream_aggregated_resources(call).await;
             answer.map(Answer::into_inner)
         };
-        let stream = Self {
+        let mut stream = Self {
             settings: settings.clone(),
             requests,
             responses: Box::pin(responses.try_flatten_stream()),
@@ -73,10 +76,10 @@ impl Stream {
             last: None,
             due: None,
             silence: Some(Instant::now() + SILENCE),
+            is_clogged: false,
         };
         let first = stream.request();
-        let sent = stream.requests.try_send(first);
-        sent.expect("the channel is new and has room");
+        stream.send(first);
         stream
     }
 
@@ -86,12 +89,15 @@ impl Stream {
     /// When the stream has ended.
     pub(super) async fn next(&mut self) -> Result<Event, Trouble> {
         loop {
+            if self.is_clogged {
+                return Err(Trouble::clogged(&self.settings));
+            }
             let due = self.due.as_ref().map(|(due, _)| *due);
             tokio::select! {
                 response = self.responses.next() => return self.received(response),
                 () = reached(due) => {
                     if let Some((_, request)) = self.due.take() {
-                        self.send(request).await;
+                        self.send(request);
                     }
                 }
                 () = reached(self.silence) => {
@@ -130,9 +136,9 @@ impl Stream {
     }
 
     /// Accepts a response, or says why not.
-    pub(super) async fn answer(&mut self, response: &Response, outcome: Result<(), String>) {
+    pub(super) fn answer(&mut self, response: &Response, outcome: Result<(), String>) {
         let request = self.answer_to(response, outcome);
-        self.send(request).await;
+        self.send(request);
     }
 
     /// Likewise, after a while and while [`next`](Self::next) is awaited.
@@ -166,9 +172,13 @@ impl Stream {
         }
     }
 
-    async fn send(&self, request: DiscoveryRequest) {
-        // It fails when the stream has ended, which `next` will tell.
-        let _ = self.requests.send(request).await;
+    /// Sends a request without waiting: a server that does not read must not stop whoever answers.
+    fn send(&mut self, request: DiscoveryRequest) {
+        match self.requests.try_send(request) {
+            Err(TrySendError::Full(_)) => self.is_clogged = true,
+            // When the stream has ended, `next` will tell why.
+            Ok(()) | Err(TrySendError::Closed(_)) => {}
+        }
     }
 }
 

@@ -66,6 +66,14 @@ impl Trouble {
         ))
     }
 
+    /// The server does not take what it is sent.
+    pub(super) fn clogged(settings: &Settings) -> Self {
+        let server = &settings.server;
+        Self::new(format!(
+            "the management server {server} does not read the answers to what it sends"
+        ))
+    }
+
     /// The server ended the stream, and calls that right.
     pub(super) fn closed(settings: &Settings) -> Self {
         let server = &settings.server;
