@@ -20,11 +20,11 @@ use tonic_health::pb::health_server::{Health as HealthService, HealthServer};
 
 use crate::clock;
 use crate::limiter::{InForce, Limiter, LimiterSettings};
-use crate::rules::{LoadOptions, RuleSet, SourceFile};
+use crate::rules::LoadOptions;
 use crate::service::pb::DESCRIPTORS;
 use crate::service::pb::rate_limit_service_server::RateLimitServiceServer;
 use crate::service::{self, Front, RateLimit, ResponseSettings};
-use crate::source::files::{self, Location, SourceError};
+use crate::source::{Offer, Origin, Refusal, Source};
 use crate::store::Store;
 use crate::store::breaker::Breaker;
 use crate::store::denied::{Denials, RememberedDenials};
@@ -47,8 +47,8 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Everything that is decided before the server runs.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where the rules are.
-    pub location: Location,
+    /// Where the rules come from.
+    pub origin: Origin,
     /// How they are read.
     pub load: LoadOptions,
     /// Where buckets live.
@@ -213,12 +213,16 @@ async fn serve<S: Store>(
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let mut health = Health::new(reporter).await;
 
-    let (files, mut changes) = files::watch(settings.location.clone());
-    apply(&rules, &health, files, settings.load).await;
+    let mut source = Source::open(settings.origin.clone());
+    if let Some(offer) = source.at_hand() {
+        let outcome = apply(&rules, &health, offer, settings.load).await;
+        source.answer(outcome);
+    }
     let reload = async {
         loop {
-            let files = changes.next().await;
-            apply(&rules, &health, files, settings.load).await;
+            let offer = source.next().await;
+            let outcome = apply(&rules, &health, offer, settings.load).await;
+            source.answer(outcome);
         }
     };
 
@@ -292,27 +296,21 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 
-/// Puts the files' rules in force if they are right; otherwise leaves everything as it is, and says so.
+/// Puts the rules of an offer in force if they are right; otherwise leaves everything as it is, and
+/// says so.
 async fn apply(
     rules: &InForce,
     health: &Health,
-    files: Result<Vec<SourceFile>, SourceError>,
+    offer: Offer,
     options: LoadOptions,
-) {
+) -> Result<(), Refusal> {
     let kept = if rules.snapshot().is_some() {
         "the rules in force stay"
     } else {
         "no rules are in force yet"
     };
-    let files = match files {
-        Ok(files) => files,
-        Err(error) => {
-            tracing::error!(%error, "the configuration cannot be read; {kept}");
-            return;
-        }
-    };
     // Many rules take a second or more; meanwhile, connections are accepted.
-    let loading = tokio::task::spawn_blocking(move || RuleSet::load(&files, options));
+    let loading = tokio::task::spawn_blocking(move || offer.load(options));
     match loading.await.expect("loading rules does not panic") {
         Ok(loaded) => {
             let (domains, count) = (loaded.domains().count(), loaded.rules().len());
@@ -324,8 +322,19 @@ async fn apply(
             } else {
                 tracing::warn!("the configuration is right but has no rules: nothing is limited");
             }
+            Ok(())
         }
-        Err(mistakes) => tracing::error!("the configuration has mistakes; {kept}\n{mistakes}"),
+        Err(refusal) => {
+            match &refusal {
+                Refusal::Unreadable(error) => {
+                    tracing::error!(%error, "the configuration cannot be read; {kept}");
+                }
+                Refusal::Mistakes(mistakes) => {
+                    tracing::error!("the configuration has mistakes; {kept}\n{mistakes}");
+                }
+            }
+            Err(refusal)
+        }
     }
 }
 

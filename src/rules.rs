@@ -1,7 +1,7 @@
 //! Rules: configuration text to an immutable tree, and a descriptor to the limits that apply to it.
 //!
 //! [`RuleSet::load`] takes the texts of all files and gives a set of rules or all mistakes of all
-//! files; [`Domain::find`] walks a descriptor through the tree; [`RuleSet::trace`] tells how the walk
+//! files, and [`RuleSet::load_values`] does so with values that never were a text; [`Domain::find`] walks a descriptor through the tree; [`RuleSet::trace`] tells how the walk
 //! went and what came close. The language is that of envoyproxy/ratelimit with a few words more, which
 //! [`schema()`] describes.
 //!
@@ -37,6 +37,7 @@ mod schema;
 mod spelling;
 mod trace;
 mod tree;
+mod value;
 mod vocabulary;
 mod yaml;
 
@@ -44,7 +45,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use limit::{Algorithm, Hits, Limit, Unit};
-pub use mistake::{Mistake, Mistakes};
+pub use mistake::{Mistake, Mistakes, Position};
 pub use rule::{Limits, Rule};
 pub use schema::schema;
 pub use trace::{Candidate, End, Step, Trace};
@@ -57,6 +58,15 @@ pub struct SourceFile {
     pub name: String,
     /// Its contents: YAML, and so also JSON.
     pub text: String,
+}
+
+/// Configuration that came as values and never was a text, such as from a management server.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourceValue {
+    /// What mistakes call it, such as `resource shop`. No two of a set have the same.
+    pub name: String,
+    /// What a file would say: the same keys, the same values.
+    pub value: serde_json::Value,
 }
 
 /// How to read files.
@@ -86,6 +96,31 @@ impl RuleSet {
     /// All mistakes of all files.
     pub fn load(files: &[SourceFile], options: LoadOptions) -> Result<Self, Mistakes> {
         build::build(files, options)
+    }
+
+    /// The rules of these values, by the same rules. Mistakes name a descriptor by its path.
+    ///
+    /// # Examples
+    /// ```
+    /// use ratekeeper::rules::{LoadOptions, RuleSet, SourceValue};
+    /// use serde_json::json;
+    ///
+    /// let limit = json!({"unit": "eon", "requests_per_unit": 10});
+    /// let value = json!({
+    ///     "domain": "shop",
+    ///     "descriptors": [{"key": "path", "value": "/cart", "rate_limit": limit}],
+    /// });
+    /// let value = SourceValue { name: "resource eg".into(), value };
+    /// let mistakes = RuleSet::load_values(&[value], LoadOptions::default()).unwrap_err();
+    /// assert!(mistakes.to_string().starts_with(
+    ///     "resource eg: shop.path_/cart: invalid rate limit unit 'eon'"
+    /// ));
+    /// ```
+    ///
+    /// # Errors
+    /// All mistakes of all values.
+    pub fn load_values(values: &[SourceValue], options: LoadOptions) -> Result<Self, Mistakes> {
+        build::build_values(values, options)
     }
 
     /// No rules at all: nothing is limited.

@@ -23,7 +23,7 @@ pub use rls::{HeaderNames, RateLimit, ResponseSettings};
     reason = "generated; documented by the .proto files"
 )]
 pub mod pb {
-    include!(concat!(env!("OUT_DIR"), "/pb.rs"));
+    include!(concat!(env!("OUT_DIR"), "/service/pb.rs"));
 
     /// All of `proto/` as an encoded `FileDescriptorSet`, for reflection.
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

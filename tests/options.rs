@@ -41,7 +41,7 @@ fn wrong_values_are_named_with_their_variable() {
         ("REDIS_TIMEOUT", "-1s", "a time such as"),
         ("LIMIT_LIMIT_HEADER", "x\r\ny: z", "the name of a header"),
         ("GRPC_SERVER_USE_TLS", "true", "plaintext"),
-        ("CONFIG_TYPE", "GRPC_XDS_SOTW", "CONFIG_TYPE=FILE"),
+        ("CONFIG_TYPE", "etcd", "GRPC_XDS_SOTW"),
         ("SHUTDOWN_GRACE_PERIOD", "later", "SHUTDOWN_GRACE_PERIOD"),
     ] {
         refused(&[], &[(name, value)], 2, &[name, advice]);

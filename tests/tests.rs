@@ -39,6 +39,9 @@ mod source;
 mod split;
 mod stores;
 mod wire;
+mod xds;
+mod xds_trouble;
+mod xds_wire;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -12,6 +12,7 @@ use crate::limiter::Bounds;
 use crate::rules::Algorithm;
 use crate::service::pb::rate_limit_service_client::RateLimitServiceClient;
 use crate::service::pb::{RateLimitDescriptor, RateLimitRequest, rate_limit_descriptor};
+use crate::source::files::Location;
 use crate::store::{Charge, Decision, OnStoreFailure, StoreError};
 
 /// A store with a mistake: it panics at more than one hit.
@@ -28,9 +29,9 @@ impl Store for Panics {
     }
 }
 
-fn settings(location: Location) -> Settings {
+fn settings(origin: Origin) -> Settings {
     Settings {
-        location,
+        origin,
         load: LoadOptions::default(),
         store: StoreSettings::Memory { max_buckets: 10 },
         failure: FailureSettings {
@@ -89,7 +90,7 @@ async fn a_panic_ends_one_request_and_nothing_else() {
     let (stop, stopped) = oneshot::channel::<()>();
     let shutdown = async { stopped.await.unwrap_or_default() };
     let server = serve(
-        settings(Location::Path(file)),
+        settings(Origin::Files(Location::Path(file))),
         backend,
         listeners,
         (shutdown, pending()),

@@ -69,6 +69,11 @@ pub(super) struct Configuration {
 }
 
 impl Configuration {
+    /// Whether a path was named on purpose; RUNTIME_ROOT always has one.
+    pub(super) fn is_path_given(&self) -> bool {
+        self.config.is_some()
+    }
+
     /// Where the rules are.
     pub(super) fn location(&self) -> Location {
         match &self.config {

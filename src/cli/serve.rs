@@ -4,6 +4,7 @@ mod failure;
 mod log;
 mod options;
 mod redis;
+mod source;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -18,12 +19,15 @@ use failure::FailureOptions;
 use log::Log;
 use options::{BoundOptions, Listen, NotYet, Store, VerdictOptions};
 use redis::RedisOptions;
+use source::SourceOptions;
 
 /// What can be typed.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     configuration: Configuration,
+    #[command(flatten)]
+    source: SourceOptions,
     #[command(flatten)]
     listen: Listen,
     #[command(flatten)]
@@ -60,13 +64,16 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let (first, second) = signals()?;
         let listeners = Listeners::bind((host.as_str(), port))
             .await
             .with_context(|| format!("cannot listen on GRPC_HOST {host}, GRPC_PORT {port}"))?;
         app::run(settings, listeners, first, second).await
-    })?;
+    });
+    // A name that is being resolved, or a file that is being read, does not hold up the end.
+    runtime.shutdown_background();
+    ended?;
     Ok(Outcome::Done)
 }
 
@@ -96,7 +103,7 @@ impl Args {
         self.not_yet.check()?;
         let load = self.configuration.load_options();
         Ok(Settings {
-            location: self.configuration.location(),
+            origin: self.source.origin(&self.configuration)?,
             load,
             store: self.store.settings(&self.redis)?,
             failure: self.failure.settings(self.store.max_buckets()),

@@ -8,29 +8,29 @@ use super::read::{self, Descriptor};
 use super::rule::Rule;
 use super::spelling::shown;
 use super::tree::{Domain, Node, composite};
-use super::{LoadOptions, Mistakes, RuleSet, SourceFile};
+use super::{LoadOptions, Mistakes, RuleSet, SourceFile, SourceValue};
 
+/// The rules of texts.
 pub(super) fn build(files: &[SourceFile], options: LoadOptions) -> Result<RuleSet, Mistakes> {
     let mut builder = Builder::default();
     for source in files {
         let file = read::read(&source.name, &source.text, options, &mut builder.report);
-        if let Some(file) = file {
-            builder.add(&source.name, file, options);
-        }
+        builder.add(&source.name, file, options);
     }
-    let Builder {
-        domains,
-        names,
-        rules,
-        report,
-        ..
-    } = builder;
-    report.into_result()?;
-    Ok(RuleSet {
-        domains,
-        names,
-        rules,
-    })
+    builder.finish()
+}
+
+/// The rules of values.
+pub(super) fn build_values(
+    values: &[SourceValue],
+    options: LoadOptions,
+) -> Result<RuleSet, Mistakes> {
+    let mut builder = Builder::default();
+    for source in values {
+        let file = read::read_value(&source.name, &source.value, options, &mut builder.report);
+        builder.add(&source.name, file, options);
+    }
+    builder.finish()
 }
 
 #[derive(Default)]
@@ -44,7 +44,19 @@ struct Builder {
 }
 
 impl Builder {
-    fn add(&mut self, name: &str, file: read::File, options: LoadOptions) {
+    fn finish(self) -> Result<RuleSet, Mistakes> {
+        self.report.into_result()?;
+        Ok(RuleSet {
+            domains: self.domains,
+            names: self.names,
+            rules: self.rules,
+        })
+    }
+
+    fn add(&mut self, name: &str, file: Option<read::File>, options: LoadOptions) {
+        let Some(file) = file else {
+            return;
+        };
         let source: Arc<str> = name.into();
         let Some(domain_name) = &file.domain else {
             // Nothing will come of it, but its tree may have mistakes of its own.
@@ -72,8 +84,7 @@ impl Builder {
         domain.add_file(&source);
         self.domains.push(domain);
         self.names.insert(domain_name.clone(), id);
-        self.origins
-            .push(format!("{name}:{}:{}", file.at.line, file.at.column));
+        self.origins.push(self.report.place(name, file.at));
         self.grow(id, None, domain_name, &source, file.descriptors);
     }
 
@@ -151,9 +162,8 @@ impl Builder {
             let first = domain.node(first);
             let what = format!("duplicate descriptor composite key '{}'", shown(path));
             let advice = format!(
-                "it is defined first at {}:{}; remove one, or put both limits in one rate_limit \
-                 list",
-                first.file, first.line
+                "it is defined first at {}; remove one, or put both limits in one rate_limit list",
+                self.report.line(&first.file, first.line)
             );
             self.report.add(source, descriptor.at, what, advice);
         }

@@ -1,33 +1,52 @@
 //! What is wrong with a configuration: where, what, and what to write instead.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
-/// One thing that is wrong with a file.
+/// One thing that is wrong with a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mistake {
-    /// The name of the file.
+    /// The name of the file, or of what came instead of one.
     pub file: String,
-    /// The line, from 1.
-    pub line: usize,
-    /// The column in characters, from 1.
-    pub column: usize,
+    /// Where in it.
+    pub position: Position,
     /// What is wrong.
     pub what: String,
     /// What to do about it; empty when there is nothing to add.
     pub advice: String,
 }
 
+/// Where in a configuration something is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Position {
+    /// In a text.
+    Text {
+        /// The line, from 1.
+        line: usize,
+        /// The column in characters, from 1.
+        column: usize,
+    },
+    /// Among values that never were a text: at a descriptor, or at the top.
+    Value {
+        /// Which descriptor it is, in their order, from 2; 1 is the top.
+        number: usize,
+        /// The domain and the entries down to the descriptor, such as `shop.path_/cart`.
+        path: String,
+    },
+}
+
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             file,
-            line,
-            column,
+            position,
             what,
             advice,
         } = self;
-        write!(f, "{file}:{line}:{column}: {what}")?;
+        match position {
+            Position::Text { line, column } => write!(f, "{file}:{line}:{column}: {what}")?,
+            Position::Value { path, .. } => write!(f, "{file}: {path}: {what}")?,
+        }
         if advice.is_empty() {
             Ok(())
         } else {
@@ -36,7 +55,7 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// All that is wrong with a configuration, sorted by file, line and column; never empty.
+/// All that is wrong with a configuration, sorted by file and position; never empty.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Mistakes(Vec<Mistake>);
 
@@ -69,7 +88,7 @@ impl IntoIterator for Mistakes {
     }
 }
 
-/// A place in a file.
+/// A place in a file. Among values, the line is the number of the descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct At {
     /// From 1.
@@ -85,9 +104,45 @@ impl At {
 
 /// Collects mistakes. A set, because a part of a file that aliases repeat is read repeatedly.
 #[derive(Debug, Default)]
-pub(super) struct Report(BTreeSet<Mistake>);
+pub(super) struct Report {
+    mistakes: BTreeSet<Mistake>,
+    /// What the numbers of descriptors stand for, where there are no lines; by the name of the file.
+    paths: HashMap<String, Vec<String>>,
+}
 
 impl Report {
+    /// Notes that a file has no lines but these descriptors, the first of which is the top.
+    pub(super) fn number(&mut self, file: &str, paths: Vec<String>) {
+        self.paths.insert(file.to_owned(), paths);
+    }
+
+    /// A line of a file, as messages about another one name it.
+    pub(super) fn line(&self, file: &str, line: usize) -> String {
+        match self.position(file, At { line, column: 1 }) {
+            Position::Text { line, .. } => format!("{file}:{line}"),
+            Position::Value { path, .. } => format!("{file}: {path}"),
+        }
+    }
+
+    /// A place in a file, likewise.
+    pub(super) fn place(&self, file: &str, at: At) -> String {
+        match self.position(file, at) {
+            Position::Text { line, column } => format!("{file}:{line}:{column}"),
+            Position::Value { path, .. } => format!("{file}: {path}"),
+        }
+    }
+
+    fn position(&self, file: &str, at: At) -> Position {
+        let At { line, column } = at;
+        match self.paths.get(file).and_then(|paths| paths.get(line - 1)) {
+            Some(path) => Position::Value {
+                number: line,
+                path: path.clone(),
+            },
+            None => Position::Text { line, column },
+        }
+    }
+
     pub(super) fn add(
         &mut self,
         file: &str,
@@ -95,10 +150,9 @@ impl Report {
         what: impl Into<String>,
         advice: impl Into<String>,
     ) {
-        self.0.insert(Mistake {
+        self.mistakes.insert(Mistake {
             file: file.to_owned(),
-            line: at.line,
-            column: at.column,
+            position: self.position(file, at),
             what: what.into(),
             advice: advice.into(),
         });
@@ -106,9 +160,9 @@ impl Report {
 
     /// `Ok` when there is no mistake.
     pub(super) fn into_result(self) -> Result<(), Mistakes> {
-        if self.0.is_empty() {
+        if self.mistakes.is_empty() {
             return Ok(());
         }
-        Err(Mistakes(self.0.into_iter().collect()))
+        Err(Mistakes(self.mistakes.into_iter().collect()))
     }
 }

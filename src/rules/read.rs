@@ -15,6 +15,7 @@ use super::LoadOptions;
 use super::mistake::{At, Report};
 use super::rule::Limits;
 use super::spelling::shown;
+use super::value;
 use super::vocabulary::Place;
 use super::yaml::{self, Kind, Node};
 use crate::store::OnStoreFailure;
@@ -75,6 +76,23 @@ pub(super) fn read(
     }
 }
 
+/// Reads values that stand for a file; `None` when there is nothing to go on with.
+pub(super) fn read_value(
+    file: &str,
+    value: &serde_json::Value,
+    options: LoadOptions,
+    report: &mut Report,
+) -> Option<File> {
+    let (document, paths) = value::document(value);
+    report.number(file, paths);
+    let mut reader = Reader {
+        file,
+        options,
+        report,
+    };
+    reader.file(&document)
+}
+
 /// Reads one file, noting its mistakes.
 struct Reader<'r> {
     file: &'r str,
@@ -91,7 +109,7 @@ impl Reader<'_> {
         self.mistake(
             at,
             "config file cannot have empty domain",
-            "begin the file with \"domain: \" and the domain that Envoy's rate_limit filter names",
+            "give it the domain that Envoy's rate_limit filter names, as \"domain: NAME\"",
         );
     }
 

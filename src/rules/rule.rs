@@ -28,7 +28,7 @@ pub struct Rule {
     pub on_store_failure: Option<OnStoreFailure>,
     /// The file that it came from.
     pub file: Arc<str>,
-    /// The line in that file, from 1.
+    /// The line in that file, from 1; where there are no lines, which descriptor it is.
     pub line: usize,
 }
 

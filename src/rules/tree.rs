@@ -28,7 +28,7 @@ pub struct Node {
     pub share_threshold: bool,
     /// The file that it came from.
     pub file: Arc<str>,
-    /// The line in that file, from 1.
+    /// The line in that file, from 1; where there are no lines, which descriptor it is.
     pub line: usize,
     pub(super) rule: Option<Arc<Rule>>,
     pub(super) children: Option<Box<Level>>,

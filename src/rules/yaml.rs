@@ -63,6 +63,16 @@ impl Scalar {
 }
 
 impl Node {
+    /// A node that was not parsed, and that no alias stands for.
+    pub(super) fn new(at: At, kind: Kind) -> Self {
+        Self {
+            at,
+            kind,
+            weight: 0,
+            height: 0,
+        }
+    }
+
     pub(super) fn scalar(&self) -> Option<&Scalar> {
         match &self.kind {
             Kind::Scalar(scalar) => Some(scalar),

@@ -15,6 +15,15 @@ pub struct Authority {
     pem: String,
 }
 
+/// A certificate and its key, in PEM.
+#[derive(Debug, Clone)]
+pub struct Certified {
+    /// The certificate.
+    pub certificate: String,
+    /// The key.
+    pub key: String,
+}
+
 /// A certificate and its key, in files.
 #[derive(Debug, Clone)]
 pub struct Pair {
@@ -49,23 +58,53 @@ impl Authority {
         fs::write(path, &self.pem).unwrap();
     }
 
-    /// Signs a certificate for these names, or IP addresses, into files that begin with `stem`.
-    pub fn sign(&self, directory: &Path, stem: &str, names: &[&str]) -> Pair {
+    /// A certificate for this name, for servers and clients.
+    pub fn certify(&self, name: &str) -> Certified {
+        self.certify_all(name, &[name])
+    }
+
+    fn certify_all(&self, common_name: &str, names: &[&str]) -> Certified {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
-        params.distinguished_name.push(DnType::CommonName, stem);
+        params
+            .distinguished_name
+            .push(DnType::CommonName, common_name);
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
         ];
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Certified {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+        }
+    }
+
+    /// Signs a certificate for these names, or IP addresses, into files that begin with `stem`.
+    pub fn sign(&self, directory: &Path, stem: &str, names: &[&str]) -> Pair {
+        let certified = self.certify_all(stem, names);
         let pair = Pair {
             certificate: directory.join(format!("{stem}.crt")),
             key: directory.join(format!("{stem}.key")),
         };
-        fs::write(&pair.certificate, certificate.pem()).unwrap();
-        fs::write(&pair.key, key.serialize_pem()).unwrap();
+        fs::write(&pair.certificate, certified.certificate).unwrap();
+        fs::write(&pair.key, certified.key).unwrap();
         pair
+    }
+
+    /// Writes what Kubernetes mounts of a TLS secret: `tls.crt`, `tls.key` and `ca.crt`, each in one
+    /// step.
+    pub fn mount(&self, certified: &Certified, directory: &Path) {
+        let files = [
+            ("tls.crt", certified.certificate.as_str()),
+            ("tls.key", certified.key.as_str()),
+            ("ca.crt", self.pem()),
+        ];
+        for (name, text) in files {
+            let temporary = directory.join(format!(".{name}"));
+            fs::write(&temporary, text).unwrap();
+            fs::rename(temporary, directory.join(name)).unwrap();
+        }
     }
 }

@@ -7,7 +7,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
 /// Where the lines on start, reload and stop come from.
-const LIFECYCLE: &str = "ratekeeper::app";
+const LIFECYCLE: [&str; 2] = ["ratekeeper::app", "ratekeeper::source"];
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Logs")]
@@ -72,7 +72,7 @@ impl Log {
             .with_target(env!("CARGO_PKG_NAME"), level)
             // It warns of each watched file that was deleted, which is how files are replaced.
             .with_target("notify", level.min(LevelFilter::ERROR))
-            .with_target(LIFECYCLE, lifecycle);
+            .with_targets(LIFECYCLE.map(|target| (target, lifecycle)));
         let log = tracing_subscriber::fmt::layer()
             .with_ansi(std::io::stderr().is_terminal())
             .with_writer(std::io::stderr);

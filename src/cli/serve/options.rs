@@ -65,8 +65,6 @@ pub(super) struct Store {
 pub(super) struct NotYet {
     #[arg(long, env = "GRPC_SERVER_USE_TLS", value_parser = boolean, default_value = "false", hide = true)]
     grpc_server_use_tls: bool,
-    #[arg(long, env = "CONFIG_TYPE", default_value = "FILE", hide = true)]
-    config_type: String,
 }
 
 impl NotYet {
@@ -76,13 +74,6 @@ impl NotYet {
             anyhow::bail!(
                 "GRPC_SERVER_USE_TLS=true: this version serves plaintext only; \
                  leave it out, and have a proxy speak TLS"
-            );
-        }
-        if !self.config_type.eq_ignore_ascii_case("file") {
-            anyhow::bail!(
-                "CONFIG_TYPE={}: this version reads its configuration from files only; \
-                 use CONFIG_TYPE=FILE",
-                self.config_type
             );
         }
         Ok(())

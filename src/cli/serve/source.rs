@@ -1,0 +1,272 @@
+//! Options of the management server that rules can come from.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::super::options::{Configuration, Secret, boolean, some_time};
+use crate::source::Origin;
+use crate::source::xds::{Retry, Settings, TlsFiles};
+
+/// What gRPC takes by default, and what `XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES=0` means.
+const DEFAULT_MAX_MESSAGE: usize = 4 << 20;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ConfigType {
+    /// Files
+    #[value(name = "FILE")]
+    File,
+    /// A management server, by xDS
+    #[value(name = "GRPC_XDS_SOTW")]
+    GrpcXdsSotw,
+}
+
+/// `key=value` pairs.
+#[derive(Debug, Clone, Default)]
+struct Pairs(Vec<(String, String)>);
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Configuration by a management server (xDS)")]
+pub(super) struct SourceOptions {
+    /// Where the configuration comes from
+    #[arg(
+        long,
+        env = "CONFIG_TYPE",
+        value_name = "NAME",
+        default_value = "FILE",
+        ignore_case = true
+    )]
+    config_type: ConfigType,
+
+    /// The management server, as host:port
+    #[arg(long, env = "CONFIG_GRPC_XDS_SERVER_URL", value_name = "ADDRESS",
+        default_value = "localhost:18000", value_parser = server)]
+    config_grpc_xds_server_url: Authority,
+
+    /// What the management server knows this server by
+    #[arg(
+        long,
+        env = "CONFIG_GRPC_XDS_NODE_ID",
+        value_name = "ID",
+        default_value = "default"
+    )]
+    config_grpc_xds_node_id: String,
+
+    /// What else it is told of this server, as key=value,key2=value2
+    #[arg(long, env = "CONFIG_GRPC_XDS_NODE_METADATA", value_name = "PAIRS", value_parser = pairs)]
+    config_grpc_xds_node_metadata: Option<Pairs>,
+
+    /// Headers for the management server, as name:value,name2:value2
+    #[arg(
+        long,
+        env = "CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS",
+        value_name = "HEADERS",
+        hide_env_values = true
+    )]
+    config_grpc_xds_client_additional_headers: Option<Secret>,
+
+    /// Speak TLS to the management server
+    #[arg(long, env = "CONFIG_GRPC_XDS_SERVER_USE_TLS", value_name = "BOOL", value_parser = boolean,
+        default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    config_grpc_xds_server_use_tls: bool,
+
+    /// The certificate to show to the management server; read again for each connection
+    #[arg(long, env = "CONFIG_GRPC_XDS_CLIENT_TLS_CERT", value_name = "PATH")]
+    config_grpc_xds_client_tls_cert: Option<PathBuf>,
+
+    /// Its key
+    #[arg(long, env = "CONFIG_GRPC_XDS_CLIENT_TLS_KEY", value_name = "PATH")]
+    config_grpc_xds_client_tls_key: Option<PathBuf>,
+
+    /// Who may have signed the management server's certificate [default: whom the system trusts]
+    #[arg(long, env = "CONFIG_GRPC_XDS_SERVER_TLS_CACERT", value_name = "PATH")]
+    config_grpc_xds_server_tls_cacert: Option<PathBuf>,
+
+    /// The name in the management server's certificate [default: the host of its address]
+    #[arg(long, env = "CONFIG_GRPC_XDS_SERVER_TLS_SAN", value_name = "NAME", value_parser = host)]
+    config_grpc_xds_server_tls_san: Option<String>,
+
+    /// How long to wait before the first attempt to connect again
+    #[arg(long, env = "CONFIG_GRPC_XDS_SERVER_CONNECT_RETRY_INTERVAL", value_name = "TIME",
+        default_value = "3s", value_parser = some_time)]
+    config_grpc_xds_server_connect_retry_interval: Duration,
+
+    /// How long to wait before the second attempt; the wait doubles with each one after that
+    #[arg(long, env = "XDS_CLIENT_BACKOFF_INITIAL_INTERVAL", value_name = "TIME",
+        default_value = "10s", value_parser = some_time)]
+    xds_client_backoff_initial_interval: Duration,
+
+    /// The longest wait
+    #[arg(long, env = "XDS_CLIENT_BACKOFF_MAX_INTERVAL", value_name = "TIME",
+        default_value = "60s", value_parser = some_time)]
+    xds_client_backoff_max_interval: Duration,
+
+    /// The part of itself by which each wait is varied at random, from 0 to 1
+    #[arg(long, env = "XDS_CLIENT_BACKOFF_RANDOM_FACTOR", value_name = "PART",
+        default_value = "0.5", value_parser = part)]
+    xds_client_backoff_random_factor: f64,
+
+    /// Vary waits at all
+    #[arg(long, env = "XDS_CLIENT_BACKOFF_JITTER", value_name = "BOOL", value_parser = boolean,
+        default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    xds_client_backoff_jitter: bool,
+
+    /// The largest message that is read from the management server; 0 means 4 MiB
+    #[arg(
+        long,
+        env = "XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES",
+        value_name = "BYTES",
+        default_value_t = 0
+    )]
+    xds_client_max_msg_size_in_bytes: usize,
+
+    /// How often a stream is asked whether it is alive; gRPC servers in Go cut it when that is more
+    /// often than every five minutes, unless they are told otherwise
+    #[arg(long, env = "XDS_CLIENT_KEEPALIVE_INTERVAL", value_name = "TIME",
+        default_value = "330s", value_parser = some_time)]
+    xds_client_keepalive_interval: Duration,
+}
+
+impl SourceOptions {
+    /// Where the rules come from.
+    pub(super) fn origin(&self, files: &Configuration) -> anyhow::Result<Origin> {
+        if self.config_type == ConfigType::File {
+            return Ok(Origin::Files(files.location()));
+        }
+        if files.is_path_given() {
+            anyhow::bail!(
+                "CONFIG_TYPE=GRPC_XDS_SOTW and CONFIG_PATH: rules come from a management server or \
+                 from files, not from both; leave one of them out"
+            );
+        }
+        Ok(Origin::Xds(Box::new(self.xds()?)))
+    }
+
+    fn xds(&self) -> anyhow::Result<Settings> {
+        let spread = match self.xds_client_backoff_jitter {
+            true => self.xds_client_backoff_random_factor,
+            false => 0.0,
+        };
+        let metadata = self.config_grpc_xds_node_metadata.clone();
+        let headers = match &self.config_grpc_xds_client_additional_headers {
+            Some(text) => headers(text.reveal())?,
+            None => HeaderMap::new(),
+        };
+        Ok(Settings {
+            server: self.config_grpc_xds_server_url.to_string(),
+            node_id: self.config_grpc_xds_node_id.clone(),
+            node_metadata: metadata.unwrap_or_default().0,
+            headers,
+            tls: self.tls()?,
+            max_message: match self.xds_client_max_msg_size_in_bytes {
+                0 => DEFAULT_MAX_MESSAGE,
+                bytes => bytes,
+            },
+            keepalive: self.xds_client_keepalive_interval,
+            retry: Retry {
+                first: self.config_grpc_xds_server_connect_retry_interval,
+                second: self.xds_client_backoff_initial_interval,
+                longest: self.xds_client_backoff_max_interval,
+                spread,
+            },
+        })
+    }
+
+    fn tls(&self) -> anyhow::Result<Option<TlsFiles>> {
+        let certificate = self.config_grpc_xds_client_tls_cert.clone();
+        let key = self.config_grpc_xds_client_tls_key.clone();
+        let authority = self.config_grpc_xds_server_tls_cacert.clone();
+        let server_name = self.config_grpc_xds_server_tls_san.clone();
+        if !self.config_grpc_xds_server_use_tls {
+            let is_any_given =
+                certificate.is_some() || authority.is_some() || server_name.is_some();
+            if is_any_given {
+                tracing::warn!(
+                    "CONFIG_GRPC_XDS_*_TLS_* mean nothing without CONFIG_GRPC_XDS_SERVER_USE_TLS=true: \
+                     the management server is spoken to in plaintext"
+                );
+            }
+            return Ok(None);
+        }
+        let identity = match (certificate, key) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            (Some(_), None) => anyhow::bail!(
+                "CONFIG_GRPC_XDS_CLIENT_TLS_CERT needs CONFIG_GRPC_XDS_CLIENT_TLS_KEY, the file of \
+                 its key"
+            ),
+            (None, Some(_)) => anyhow::bail!(
+                "CONFIG_GRPC_XDS_CLIENT_TLS_KEY needs CONFIG_GRPC_XDS_CLIENT_TLS_CERT, the file of \
+                 its certificate"
+            ),
+        };
+        Ok(Some(TlsFiles {
+            identity,
+            authority,
+            server_name,
+        }))
+    }
+}
+
+/// Reads host and port, also as gRPC names them.
+fn server(text: &str) -> Result<Authority, String> {
+    let prefixes = ["dns:///", "passthrough:///"].into_iter();
+    let address = prefixes
+        .filter_map(|prefix| text.strip_prefix(prefix))
+        .next();
+    let address = address.unwrap_or(text);
+    let authority = address.parse::<Authority>().ok();
+    authority
+        .filter(|authority| authority.port_u16().is_some() && !authority.host().is_empty())
+        .filter(|authority| !authority.as_str().contains('@'))
+        .ok_or_else(|| "write host:port, such as envoy-gateway:18001".to_owned())
+}
+
+/// Reads the name of a host, without a port.
+fn host(text: &str) -> Result<String, String> {
+    let is_host = text
+        .parse::<Authority>()
+        .is_ok_and(|authority| authority.host() == text);
+    if is_host {
+        Ok(text.to_owned())
+    } else {
+        Err("write the name in the certificate, such as envoy-gateway".to_owned())
+    }
+}
+
+fn pairs(text: &str) -> Result<Pairs, String> {
+    let pairs = text.split(',').map(|pair| {
+        let (key, value) = pair.split_once('=')?;
+        (!key.trim().is_empty()).then(|| (key.trim().to_owned(), value.trim().to_owned()))
+    });
+    let pairs: Option<Vec<_>> = pairs.collect();
+    pairs
+        .map(Pairs)
+        .ok_or_else(|| "write key=value pairs with commas between them".to_owned())
+}
+
+/// Reads headers; their values may be secrets. A name has neither colon nor equals sign, so either
+/// can stand behind it.
+fn headers(text: &str) -> anyhow::Result<HeaderMap> {
+    let header = |text: &str| {
+        let (name, value) = text.split_once([':', '='])?;
+        let name = HeaderName::try_from(name.trim()).ok()?;
+        let mut value = HeaderValue::try_from(value.trim()).ok()?;
+        value.set_sensitive(true);
+        Some((name, value))
+    };
+    let headers: Option<HeaderMap> = text.split(',').map(header).collect();
+    headers.context(
+        "CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS: write name:value pairs with commas between them",
+    )
+}
+
+fn part(text: &str) -> Result<f64, String> {
+    let part = text.parse().ok();
+    let part = part.filter(|part| (0.0..=1.0).contains(part));
+    part.ok_or_else(|| "write a number from 0 to 1".to_owned())
+}

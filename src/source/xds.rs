@@ -1,0 +1,301 @@
+//! Rules from a management server such as Envoy Gateway, by xDS: one stream of aggregated discovery,
+//! state of the world.
+//!
+//! [`Client::next`] gives what the server sends, [`Client::answer`] tells it whether that was taken.
+//! In between, the client connects, waits and connects again, for ever: what is in force stays while
+//! the server is away. It runs only while `next` is awaited; there is no task of its own.
+//!
+//! Each stream begins anew, without the version of the one before: servers count versions from 1
+//! whenever they start, and one that took our old version for its own would never send anything.
+
+mod backoff;
+mod connection;
+mod resources;
+mod stream;
+mod trouble;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::HeaderMap;
+use prost_types::value::Kind;
+use prost_types::{Struct, Value};
+
+use backoff::Backoff;
+use pb::google::rpc;
+use pb::{DiscoveryResponse, Node};
+use resources::Fingerprint;
+use stream::{Event, SILENCE, Stream};
+use trouble::Trouble;
+
+pub use backoff::Retry;
+pub use resources::Update;
+
+/// The type of the resources that are asked for.
+pub const TYPE_URL: &str = "type.googleapis.com/ratelimit.config.ratelimit.v3.RateLimitConfig";
+
+/// The longest text that says why a response is not accepted, in bytes. It fits a gRPC message many
+/// times over; who has more mistakes than that finds them all in the log.
+const MAX_REASON: usize = 256 << 10;
+
+/// The wire types, generated from `proto/`.
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::all,
+    clippy::pedantic,
+    clippy::allow_attributes_without_reason,
+    reason = "generated; documented by the .proto files"
+)]
+pub mod pb {
+    include!(concat!(env!("OUT_DIR"), "/xds/pb.rs"));
+
+    pub use envoy::config::core::v3::Node;
+    pub use envoy::service::discovery::v3::{
+        DiscoveryRequest, DiscoveryResponse, aggregated_discovery_service_client,
+        aggregated_discovery_service_server,
+    };
+    pub use ratelimit::config::ratelimit::v3::{
+        RateLimitConfig, RateLimitDescriptor, RateLimitPolicy, RateLimitReplace, RateLimitUnit,
+    };
+}
+
+/// Which management server, and how to speak to it.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Its host and port.
+    pub server: String,
+    /// What it knows this server by.
+    pub node_id: String,
+    /// What else it is told of this server.
+    pub node_metadata: Vec<(String, String)>,
+    /// Headers of the stream. Their values should be marked as sensitive.
+    pub headers: HeaderMap,
+    /// Files for TLS; plaintext without.
+    pub tls: Option<TlsFiles>,
+    /// The most bytes of a message that is read.
+    pub max_message: usize,
+    /// How often the stream is asked whether it is still alive.
+    pub keepalive: Duration,
+    /// How long to wait before trying again.
+    pub retry: Retry,
+}
+
+/// Where certificates are. They are read whenever a connection is made, so that those of a long-lived
+/// connection may be replaced meanwhile: the next one has the new ones.
+#[derive(Debug, Clone, Default)]
+pub struct TlsFiles {
+    /// The certificate of this server and its key, for a management server that asks for it.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// Who may have signed the certificate of the management server; whom the system trusts, if none.
+    pub authority: Option<PathBuf>,
+    /// The name in the certificate of the management server, if it is not its host's.
+    pub server_name: Option<String>,
+}
+
+/// A client of a management server.
+#[derive(Debug)]
+pub struct Client {
+    settings: Settings,
+    backoff: Backoff,
+    stream: Option<Stream>,
+    /// The failure that was logged last, until the server answers: it is told once, not per retry.
+    failing: Option<Trouble>,
+    /// What was accepted last, on any stream.
+    accepted: Option<Fingerprint>,
+    /// What was not accepted last, and why.
+    refused: Option<(Fingerprint, String)>,
+    /// What [`Client::answer`] will answer.
+    unanswered: Option<Response>,
+}
+
+/// What an answer needs to know of its response.
+#[derive(Debug)]
+struct Response {
+    fingerprint: Fingerprint,
+    version: String,
+    nonce: String,
+}
+
+impl Client {
+    /// A client that has not connected yet.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            backoff: Backoff::new(settings.retry.clone()),
+            settings,
+            stream: None,
+            failing: None,
+            accepted: None,
+            refused: None,
+            unanswered: None,
+        }
+    }
+
+    /// Waits until the server sends something that it has not sent before, and which has to be
+    /// answered next. Cancelling loses nothing but the attempt to connect.
+    pub async fn next(&mut self) -> Update {
+        loop {
+            let outcome = match &mut self.stream {
+                None => self.connect().await,
+                Some(stream) => match stream.next().await {
+                    Ok(Event::Response(response)) => match self.consider(response) {
+                        Some(update) => return update,
+                        None => Ok(()),
+                    },
+                    Ok(Event::Silence) => {
+                        self.silent();
+                        Ok(())
+                    }
+                    Err(trouble) => Err(trouble),
+                },
+            };
+            if let Err(trouble) = outcome {
+                self.failed(trouble);
+            }
+        }
+    }
+
+    /// Tells the server that what [`next`](Self::next) gave was taken, or why not.
+    pub fn answer(&mut self, outcome: Result<(), String>) {
+        let Some(response) = self.unanswered.take() else {
+            return;
+        };
+        match &outcome {
+            Ok(()) => {
+                self.accepted = Some(response.fingerprint);
+                self.refused = None;
+            }
+            Err(reason) => self.refused = Some((response.fingerprint, reason.clone())),
+        }
+        if let Some(stream) = &mut self.stream {
+            stream.answer(&response, outcome);
+        }
+    }
+
+    // --- Connecting ---
+
+    async fn connect(&mut self) -> Result<(), Trouble> {
+        self.backoff.wait().await;
+        tracing::debug!(server = self.settings.server, "connecting");
+        let channel = connection::connect(&self.settings).await?;
+        self.stream = Some(Stream::open(channel, &self.settings));
+        Ok(())
+    }
+
+    fn failed(&mut self, trouble: Trouble) {
+        self.stream = None;
+        let retry_in = self.backoff.failed();
+        if self.failing.as_ref() == Some(&trouble) {
+            tracing::debug!(?retry_in, "{trouble}");
+            return;
+        }
+        tracing::warn!(?retry_in, "{trouble}; {}", self.meanwhile());
+        self.failing = Some(trouble);
+    }
+
+    /// The server took the stream, but says nothing.
+    fn silent(&mut self) {
+        self.backoff.succeeded();
+        let Settings {
+            server, node_id, ..
+        } = &self.settings;
+        tracing::warn!(
+            "the management server {server} was asked {SILENCE:?} ago and has sent no configuration; \
+             check that it has one for node id {node_id:?} (CONFIG_GRPC_XDS_NODE_ID); {}",
+            self.meanwhile()
+        );
+        // It is no failure, but what comes next is worth a line.
+        self.failing = None;
+    }
+
+    fn meanwhile(&self) -> &'static str {
+        match self.accepted {
+            Some(_) => "the rules in force stay",
+            None => "no rules are in force yet",
+        }
+    }
+
+    // --- Responses ---
+
+    /// What there is to load; nothing when it is known already, and then it is answered as before.
+    fn consider(&mut self, response: DiscoveryResponse) -> Option<Update> {
+        self.backoff.succeeded();
+        if self.failing.take().is_some() {
+            let server = &self.settings.server;
+            tracing::info!("the management server {server} answers again");
+        }
+        let stream = self.stream.as_mut()?;
+        let fingerprint = resources::fingerprint(&response);
+        let known = if self.accepted == Some(fingerprint) {
+            Some(Ok(()))
+        } else {
+            let refused = self.refused.as_ref();
+            refused
+                .filter(|(refused, _)| *refused == fingerprint)
+                .map(|(_, reason)| Err(reason.clone()))
+        };
+        let is_repeated = stream.heard(fingerprint);
+        let told = Response {
+            fingerprint,
+            version: response.version_info.clone(),
+            nonce: response.nonce.clone(),
+        };
+        let Some(outcome) = known else {
+            tracing::info!(
+                server = self.settings.server,
+                version = told.version,
+                resources = response.resources.len(),
+                "the management server sent a configuration"
+            );
+            self.unanswered = Some(told);
+            return Some(Update::new(response));
+        };
+        tracing::debug!(
+            version = told.version,
+            "nothing new from the management server"
+        );
+        // Some servers answer a refusal with the same again, at once. That must not go round and round.
+        let delay = if is_repeated {
+            self.backoff.pause()
+        } else {
+            Duration::ZERO
+        };
+        stream.answer_later(&told, outcome, delay);
+        None
+    }
+}
+
+impl Settings {
+    fn node(&self) -> Node {
+        let text = |text: &String| Value {
+            kind: Some(Kind::StringValue(text.clone())),
+        };
+        let fields = self.node_metadata.iter();
+        let fields = fields.map(|(key, value)| (key.clone(), text(value)));
+        Node {
+            id: self.node_id.clone(),
+            metadata: Some(Struct {
+                fields: fields.collect(),
+            }),
+            user_agent_name: env!("CARGO_PKG_NAME").to_owned(),
+            user_agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+}
+
+/// Why a response is not accepted, for the server.
+fn refusal(reason: &str) -> rpc::Status {
+    let mut message = reason.to_owned();
+    if message.len() > MAX_REASON {
+        let ends = 0..=MAX_REASON;
+        let end = ends.rev().find(|&end| message.is_char_boundary(end));
+        message.truncate(end.unwrap_or_default());
+        message.push_str("\n... and more");
+    }
+    rpc::Status {
+        code: tonic::Code::InvalidArgument.into(),
+        message,
+    }
+}

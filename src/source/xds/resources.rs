@@ -1,0 +1,255 @@
+//! A response to rules: its resources are decoded and become the values that a file would have.
+//!
+//! Nothing is judged here but the bytes; what the values mean is checked where files are, so that
+//! the same mistakes get the same words.
+
+use std::collections::HashSet;
+
+use prost::Message as _;
+use prost_types::value::Kind;
+use prost_types::{Any, Struct, Value as StructValue};
+use serde_json::{Map, Number, Value};
+use sha2::{Digest as _, Sha256};
+
+use super::TYPE_URL;
+use super::pb::{
+    DiscoveryResponse, RateLimitConfig, RateLimitDescriptor, RateLimitPolicy, RateLimitUnit,
+};
+use crate::rules::{LoadOptions, RuleSet, SourceValue};
+
+/// Stands for all that a response says; the order of its resources says nothing.
+pub(super) type Fingerprint = [u8; 32];
+
+pub(super) fn fingerprint(response: &DiscoveryResponse) -> Fingerprint {
+    let digest = |resource: &Any| -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update(resource.type_url.len().to_le_bytes());
+        hash.update(&resource.type_url);
+        hash.update(&resource.value);
+        hash.finalize().into()
+    };
+    let mut digests: Vec<_> = response.resources.iter().map(digest).collect();
+    digests.sort_unstable();
+    let mut hash = Sha256::new();
+    hash.update(digests.as_flattened());
+    hash.update(&response.type_url);
+    hash.finalize().into()
+}
+
+/// A whole configuration, as the management server sent it.
+#[derive(Debug)]
+pub struct Update {
+    response: DiscoveryResponse,
+}
+
+/// What could be made of resources, and what could not.
+#[derive(Debug, Default)]
+struct Decoded {
+    values: Vec<SourceValue>,
+    flaws: Vec<String>,
+}
+
+impl Update {
+    pub(super) fn new(response: DiscoveryResponse) -> Self {
+        Self { response }
+    }
+
+    /// The rules of all resources together. It may take a second or more.
+    ///
+    /// Resources are read in the order of their names: servers send them in any, and with
+    /// [`merge_domains`](LoadOptions::merge_domains) the order of patterns hangs on it.
+    ///
+    /// # Errors
+    /// All that is wrong, a line each.
+    pub fn load(&self, options: LoadOptions) -> Result<RuleSet, String> {
+        let Decoded { values, mut flaws } = self.decoded();
+        match RuleSet::load_values(&values, options) {
+            Ok(rules) if flaws.is_empty() => return Ok(rules),
+            Ok(_) => {}
+            Err(mistakes) => flaws.extend(mistakes.into_iter().map(|mistake| mistake.to_string())),
+        }
+        Err(flaws.join("\n"))
+    }
+
+    fn decoded(&self) -> Decoded {
+        let mut decoded = Decoded::default();
+        let wanted = message_name(TYPE_URL);
+        let sent = &self.response.type_url;
+        if message_name(sent) != wanted {
+            decoded.flaws.push(format!(
+                "the response is of type {sent:?}, but only {TYPE_URL} was asked for"
+            ));
+            return decoded;
+        }
+        let mut configs = Vec::new();
+        for (i, resource) in self.response.resources.iter().enumerate() {
+            let sent = &resource.type_url;
+            if message_name(sent) != wanted {
+                let what = format!("resource #{} is of type {sent:?}, not {TYPE_URL}", i + 1);
+                decoded.flaws.push(what);
+                continue;
+            }
+            match RateLimitConfig::decode(&*resource.value) {
+                Ok(config) => configs.push((i, config)),
+                Err(error) => decoded.flaws.push(format!(
+                    "resource #{} cannot be decoded: {error}; check that the server knows the \
+                     published fields of RateLimitConfig",
+                    i + 1
+                )),
+            }
+        }
+        configs.sort_by(|(_, one), (_, other)| one.name.cmp(&other.name));
+        let mut names = HashSet::new();
+        for (i, config) in configs {
+            let name = if config.name.is_empty() {
+                format!("resource #{}", i + 1)
+            } else if names.insert(config.name.clone()) {
+                format!("resource {}", config.name.escape_debug())
+            } else {
+                format!("resource {} (#{})", config.name.escape_debug(), i + 1)
+            };
+            decoded.add(name, config);
+        }
+        decoded
+    }
+}
+
+/// The message that a type URL names.
+fn message_name(type_url: &str) -> &str {
+    type_url.rsplit('/').next().unwrap_or_default()
+}
+
+impl Decoded {
+    fn add(&mut self, name: String, config: RateLimitConfig) {
+        let mut fields = Fields::default();
+        fields.text("domain", config.domain);
+        fields.put("descriptors", self.descriptors(&name, config.descriptors));
+        let value = Value::Object(fields.0);
+        self.values.push(SourceValue { name, value });
+    }
+
+    fn descriptors(&mut self, resource: &str, descriptors: Vec<RateLimitDescriptor>) -> Value {
+        let descriptors = descriptors.into_iter();
+        descriptors
+            .map(|descriptor| self.descriptor(resource, descriptor))
+            .collect()
+    }
+
+    fn descriptor(&mut self, resource: &str, descriptor: RateLimitDescriptor) -> Value {
+        let mut fields = Fields::default();
+        fields.text("key", descriptor.key);
+        fields.text("value", descriptor.value);
+        fields.flag("shadow_mode", descriptor.shadow_mode);
+        fields.flag("detailed_metric", descriptor.detailed_metric);
+        fields.flag("quota_mode", descriptor.quota_mode);
+        fields.flag("value_to_metric", descriptor.value_to_metric);
+        fields.flag("share_threshold", descriptor.share_threshold);
+        fields.text("on_store_failure", descriptor.on_store_failure);
+        let more = descriptor.more_rate_limits;
+        let limits: Vec<Value> = descriptor
+            .rate_limit
+            .into_iter()
+            .chain(more)
+            .map(policy)
+            .collect();
+        if !limits.is_empty() {
+            fields.put("rate_limit", Value::Array(limits));
+        }
+        if let Some(metadata) = descriptor.metadata {
+            let metadata = self.json_object(resource, metadata);
+            fields.put("metadata", metadata);
+        }
+        if !descriptor.descriptors.is_empty() {
+            let below = self.descriptors(resource, descriptor.descriptors);
+            fields.put("descriptors", below);
+        }
+        Value::Object(fields.0)
+    }
+
+    fn json_object(&mut self, resource: &str, fields: Struct) -> Value {
+        let fields = fields.fields.into_iter();
+        let fields = fields.map(|(key, value)| (key, self.json(resource, value)));
+        Value::Object(fields.collect())
+    }
+
+    fn json(&mut self, resource: &str, value: StructValue) -> Value {
+        match value.kind {
+            None | Some(Kind::NullValue(_)) => Value::Null,
+            Some(Kind::BoolValue(flag)) => Value::Bool(flag),
+            Some(Kind::StringValue(text)) => Value::String(text),
+            Some(Kind::StructValue(fields)) => self.json_object(resource, fields),
+            Some(Kind::ListValue(list)) => {
+                let values = list.values.into_iter();
+                values.map(|value| self.json(resource, value)).collect()
+            }
+            Some(Kind::NumberValue(number)) => match Number::from_f64(number) {
+                Some(number) => Value::Number(number),
+                None => {
+                    self.flaws.push(format!(
+                        "{resource}: error parsing metadata: {number} is not a JSON number; send it \
+                         as a text"
+                    ));
+                    Value::Null
+                }
+            },
+        }
+    }
+}
+
+fn policy(policy: RateLimitPolicy) -> Value {
+    let mut fields = Fields::default();
+    match RateLimitUnit::try_from(policy.unit) {
+        // It says nothing, as a unit that is left out.
+        Ok(RateLimitUnit::Unknown) => {}
+        Ok(unit) => fields.text("unit", unit.as_str_name().to_lowercase()),
+        Err(_) => fields.text("unit", policy.unit.to_string()),
+    }
+    fields.put("requests_per_unit", policy.requests_per_unit.into());
+    fields.flag("unlimited", policy.unlimited);
+    fields.text("name", policy.name);
+    if !policy.replaces.is_empty() {
+        let replaces = policy.replaces.into_iter().map(|replaced| {
+            let mut fields = Fields::default();
+            fields.text("name", replaced.name);
+            Value::Object(fields.0)
+        });
+        fields.put("replaces", replaces.collect());
+    }
+    fields.count("burst", policy.burst);
+    fields.count("unit_multiplier", policy.unit_multiplier);
+    fields.text("algorithm", policy.algorithm);
+    fields.text("hits", policy.hits);
+    fields.count("max_debt", policy.max_debt);
+    Value::Object(fields.0)
+}
+
+/// A map that gets only what was set: in protobuf, nothing and the empty value are the same.
+#[derive(Debug, Default)]
+struct Fields(Map<String, Value>);
+
+impl Fields {
+    fn put(&mut self, name: &str, value: Value) {
+        self.0.insert(name.to_owned(), value);
+    }
+
+    fn text(&mut self, name: &str, text: String) {
+        if !text.is_empty() {
+            self.put(name, Value::String(text));
+        }
+    }
+
+    fn flag(&mut self, name: &str, flag: bool) {
+        if flag {
+            self.put(name, Value::Bool(true));
+        }
+    }
+
+    fn count(&mut self, name: &str, count: Option<u32>) {
+        if let Some(count) = count {
+            self.put(name, count.into());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

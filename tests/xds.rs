@@ -1,0 +1,470 @@
+//! Rules from a management server: what it sends is in force when it is acknowledged, and what it
+//! must not send is refused with all that is wrong.
+
+use std::collections::BTreeMap;
+
+use prost_types::value::Kind;
+use prost_types::{Struct, Value};
+use ratekeeper::source::xds::TYPE_URL;
+use ratekeeper::source::xds::pb::{
+    RateLimitConfig, RateLimitDescriptor, RateLimitPolicy, RateLimitReplace, RateLimitUnit,
+};
+use tonic_health::pb::health_check_response::ServingStatus;
+
+use crate::support::{
+    Authority, Backend, Management, Ratekeeper, Redis, ask, check, json_of, resource, times,
+};
+
+/// A server that asks this management server, with further environment variables.
+fn start(management: &Management, environment: &[(&'static str, &str)]) -> Ratekeeper {
+    let address = (
+        "CONFIG_GRPC_XDS_SERVER_URL",
+        management.address().to_string(),
+    );
+    let kind = ("CONFIG_TYPE", "GRPC_XDS_SOTW".to_owned());
+    let own = environment.iter().map(|&(n, v)| (n, v.to_owned()));
+    Ratekeeper::start_with(Vec::<&str>::new(), own.chain([address, kind]))
+}
+
+fn config(name: &str, domain: &str, descriptors: &[RateLimitDescriptor]) -> RateLimitConfig {
+    RateLimitConfig {
+        name: name.to_owned(),
+        domain: domain.to_owned(),
+        descriptors: descriptors.to_vec(),
+    }
+}
+
+fn descriptor(key: &str, value: &str, rate_limit: Option<RateLimitPolicy>) -> RateLimitDescriptor {
+    RateLimitDescriptor {
+        key: key.to_owned(),
+        value: value.to_owned(),
+        rate_limit,
+        ..RateLimitDescriptor::default()
+    }
+}
+
+fn per(unit: RateLimitUnit, requests_per_unit: u32) -> Option<RateLimitPolicy> {
+    Some(RateLimitPolicy {
+        unit: unit.into(),
+        requests_per_unit,
+        ..RateLimitPolicy::default()
+    })
+}
+
+fn per_year(requests_per_unit: u32) -> Option<RateLimitPolicy> {
+    per(RateLimitUnit::Year, requests_per_unit)
+}
+
+#[test]
+fn snapshots_replace_each_other() {
+    let management = Management::start();
+    let server = start(&management, &[]);
+    let session = management.session();
+    session.request();
+    assert_eq!(server.health(""), ServingStatus::NotServing);
+    server.ask(ask("reload", &["block=foo"])).unwrap_err();
+
+    let block = descriptor("block", "", per_year(0));
+    let key = descriptor("key1", "", per_year(50));
+    let one = config("reload", "reload", std::slice::from_ref(&block));
+    session.accepted("1", &[one]);
+    assert_eq!(server.health("ratelimit"), ServingStatus::Serving);
+    check(&server, "1", ask("reload", &["key1=foo"]), "OK: OK");
+    check(
+        &server,
+        "1",
+        ask("reload", &["block=foo"]),
+        "OVER: OVER 0 of 0/year never",
+    );
+
+    let two = config("reload", "reload", &[block, key.clone()]);
+    let other = config("other", "other", &[key]);
+    session.accepted("2", &[two, other.clone()]);
+    check(
+        &server,
+        "2",
+        ask("reload", &["key1=foo"]),
+        "OK: OK 49 of 50/year",
+    );
+    check(
+        &server,
+        "2",
+        ask("other", &["key1=foo"]),
+        "OK: OK 49 of 50/year",
+    );
+
+    // What is not sent any more is gone; what is sent again goes on.
+    session.accepted("3", &[other]);
+    check(&server, "3", ask("reload", &["block=foo"]), "OK: OK");
+    check(
+        &server,
+        "3",
+        ask("other", &["key1=foo"]),
+        "OK: OK 48 of 50/year",
+    );
+
+    session.accepted("4", &[]);
+    check(&server, "4", ask("other", &["key1=foo"]), "OK: OK");
+    assert_eq!(server.health(""), ServingStatus::Serving);
+    assert!(server.stop().success());
+    session.ended();
+}
+
+#[test]
+fn the_server_says_who_asks_and_for_what() {
+    let management = Management::start();
+    let environment = [
+        ("CONFIG_GRPC_XDS_NODE_ID", "edge-7"),
+        ("CONFIG_GRPC_XDS_NODE_METADATA", "zone=a, tier==1"),
+        (
+            "CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS",
+            "x-tenant:blue,authorization=Bearer s3cret:1",
+        ),
+        ("LOG_LEVEL", "trace"),
+    ];
+    let server = start(&management, &environment);
+    let session = management.session();
+    let first = session.request();
+    assert_eq!(first.type_url, TYPE_URL);
+    assert_eq!(first.version_info, "");
+    assert_eq!(first.response_nonce, "");
+    assert!(first.resource_names.is_empty());
+    let text = |text: &str| Value {
+        kind: Some(Kind::StringValue(text.to_owned())),
+    };
+    let metadata = [("zone", text("a")), ("tier", text("=1"))];
+    let metadata = metadata.map(|(key, value)| (key.to_owned(), value));
+    let node = first.node.clone().unwrap();
+    assert_eq!(node.id, "edge-7");
+    assert_eq!(node.metadata.unwrap().fields, BTreeMap::from(metadata));
+    assert_eq!(node.user_agent_name, "ratekeeper");
+    let header = |name: &str| session.headers.get(name).unwrap().to_str().unwrap();
+    assert_eq!(header("x-tenant"), "blue");
+    assert_eq!(header("authorization"), "Bearer s3cret:1");
+    assert!(header("user-agent").starts_with("ratekeeper/"));
+
+    // The node goes with each request: not every server remembers it.
+    session.send("1", &[]);
+    assert_eq!(session.request().node, first.node);
+    server.signal("TERM");
+    let (_, log) = server.ended();
+    assert!(!log.contains("s3cret"), "{log}");
+}
+
+#[test]
+fn all_mistakes_are_told_and_the_old_rules_stay() {
+    let management = Management::start();
+    let mut server = start(&management, &[]);
+    let session = management.session();
+    session.request();
+    let right = config("a", "shop", &[descriptor("key", "", per_year(50))]);
+    session.accepted("1", std::slice::from_ref(&right));
+
+    let replaces_itself = RateLimitPolicy {
+        name: "same".to_owned(),
+        replaces: vec![
+            RateLimitReplace {
+                name: "same".to_owned(),
+            },
+            RateLimitReplace::default(),
+        ],
+        ..per_year(1).unwrap()
+    };
+    let unlimited = RateLimitPolicy {
+        unlimited: true,
+        ..per_year(1).unwrap()
+    };
+    let unknown_unit = RateLimitPolicy {
+        unit: 99,
+        ..RateLimitPolicy::default()
+    };
+    let not_a_number = Value {
+        kind: Some(Kind::NumberValue(f64::NAN)),
+    };
+    let metadata = Struct {
+        fields: BTreeMap::from([("ratio".to_owned(), not_a_number)]),
+    };
+    let below = RateLimitDescriptor {
+        share_threshold: true,
+        on_store_failure: "panic".to_owned(),
+        metadata: Some(metadata),
+        ..descriptor("below", "", per(RateLimitUnit::Unknown, 1))
+    };
+    let wrong = RateLimitConfig {
+        descriptors: vec![
+            RateLimitDescriptor {
+                descriptors: vec![below, descriptor("", "", None)],
+                ..descriptor("top", "value", Some(replaces_itself))
+            },
+            descriptor("key", "", Some(unlimited)),
+            descriptor("key", "", Some(unknown_unit)),
+        ],
+        ..config("b", "wrong", &[])
+    };
+    let nameless = config("", "", &[]);
+    let again = config("d", "shop", &[]);
+    session.send("2", &[again, wrong, right.clone(), nameless]);
+    let reason = session.refused("2", "1");
+    for expected in [
+        "resource b: error parsing metadata: NaN is not a JSON number",
+        "resource b: wrong.top_value: replaces should not contain name of same descriptor: 'same'",
+        "resource b: wrong.top_value: should not have an empty replaces entry",
+        "resource b: wrong.top_value.below: invalid rate limit unit ''",
+        "resource b: wrong.top_value.below: share_threshold can only be used with wildcard values",
+        "resource b: wrong.top_value.below: on_store_failure cannot be 'panic'",
+        "resource b: wrong.top_value.[1]: descriptor has empty key",
+        "resource b: wrong.key: should not specify rate limit unit when unlimited",
+        "resource b: wrong.key[2]: duplicate descriptor composite key 'wrong.key'; it is defined \
+         first at resource b: wrong.key;",
+        "resource b: wrong.key[2]: invalid rate limit unit '99'",
+        "resource #4: ?: config file cannot have empty domain",
+        "resource d: shop: duplicate domain 'shop' in config file; it is also the domain of \
+         resource a: shop;",
+    ] {
+        assert!(reason.contains(expected), "{expected}\n{reason}");
+    }
+    assert_eq!(reason.lines().count(), 12, "{reason}");
+    server.wait_for_log("the rules in force stay");
+    server.wait_for_log("resource b: wrong.key[2]");
+    check(
+        &server,
+        "after",
+        ask("shop", &["key=a"]),
+        "OK: OK 49 of 50/year",
+    );
+
+    session.accepted("3", &[right]);
+    check(
+        &server,
+        "at last",
+        ask("shop", &["key=a"]),
+        "OK: OK 48 of 50/year",
+    );
+}
+
+#[test]
+fn our_own_fields_are_carried() {
+    let management = Management::start();
+    let server = start(&management, &[]);
+    let session = management.session();
+    session.request();
+    let bursty = RateLimitPolicy {
+        burst: Some(30),
+        unit_multiplier: Some(2),
+        max_debt: Some(0),
+        hits: "postpaid".to_owned(),
+        ..per_year(10).unwrap()
+    };
+    let window = RateLimitPolicy {
+        algorithm: "fixed_window".to_owned(),
+        name: "window".to_owned(),
+        ..per_year(7).unwrap()
+    };
+    let shared = RateLimitDescriptor {
+        share_threshold: true,
+        value_to_metric: true,
+        on_store_failure: "deny".to_owned(),
+        ..descriptor("file", "files/*", per_year(3))
+    };
+    let several = RateLimitDescriptor {
+        more_rate_limits: vec![window.clone()],
+        ..descriptor("several", "", per_year(20))
+    };
+    let descriptors = [
+        descriptor("bursty", "", Some(bursty)),
+        descriptor("window", "", Some(window)),
+        shared,
+        several,
+    ];
+    session.accepted("1", &[config("ours", "ours", &descriptors)]);
+    let rows = [
+        ("bursty=a", "OK: OK 29 of 10/2year"),
+        ("window=a", "OK: OK 6 of 7/year (window)"),
+        ("file=files/a", "OK: OK 2 of 3/year"),
+        ("file=files/b", "OK: OK 1 of 3/year"),
+        ("several=a", "OK: OK 6 of 7/year (window)"),
+    ];
+    for (row, expected) in rows {
+        check(&server, row, ask("ours", &[row]), expected);
+    }
+    // Postpaid: more than there is is taken, down to the debt that is allowed.
+    let cost = times(50, ask("ours", &["bursty=a"]));
+    check(&server, "cost", cost, "OVER: OVER 0 of 10/2year never");
+    check(
+        &server,
+        "then",
+        ask("ours", &["bursty=a"]),
+        "OVER: OVER 0 of 10/2year",
+    );
+}
+
+#[test]
+fn resources_share_a_domain_when_they_may() {
+    let management = Management::start();
+    let server = start(&management, &[("MERGE_DOMAIN_CONFIG", "true")]);
+    let session = management.session();
+    session.request();
+    // Both patterns match; the resource whose name comes first wins, in whatever order they are sent.
+    let first = config("a", "shared", &[descriptor("k", "v*", per_year(10))]);
+    let second = config("b", "shared", &[descriptor("k", "*w", per_year(20))]);
+    session.accepted("1", &[second.clone(), first.clone()]);
+    check(
+        &server,
+        "1",
+        ask("shared", &["k=vw"]),
+        "OK: OK 9 of 10/year",
+    );
+    check(
+        &server,
+        "1",
+        ask("shared", &["k=xw"]),
+        "OK: OK 19 of 20/year",
+    );
+
+    // Two with the same name are told apart by their places.
+    let twin = config("a", "shared", &[descriptor("k", "v*", None)]);
+    session.send("2", &[first, twin]);
+    let reason = session.refused("2", "1");
+    let expected = "resource a (#2): shared.k_v*: duplicate descriptor composite key 'shared.k_v*'; \
+                    it is defined first at resource a: shared.k_v*;";
+    assert!(reason.starts_with(expected), "{reason}");
+}
+
+#[test]
+fn unknown_fields_are_passed_over() {
+    let management = Management::start();
+    let server = start(&management, &[]);
+    let session = management.session();
+    session.request();
+    let mut any = resource(&config("a", "d", &[descriptor("k", "", per_year(5))]));
+    // Field 900, a text, and field 901, a number.
+    any.value
+        .extend([0xa2, 0x38, 0x03, b'n', b'e', b'w', 0xa8, 0x38, 0x07]);
+    session.send_any("1", vec![any]);
+    assert_eq!(session.request().error_detail, None);
+    check(&server, "1", ask("d", &["k=a"]), "OK: OK 4 of 5/year");
+}
+
+/// What Envoy Gateway 1.9 sets, but for where its test servers listen.
+#[test]
+fn envoy_gateway() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new("envoy-gateway");
+    authority.mount(&authority.certify("envoy-rate-limit"), directory.path());
+    let management = Management::start_with_tls(&authority, &authority.certify("localhost"));
+    let backend = Backend::Redis(Redis::start());
+    let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let port = management.address().port();
+    let environment = [
+        ("RUNTIME_ROOT", "/data"),
+        ("RUNTIME_SUBDIRECTORY", "ratelimit"),
+        ("RUNTIME_IGNOREDOTFILES", "true"),
+        ("RUNTIME_WATCH_ROOT", "false"),
+        ("LOG_LEVEL", "info"),
+        ("USE_STATSD", "false"),
+        ("CONFIG_TYPE", "GRPC_XDS_SOTW"),
+        ("CONFIG_GRPC_XDS_NODE_ID", "envoy-ratelimit"),
+        ("CONFIG_GRPC_XDS_SERVER_USE_TLS", "true"),
+        ("FORCE_START_WITHOUT_INITIAL_CONFIG", "true"),
+        ("REDIS_SOCKET_TYPE", "tcp"),
+        ("USE_PROMETHEUS", "true"),
+        ("PROMETHEUS_ADDR", "127.0.0.1:0"),
+        ("PROMETHEUS_MAPPER_YAML", "/etc/statsd-exporter/conf.yaml"),
+    ];
+    let environment = environment.map(|(name, value)| (name, value.to_owned()));
+    let own = [
+        ("CONFIG_GRPC_XDS_SERVER_URL", format!("localhost:{port}")),
+        ("CONFIG_GRPC_XDS_CLIENT_TLS_CERT", file("tls.crt")),
+        ("CONFIG_GRPC_XDS_CLIENT_TLS_KEY", file("tls.key")),
+        ("CONFIG_GRPC_XDS_SERVER_TLS_CACERT", file("ca.crt")),
+    ];
+    let environment = environment.into_iter().chain(own);
+    let server =
+        Ratekeeper::start_with(Vec::<&str>::new(), environment.chain(backend.environment()));
+    let session = management.session();
+    assert_eq!(session.request().node.unwrap().id, "envoy-ratelimit");
+
+    // As it is generated: the route, then what is matched, the last with the limit.
+    let route = "httproute/default/shop/rule/0/match/0/*";
+    let header = descriptor(
+        "rule-0-match-0",
+        "rule-0-match-0",
+        per(RateLimitUnit::Hour, 3),
+    );
+    let masked = RateLimitDescriptor {
+        descriptors: vec![descriptor("remote_address", "", per(RateLimitUnit::Day, 2))],
+        ..descriptor("masked_remote_address", "10.0.0.0/8", None)
+    };
+    let denied = descriptor(
+        "rule-2-match--1",
+        "rule-2-match--1",
+        per(RateLimitUnit::Week, 0),
+    );
+    let top = RateLimitDescriptor {
+        descriptors: vec![header, masked, denied],
+        ..descriptor(route, route, None)
+    };
+    session.accepted("1", &[config("default/eg/http", "default/eg/http", &[top])]);
+    let asked = |rest: &str| ask("default/eg/http", &[&format!("{route}={route},{rest}")]);
+    let header = "rule-0-match-0=rule-0-match-0";
+    check(&server, header, asked(header), "OK: OK 2 of 3/hour");
+    let address = "masked_remote_address=10.0.0.0/8,remote_address=10.1.2.3";
+    check(&server, address, asked(address), "OK: OK 1 of 2/day");
+    let denied = "rule-2-match--1=rule-2-match--1";
+    check(
+        &server,
+        denied,
+        asked(denied),
+        "OVER: OVER 0 of 0/week never",
+    );
+}
+
+/// What AI Gateway 1.1 sets, and how it shares quotas between backends.
+#[test]
+fn ai_gateway() {
+    let management = Management::start();
+    let environment = [
+        ("CONFIG_GRPC_XDS_NODE_ID", "envoy-ai-gateway-ratelimit"),
+        ("FORCE_START_WITHOUT_INITIAL_CONFIG", "true"),
+        ("RESPONSE_DYNAMIC_METADATA", "true"),
+    ];
+    let server = start(&management, &environment);
+    let session = management.session();
+    assert_eq!(
+        session.request().node.unwrap().id,
+        "envoy-ai-gateway-ratelimit"
+    );
+    let text = |text: &str| Value {
+        kind: Some(Kind::StringValue(text.to_owned())),
+    };
+    let backend = |name: &str, limit| RateLimitDescriptor {
+        descriptors: vec![RateLimitDescriptor {
+            quota_mode: true,
+            metadata: Some(Struct {
+                fields: BTreeMap::from([("backend".to_owned(), text(name))]),
+            }),
+            ..descriptor("model_name_override", "gpt", per(RateLimitUnit::Day, limit))
+        }],
+        ..descriptor("backend_name", name, None)
+    };
+    let quotas = config(
+        "quota",
+        "ai-gateway-quota",
+        &[backend("a", 1), backend("b", 2)],
+    );
+    session.accepted("1", &[quotas]);
+    let both = || {
+        let one = "backend_name=a,model_name_override=gpt";
+        let other = "backend_name=b,model_name_override=gpt";
+        ask("ai-gateway-quota", &[one, other])
+    };
+    let answer = server.ask(both()).unwrap();
+    let metadata = json_of(&answer.dynamic_metadata.unwrap());
+    assert_eq!(metadata["metadata"]["backend"], "a");
+    let answer = server.ask(both()).unwrap();
+    assert_eq!(answer.overall_code, 1, "one of two quotas is left");
+    let metadata = json_of(&answer.dynamic_metadata.unwrap());
+    assert_eq!(metadata["metadata"]["backend"], "b");
+    let answer = server.ask(both()).unwrap();
+    assert_eq!(answer.overall_code, 2, "both are used up");
+}
