@@ -37,7 +37,8 @@ fn the_rights_of_the_readme_are_enough() {
     run::<()>(&redis, &[&user[..], &rights[..]].concat());
     let login = ("REDIS_AUTH", "ratekeeper:hush".to_owned());
     let server = Ratekeeper::start(RULES, environment(&redis).into_iter().chain([login]));
-    // Everything that the script does: a new bucket, one that changes, one that is full again; and others by the letter.
+    // Everything that the script does: a new bucket, one that changes, one that is full again; and others
+    // by the letter.
     check(&server, "new", ask("d", &["k=1"]), "OK: OK 9 of 10/hour");
     check(&server, "again", ask("d", &["k=1"]), "OK: OK 8 of 10/hour");
     check(

@@ -118,14 +118,14 @@ fn the_master_is_found_and_a_failover_followed() {
         watched.sentinels[0].run::<()>(&["SENTINEL", "FAILOVER", NAME]);
         watched.named(watched.second.port());
     });
-    // Nothing was sent twice: no more is gone than was asked for. And nothing is written to the old one: it follows.
+    // Nothing was sent twice: no more is gone than was asked for.
     let gone = gone(&watched.second).unwrap();
     assert!(
         gone <= admitted + failed,
         "{gone} are gone, {admitted} admitted, {failed} failed"
     );
-    // What the old one took after the new one stopped listening to it is lost: that is Redis's replication. From now on,
-    // all is with the new one.
+    // What the old one took after the new one stopped listening to it is lost: that is Redis's replication.
+    // From now on, all is with the new one.
     let gone = || self::gone(&watched.second).unwrap();
     eventually("the new one is charged", || {
         let before = gone();

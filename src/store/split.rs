@@ -5,9 +5,9 @@
 //! places at once; when one of them denies it, what was taken in the others is given back. Meanwhile others may
 //! be denied what they could have had; never is more admitted than one store would admit.
 //!
-//! What is given back is less than what was taken by what has flowed in meanwhile ([`State::given_back`]), and
-//! that must not become a drain. So a request on a bucket that denied one a while ago is a [suspect](suspects):
-//! it asks in all of its places first, and then takes where least is left before it takes elsewhere.
+//! What is given back is less than what was taken by what has flowed in meanwhile ([`State::given_back`]),
+//! and that must not become a drain. So a request on a bucket that denied one a while ago, or to a place that
+//! failed one, asks in all of its places first, and then takes where least is left before it takes elsewhere.
 
 mod give_back;
 mod per_second;

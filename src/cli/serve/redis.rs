@@ -1,17 +1,16 @@
 //! What can be typed about Redis, and what it means.
 
+mod meaning;
+
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::ValueEnum;
 
 use super::super::options::{Secret, boolean, some_time};
-use crate::store::redis::{
-    Address, ClientCertificate, Endpoint, Login, Names, RedisSettings, RedisTls, Sentinels,
-    Topology,
-};
+use crate::store::redis::RedisSettings;
+
+use meaning::Typed;
 
 /// Variables of envoyproxy/ratelimit that change nothing here, and why. Their `REDIS_PERSECOND_` twins likewise.
 pub(in crate::cli) const WITHOUT_EFFECT: &[(&str, &str)] = &[
@@ -277,20 +276,6 @@ fn on_empty(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Everything that is typed for one Redis; `prefix` begins the names of its variables.
-struct Typed<'a> {
-    prefix: &'static str,
-    url: Option<&'a Secret>,
-    socket_type: Option<SocketType>,
-    redis_type: RedisType,
-    auth: Option<&'a Secret>,
-    auth_file: Option<&'a PathBuf>,
-    sentinel_auth: Option<&'a Secret>,
-    pool_size: u32,
-    timeout: Duration,
-    tls: bool,
-}
-
 impl RedisOptions {
     /// Whether a Redis is named.
     pub(super) fn is_named(&self) -> bool {
@@ -334,137 +319,5 @@ impl RedisOptions {
         };
         let settings = typed.settings("REDIS_PERSECOND=true", &self.certificates);
         settings.map(Some)
-    }
-}
-
-impl Typed<'_> {
-    fn settings(
-        &self,
-        needed_by: &str,
-        certificates: &Certificates,
-    ) -> anyhow::Result<RedisSettings> {
-        let prefix = self.prefix;
-        let url = self.url.with_context(|| {
-            format!("{needed_by} needs {prefix}URL, such as {prefix}URL=localhost:6379")
-        })?;
-        let login = self.login()?;
-        let mut settings = match self.redis_type {
-            RedisType::Single => self.single(url.reveal())?,
-            RedisType::Sentinel => self.sentinel(url.reveal(), certificates)?,
-            RedisType::Cluster => anyhow::bail!(
-                "{prefix}TYPE=cluster: this version does not speak to a cluster; use single or sentinel"
-            ),
-        };
-        if login.is_some() {
-            settings.login = login;
-        }
-        if settings.tls.is_some() || self.tls {
-            let is_socket = matches!(&settings.topology, Topology::Single(Endpoint::Unix(_)));
-            anyhow::ensure!(
-                !is_socket,
-                "{prefix}TLS=true, but {prefix}URL is a Unix socket, which TLS is not spoken on; leave one out"
-            );
-            settings.tls = Some(certificates.tls()?);
-        }
-        settings.pool_size = self.pool_size;
-        settings.timeout = self.timeout;
-        Ok(settings)
-    }
-
-    fn single(&self, url: &str) -> anyhow::Result<RedisSettings> {
-        let prefix = self.prefix;
-        let url = match self.socket_type {
-            Some(SocketType::Unix) if !url.contains("://") => format!("unix://{url}"),
-            _ => url.to_owned(),
-        };
-        let settings = RedisSettings::parse(&url).with_context(|| format!("{prefix}URL"))?;
-        let is_socket = matches!(&settings.topology, Topology::Single(Endpoint::Unix(_)));
-        anyhow::ensure!(
-            self.socket_type
-                .is_none_or(|kind| (kind == SocketType::Unix) == is_socket),
-            "{prefix}SOCKET_TYPE and {prefix}URL do not agree on what the address is; leave {prefix}SOCKET_TYPE out"
-        );
-        anyhow::ensure!(
-            self.sentinel_auth.is_none(),
-            "{prefix}SENTINEL_AUTH is for {prefix}TYPE=sentinel; leave it out, or write {prefix}AUTH"
-        );
-        Ok(settings)
-    }
-
-    /// `master,host:port,host:port,...`
-    fn sentinel(&self, url: &str, certificates: &Certificates) -> anyhow::Result<RedisSettings> {
-        let prefix = self.prefix;
-        let form = || {
-            format!(
-                "{prefix}TYPE=sentinel needs {prefix}URL as master,host:port,host:port,...: what the sentinels \
-                 call the master, then where they are"
-            )
-        };
-        let (name, list) = url.split_once(',').with_context(form)?;
-        let name = name.trim();
-        anyhow::ensure!(!name.is_empty() && !name.contains([':', '/']), form());
-        let addresses = list.split(',').map(|text| Address::parse(text.trim()));
-        let addresses: Vec<Address> = addresses.collect::<Result<_, _>>().with_context(form)?;
-        let is_tls = self.tls || addresses.iter().any(|address| address.is_tls);
-        let tls = if is_tls {
-            Some(certificates.tls()?)
-        } else {
-            None
-        };
-        // All sentinels of a master are of one make.
-        let own = addresses.iter().find_map(|address| address.login.clone());
-        let login = self
-            .sentinel_auth
-            .map(|auth| Login::parse(auth.reveal()))
-            .or(own);
-        let endpoints = addresses.into_iter().map(|address| address.endpoint);
-        let sentinels = Sentinels::new(name.to_owned(), endpoints.collect(), login, tls.clone());
-        Ok(RedisSettings {
-            tls,
-            ..RedisSettings::new(Topology::Sentinel(Arc::new(sentinels)))
-        })
-    }
-
-    fn login(&self) -> anyhow::Result<Option<Login>> {
-        let prefix = self.prefix;
-        match (self.auth, self.auth_file) {
-            (Some(_), Some(_)) => anyhow::bail!(
-                "{prefix}AUTH and {prefix}AUTH_FILE both say as whom to log in; leave one of them out"
-            ),
-            (Some(auth), None) => Ok(Some(Login::parse(auth.reveal()))),
-            (None, Some(path)) => {
-                let login = Login::file(path.clone());
-                login
-                    .check()
-                    .with_context(|| format!("{prefix}AUTH_FILE"))?;
-                Ok(Some(login))
-            }
-            (None, None) => Ok(None),
-        }
-    }
-}
-
-impl Certificates {
-    fn tls(&self) -> anyhow::Result<RedisTls> {
-        let client = match (&self.redis_tls_client_cert, &self.redis_tls_client_key) {
-            (Some(certificate), Some(key)) => Some(ClientCertificate {
-                certificate: certificate.clone(),
-                key: key.clone(),
-            }),
-            (None, None) => None,
-            (Some(_), None) => anyhow::bail!("REDIS_TLS_CLIENT_CERT needs REDIS_TLS_CLIENT_KEY"),
-            (None, Some(_)) => anyhow::bail!("REDIS_TLS_CLIENT_KEY needs REDIS_TLS_CLIENT_CERT"),
-        };
-        let tls = RedisTls {
-            authorities: self.redis_tls_cacert.clone(),
-            client,
-            names: match self.redis_tls_skip_hostname_verification {
-                true => Names::Ignored,
-                false => Names::Verified,
-            },
-        };
-        // Read again for each connection; what cannot be used now is a mistake, and told at once.
-        tls.load().context("TLS to Redis (REDIS_TLS_*)")?;
-        Ok(tls)
     }
 }

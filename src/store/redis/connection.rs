@@ -23,8 +23,8 @@ use super::settings::{RedisSettings, Topology};
 use crate::store::StoreError;
 use crate::store::breaker::Breaker;
 
-/// The least time that connecting may take, if half of what a decision may take is less. A decision does not wait
-/// longer for that; but a handshake that takes longer must come to its end, too.
+/// The least time that connecting may take, if half of what a decision may take is less. A decision does
+/// not wait longer for that; but a handshake that takes longer must come to its end, too.
 const CONNECT_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Beginnings of what Redis answers when it serves nobody, or nobody like us, for now: it is loading, ends a script

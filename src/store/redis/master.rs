@@ -1,5 +1,5 @@
-//! Looks about every second whether the sentinels name another master, for the sake of connections that have not been
-//! told: a master that is cut off from its sentinels goes on answering.
+//! Looks about every second whether the sentinels name another master, for the sake of connections that
+//! have not been told: a master that is cut off from its sentinels goes on answering.
 
 use std::sync::Arc;
 

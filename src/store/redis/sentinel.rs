@@ -1,8 +1,8 @@
 //! Sentinels: they know which of several servers is the master.
 //!
-//! Each new connection asks them; and one of the stores that share the sentinels asks about every second, so that a
-//! master that was replaced is left even while it still answers. What sentinels say is believed only when
-//! the server itself says that it is a master: a sentinel may have missed a failover.
+//! Each new connection asks them; and one of the stores that share the sentinels asks about every second,
+//! so that a master that was replaced is left even while it still answers. What sentinels say is believed
+//! only when the server itself says that it is a master: a sentinel may have missed a failover.
 
 use std::io;
 use std::pin::pin;

@@ -1,4 +1,5 @@
-//! Buckets that denied a request over several places a while ago, and places that failed one: they may do it again.
+//! Buckets that denied a request over several places a while ago, and places that failed one: they may do
+//! it again.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
