@@ -6,6 +6,7 @@ mod workers;
 
 use std::convert::Infallible;
 use std::future::{Future, pending};
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -168,6 +169,7 @@ fn on_redis(
         key_prefix: settings.limiter.key_prefix.clone(),
         timeout: redis.timeout(),
         always: failure.health_follows,
+        seed: RandomState::new().hash_one(0),
     };
     // A way of its own, with a connection of its own: a request must not have to wait for a probe.
     let prober = |redis: &RedisSettings, breaker: &Breaker| {

@@ -15,15 +15,16 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use ratekeeper::bucket::{Micros, Terms};
 use ratekeeper::key::{BucketKey, KeyFormat, LimitTag};
+use ratekeeper::store::denied::RememberedDenials;
 use ratekeeper::store::memory::MemoryStore;
 use ratekeeper::store::redis::{RedisSettings, RedisStore, SCRIPT};
-use ratekeeper::store::{Charge, Decision, MAX_HITS, Outcome, Part, Payment, Store};
+use ratekeeper::store::{Cause, Charge, Decision, MAX_HITS, Outcome, Part, Payment, Store};
 use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
-use crate::support::{PATIENCE, Redis};
+use crate::support::{PATIENCE, Redis, eventually};
 
 const SECOND: Micros = 1_000_000;
 const DAY: Micros = 86_400 * SECOND;
@@ -91,7 +92,7 @@ impl Subject for InMemory {
 }
 
 struct InRedis {
-    store: RedisStore,
+    store: Arc<RedisStore>,
     connection: MultiplexedConnection,
 }
 
@@ -101,7 +102,7 @@ impl InRedis {
         assert_eq!(SCRIPT.matches(reads_clock).count(), 1);
         let source = SCRIPT.replace(reads_clock, "redis.call('LRANGE', 'clock', '0', '1')");
         Self {
-            store: RedisStore::with_script(&settings(redis), &source),
+            store: Arc::new(RedisStore::with_script(&settings(redis), &source)),
             connection: redis.connect().await,
         }
     }
@@ -124,7 +125,7 @@ impl Subject for InRedis {
     }
 
     fn store(&self) -> &impl Store {
-        &self.store
+        &*self.store
     }
 }
 
@@ -164,6 +165,10 @@ on_every_store!(
     hits_that_never_pass_promise_nothing,
     windows_forget_at_their_end,
     a_full_bucket_is_forgotten_for_good,
+    a_clock_that_steps_back_freezes_no_longer_than_the_step,
+    a_clock_that_steps_ahead_gives_no_more_than_the_step,
+    what_is_taken_while_the_clock_is_behind_stays_taken,
+    a_window_outlives_a_step_by_no_more_than_itself,
     every_unit_and_extreme_is_exact,
 );
 
@@ -396,6 +401,88 @@ mod cases {
                 "{hits} hits"
             );
         }
+    }
+
+    // A failover to another Redis steps the clock: it goes on from that one's.
+
+    pub(super) async fn a_clock_that_steps_back_freezes_no_longer_than_the_step(
+        mut subject: impl Subject,
+    ) {
+        let limit = Terms::token_bucket(1, SECOND, 10, 0);
+        for step in [1, SECOND, 3_600 * SECOND, DAY] {
+            let key = format!("step{step}");
+            one(&mut subject, START, charge(&key, limit, 10)).await;
+            let behind = START - step;
+            let denied = one(&mut subject, behind, charge(&key, limit, 1)).await;
+            assert_eq!(
+                (denied.admitted, denied.retry_in),
+                (false, Some(step + SECOND))
+            );
+            assert!(
+                !one(&mut subject, START, charge(&key, limit, 1))
+                    .await
+                    .admitted
+            );
+            let next = one(&mut subject, START + SECOND, charge(&key, limit, 1)).await;
+            assert_eq!((next.admitted, next.remaining), (true, 0), "{step}");
+        }
+    }
+
+    pub(super) async fn a_clock_that_steps_ahead_gives_no_more_than_the_step(
+        mut subject: impl Subject,
+    ) {
+        let limit = Terms::token_bucket(1, SECOND, 10, 0);
+        one(&mut subject, START, charge("a", limit, 10)).await;
+        let ahead = START + 4 * SECOND;
+        assert_eq!(
+            one(&mut subject, ahead, charge("a", limit, 3))
+                .await
+                .remaining,
+            1
+        );
+        // Back to what it was: the time of the step is not given again.
+        for now in [START, START + SECOND, START + 4 * SECOND] {
+            assert_eq!(
+                one(&mut subject, now, charge("a", limit, 0))
+                    .await
+                    .remaining,
+                1
+            );
+        }
+        let after = one(&mut subject, START + 5 * SECOND, charge("a", limit, 0)).await;
+        assert_eq!(after.remaining, 2);
+    }
+
+    pub(super) async fn what_is_taken_while_the_clock_is_behind_stays_taken(
+        mut subject: impl Subject,
+    ) {
+        let limit = Terms::token_bucket(1, SECOND, 10, 0);
+        one(&mut subject, START, charge("a", limit, 4)).await;
+        for (behind, left) in [(60, 5), (40, 4), (50, 3), (1, 2), (0, 1)] {
+            let now = START - behind * SECOND;
+            let taken = one(&mut subject, now, charge("a", limit, 1)).await;
+            assert_eq!((taken.admitted, taken.remaining), (true, left));
+        }
+        let after = one(&mut subject, START + 2 * SECOND, charge("a", limit, 0)).await;
+        assert_eq!(after.remaining, 3);
+    }
+
+    pub(super) async fn a_window_outlives_a_step_by_no_more_than_itself(mut subject: impl Subject) {
+        let limit = Terms::fixed_window(3, DAY, 0);
+        one(&mut subject, START, charge("a", limit, 3)).await;
+        // The window of before the step goes on until it ends by the new clock.
+        for (behind, admitted) in [(SECOND, false), (2 * DAY, false)] {
+            let outcome = one(&mut subject, START - behind, charge("a", limit, 1)).await;
+            assert_eq!(
+                (outcome.admitted, outcome.retry_in),
+                (admitted, Some(DAY + behind))
+            );
+        }
+        assert!(
+            one(&mut subject, START + DAY, charge("a", limit, 3))
+                .await
+                .admitted
+        );
     }
 
     pub(super) async fn every_unit_and_extreme_is_exact(mut subject: impl Subject) {
@@ -646,6 +733,44 @@ fn memory_and_redis_answer_alike() {
             })
         })
         .unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+/// A denial that is remembered holds by this machine's clock, and for a second at most, whatever the store's
+/// clock does.
+#[test]
+fn remembered_denials_outlive_steps_of_the_clock_by_a_second_at_most() {
+    let redis = Redis::start();
+    let runtime = Runtime::new().unwrap();
+    let limit = Terms::token_bucket(1, 3_600 * SECOND, 1, 0);
+    for step in [-3_600, -1, 3_600, 86_400] {
+        let mut subject = runtime.block_on(InRedis::new(&redis));
+        let store = RememberedDenials::new(subject.store.clone(), Arc::default());
+        let key = format!("step{step}");
+        let ask = || async {
+            let charges = [charge(&key, limit, 1)];
+            store.decide(charges.into(), soon()).await.unwrap()
+        };
+        runtime.block_on(async {
+            subject.set_clock(START).await;
+            assert!(ask().await.admitted);
+            let denied = ask().await;
+            assert_eq!((denied.admitted, denied.cause), (false, Cause::Buckets));
+            assert_eq!(ask().await.cause, Cause::RememberedDenial);
+            subject
+                .set_clock(START.saturating_add_signed(step * 1_000_000))
+                .await;
+            assert!(!ask().await.admitted, "not before the store says so");
+        });
+        eventually("the store is asked again", || {
+            let decision = runtime.block_on(ask());
+            assert!(!decision.admitted || step >= 3_600, "{step}");
+            decision.cause == Cause::Buckets
+        });
+        // And remembered again, though the store's clock is behind what it was.
+        if step < 0 {
+            assert_eq!(runtime.block_on(ask()).cause, Cause::RememberedDenial);
+        }
+    }
 }
 
 /// A mistake of ours must not silence the lane that it happens on: hits beyond [`MAX_HITS`] break the

@@ -23,6 +23,7 @@ mod buckets;
 mod configuration;
 mod demo;
 mod envoy;
+mod faults;
 mod fleet;
 mod hostile;
 mod integration;

@@ -116,8 +116,9 @@ impl Denials {
             };
             let mut shard = self.shard(charge);
             match shard.buckets.get_mut(&charge.key.hash()) {
-                // Answers can overtake one another.
-                Some(known) if known.decided > remembered.decided => {}
+                // Answers can overtake one another. But what is too old to be told is no answer any more: the store's
+                // clock may have stepped back since.
+                Some(known) if known.decided > remembered.decided && !known.is_old(asked) => {}
                 Some(known) => *known = remembered,
                 None if decision.admitted && outcome.admitted => {}
                 None => shard.remember(charge.key.hash(), remembered),
@@ -139,7 +140,7 @@ impl Shard {
     fn remember(&mut self, hash: u128, bucket: Remembered) {
         let now = bucket.asked;
         if self.buckets.len() >= SHARD_BOUND && self.next_sweep.is_none_or(|next| next <= now) {
-            self.buckets.retain(|_, old| old.asked + LONGEST > now);
+            self.buckets.retain(|_, bucket| !bucket.is_old(now));
             self.next_sweep = Some(now + SWEEP_EVERY);
         }
         if self.buckets.len() < SHARD_BOUND {
@@ -149,13 +150,18 @@ impl Shard {
 }
 
 impl Remembered {
+    /// Whether it has been remembered for as long as may be.
+    fn is_old(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.asked) >= LONGEST
+    }
+
     /// What a charge gets, if it asks, and for what is remembered.
     ///
     /// The time that has passed here since the store was asked is at least what has passed there since it
     /// decided, so a bucket is never thought emptier than it is.
     fn outcome(&self, charge: &Charge, now: Instant) -> Option<Outcome> {
         let passed = now.saturating_duration_since(self.asked);
-        if passed >= LONGEST || charge.is_report() {
+        if self.is_old(now) || charge.is_report() {
             return None;
         }
         let now = self.decided + u64::try_from(passed.as_micros()).ok()?;

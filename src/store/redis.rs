@@ -14,6 +14,8 @@ mod login;
 mod master;
 mod sentinel;
 mod settings;
+#[cfg(test)]
+mod simulation;
 mod tls;
 
 use std::fmt;

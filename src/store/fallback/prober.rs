@@ -3,7 +3,6 @@
 //! One for each server, beside the threads that serve, with a way of its own to the store.
 
 use std::convert::Infallible;
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Standby;
 use crate::bucket::Terms;
-use crate::key::{KeyFormat, LimitTag, Segment};
+use crate::key::{BucketKey, KeyFormat, LimitTag, Segment};
 use crate::store::breaker::{Breaker, BreakerState};
 use crate::store::{Charge, OnStoreFailure, Part, Payment, Store, StoreError};
 
@@ -22,7 +21,7 @@ use crate::store::{Charge, OnStoreFailure, Part, Payment, Store, StoreError};
 /// do: each time somewhat less, by chance, so that a fleet does not probe in step. A store is asked again within
 /// a second of its return.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
-const LONGEST_WAIT: Duration = Duration::from_millis(400);
+const LONGEST_WAIT: Duration = Duration::from_millis(250);
 
 /// How often a store that is asked by requests is probed as well, where somebody wants to know whether it answers.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -39,6 +38,8 @@ pub struct Probe {
     pub timeout: Duration,
     /// Also while requests ask the store, or while none do.
     pub always: bool,
+    /// What chance comes from: one for each server, so that they do not probe in step.
+    pub seed: u64,
 }
 
 /// Probes a store.
@@ -48,24 +49,20 @@ pub struct Prober<S> {
     standby: Standby,
     breaker: Breaker,
     probe: Probe,
-    charges: Arc<[Charge]>,
+    /// Takes nothing, so that a store that answers has no more to hold for it.
+    question: Arc<[Charge]>,
+    /// Takes something, so that the store has to write.
+    taking: Arc<[Charge]>,
     states: watch::Receiver<BreakerState>,
     random: Xoshiro256PlusPlus,
 }
 
-/// A bucket that no request can name, as none is in the domain without a name. It is full again at once.
-fn probe_charge(prefix: &str) -> Charge {
-    let keys = KeyFormat::new(prefix);
-    let tag = LimitTag {
-        index: 0,
-        is_window: false,
-        override_period: None,
-    };
+/// A charge on a bucket that is full again at once.
+fn charge(key: BucketKey, hits: i64) -> Charge {
     Charge {
-        key: keys.key(&keys.stem("", [("probe", Segment::Value("1"))]), tag),
+        key,
         terms: Terms::token_bucket(1_000_000, 1_000_000, 1_000_000, 0),
-        // Something to take, so that the store has to write.
-        hits: 1,
+        hits,
         payment: Payment::Prepaid,
         part: Part::Must,
         on_failure: None,
@@ -76,11 +73,13 @@ impl<S: Store> Prober<S> {
     /// Probes `store`, which nobody else may use, for all that `standby` stands by for.
     #[must_use]
     pub fn new(store: S, standby: Standby, probe: Probe) -> Self {
+        let key = Self::key(&probe.key_prefix);
         Self {
-            charges: [probe_charge(&probe.key_prefix)].into(),
+            question: [charge(key.clone(), 0)].into(),
+            taking: [charge(key, 1)].into(),
             states: standby.breaker().watch(),
             breaker: standby.breaker().clone(),
-            random: Xoshiro256PlusPlus::seed_from_u64(RandomState::new().hash_one(0)),
+            random: Xoshiro256PlusPlus::seed_from_u64(probe.seed),
             store,
             standby,
             probe,
@@ -97,9 +96,21 @@ impl<S: Store> Prober<S> {
         }
     }
 
+    /// The bucket that is probed, after this prefix: one that no request can name, as none is in the domain
+    /// without a name.
+    pub(crate) fn key(prefix: &str) -> BucketKey {
+        let keys = KeyFormat::new(prefix);
+        let tag = LimitTag {
+            index: 0,
+            is_window: false,
+            override_period: None,
+        };
+        keys.key(&keys.stem("", [("probe", Segment::Value("1"))]), tag)
+    }
+
     /// Probes the store, from now on. Ends only when it is dropped.
     pub async fn run(mut self) -> Infallible {
-        if let Err(error) = self.ask().await {
+        if let Err(error) = self.ask(&self.question).await {
             self.breaker.open(&error);
         }
         loop {
@@ -124,7 +135,7 @@ impl<S: Store> Prober<S> {
                 if !self.probe.always {
                     continue;
                 }
-                match self.ask().await {
+                match self.ask(&self.question).await {
                     Ok(()) => self.breaker.succeeded(),
                     Err(error) => self.breaker.failed(&error),
                 }
@@ -151,7 +162,7 @@ impl<S: Store> Prober<S> {
             let wait_now = wait.mul_f64(self.random.random_range(0.5..1.0));
             sleep(wait_now).await;
             breaker.half_open();
-            match self.ask().await {
+            match self.ask(&self.taking).await {
                 Ok(()) => break,
                 Err(error) => breaker.open(&error),
             }
@@ -166,9 +177,9 @@ impl<S: Store> Prober<S> {
         );
     }
 
-    async fn ask(&self) -> Result<(), StoreError> {
+    async fn ask(&self, charges: &Arc<[Charge]>) -> Result<(), StoreError> {
         let deadline = Instant::now() + self.probe.timeout;
-        let asked = self.store.decide(Arc::clone(&self.charges), deadline);
+        let asked = self.store.decide(Arc::clone(charges), deadline);
         asked.await.map(|_| ())
     }
 

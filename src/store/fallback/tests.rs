@@ -111,6 +111,7 @@ impl Subject {
             key_prefix: "p:".to_owned(),
             timeout: Duration::from_millis(100),
             always,
+            seed: 1,
         };
         tokio::spawn(Prober::new(self.store.clone(), self.standby.clone(), probe).run())
     }

@@ -79,6 +79,10 @@ impl Manner {
     }
 
     async fn open(&self, endpoint: &Endpoint) -> io::Result<Box<dyn Stream>> {
+        #[cfg(test)]
+        if let Some(stream) = super::simulation::dial(endpoint) {
+            return Ok(Box::new(stream?));
+        }
         let (host, port) = match endpoint {
             Endpoint::Unix(path) => return Ok(Box::new(UnixStream::connect(path).await?)),
             Endpoint::Tcp { host, port } => (host, *port),

@@ -1,0 +1,441 @@
+//! Many short lives of two servers on one Redis that fails in every way it can, each from a seed, on a clock that
+//! jumps from event to event: everything is as in production but Redis and the network.
+//!
+//! What must hold in each: an answer by the deadline; at most one execution of each request, whatever was lost;
+//! all charges of it or none; what was told is what was done; per bucket, the order of asking; no more admitted than
+//! Redis and the buckets of each instance have; and Redis decides again within a second of its return.
+//!
+//! A failure names the seed of its history. Such seeds go into [`FAILED_BEFORE`]; they are lived through first.
+
+mod fake;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt as _, SeedableRng as _};
+use tokio::io::DuplexStream;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use self::fake::Executed;
+use super::{Endpoint, RedisSettings, RedisStore};
+use crate::bucket::{Micros, Share, Terms};
+use crate::clock::Clock;
+use crate::key::{BucketKey, KeyFormat, LimitTag, Segment};
+use crate::store::denied::RememberedDenials;
+use crate::store::fallback::{Fallback, FallbackSettings, Probe, Prober, Standby};
+use crate::store::{Cause, Charge, Decision, OnStoreFailure, Part, Payment, Store, StoreError};
+
+use fake::FakeRedis;
+
+/// The host that stands for the Redis of the history that this thread lives through.
+const HOST: &str = "simulated";
+
+thread_local! {
+    static REDIS: RefCell<Option<FakeRedis>> = const { RefCell::new(None) };
+}
+
+/// A connection to the Redis of a history; `None` when another one is meant.
+pub(super) fn dial(endpoint: &Endpoint) -> Option<io::Result<DuplexStream>> {
+    match endpoint {
+        Endpoint::Tcp { host, .. } if host == HOST => {
+            REDIS.with_borrow(|redis| redis.as_ref().map(FakeRedis::connect))
+        }
+        _ => None,
+    }
+}
+
+/// How many histories there are.
+const HISTORIES: u64 = 10_000;
+
+/// Seeds of histories that once failed.
+const FAILED_BEFORE: [u64; 0] = [];
+
+const TIMEOUT: Duration = Duration::from_millis(100);
+const SECOND: Micros = 1_000_000;
+const INSTANCES: u64 = 2;
+const KEYS: usize = 4;
+const CAPACITY: u32 = 6;
+
+type Stack = Fallback<RememberedDenials<RedisStore>>;
+
+/// A request, and what came of it.
+#[derive(Debug, Clone)]
+struct Told {
+    /// When it was asked, in order.
+    turn: u64,
+    instance: u64,
+    charges: Vec<Charge>,
+    deadline: Instant,
+    answered: Instant,
+    answer: Result<Decision, String>,
+}
+
+/// What requests ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ask {
+    /// As many hits as no other request asks, of buckets that have them: an execution names its request.
+    Unique,
+    /// One hit each of small buckets.
+    Few,
+}
+
+#[test]
+fn promises_hold_in_every_history() {
+    let next = AtomicU64::new(0);
+    let threads = thread::available_parallelism().unwrap().get();
+    let totals = Mutex::new(Totals::default());
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let n = next.fetch_add(1, Ordering::Relaxed);
+                    if n >= HISTORIES + FAILED_BEFORE.len() as u64 {
+                        return;
+                    }
+                    let seed = usize::try_from(n).ok().and_then(|n| FAILED_BEFORE.get(n));
+                    let seed = seed
+                        .copied()
+                        .unwrap_or_else(|| n - FAILED_BEFORE.len() as u64);
+                    let of_history = history(seed);
+                    totals.lock().unwrap().add(&of_history);
+                }
+            });
+        }
+    });
+    // Histories in which nothing goes wrong would show nothing.
+    let totals = totals.into_inner().unwrap();
+    assert!(totals.sent > 20 * HISTORIES, "{totals:?}");
+    assert!(totals.by_redis > totals.sent / 10, "{totals:?}");
+    assert!(totals.by_policy > totals.sent / 10, "{totals:?}");
+    assert!(totals.late > HISTORIES / 10, "{totals:?}");
+}
+
+#[derive(Debug, Default)]
+struct Totals {
+    sent: u64,
+    by_redis: u64,
+    by_policy: u64,
+    /// Executed by Redis when the caller had another answer already.
+    late: u64,
+}
+
+impl Totals {
+    fn add(&mut self, other: &Self) {
+        self.sent += other.sent;
+        self.by_redis += other.by_redis;
+        self.by_policy += other.by_policy;
+        self.late += other.late;
+    }
+}
+
+/// Lives through the history of a seed.
+fn history(seed: u64) -> Totals {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(History::new(seed).live())
+}
+
+struct History {
+    seed: u64,
+    random: Xoshiro256PlusPlus,
+    ask: Ask,
+    redis: FakeRedis,
+    begin: Instant,
+    turns: Arc<AtomicU64>,
+}
+
+impl History {
+    fn new(seed: u64) -> Self {
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
+        let ask = [Ask::Unique, Ask::Few][random.random_range(0..2)];
+        let trouble = [0.0, 0.05, 0.3][random.random_range(0..3)];
+        let probe = Prober::<RedisStore>::key("p:");
+        let keys = (0..KEYS).map(key).chain([probe]);
+        let redis = FakeRedis::new(random.random(), trouble, keys);
+        REDIS.set(Some(redis.clone()));
+        Self {
+            redis,
+            seed,
+            random,
+            ask,
+            begin: Instant::now(),
+            turns: Arc::default(),
+        }
+    }
+
+    async fn live(mut self) -> Totals {
+        let mut probers = JoinSet::new();
+        let instances: Vec<Arc<Stack>> = (0..INSTANCES)
+            .map(|_| self.instance(&mut probers))
+            .collect();
+        let mut requests = JoinSet::new();
+        let count = self.random.random_range(20..60);
+        for number in 0..count {
+            let instance = self.random.random_range(0..INSTANCES);
+            let store = Arc::clone(&instances[usize::try_from(instance).unwrap()]);
+            let request = self.request(store, instance, number);
+            requests.spawn(request);
+        }
+        let end = self.trouble().await;
+        let mut told = Vec::new();
+        while let Some(request) = requests.join_next().await {
+            told.push(request.unwrap());
+        }
+        assert_eq!(
+            told.len(),
+            count,
+            "seed {}: every request has an answer",
+            self.seed
+        );
+        self.redis.calm();
+        self.redis.note(|| "calm".to_owned());
+        sleep(Duration::from_secs(1)).await;
+        for (instance, store) in instances.iter().enumerate() {
+            let question = charge(KEYS - 1, self.ask, 0);
+            let answer = store
+                .decide([question].into(), Instant::now() + TIMEOUT)
+                .await;
+            let cause = answer.map(|decision| decision.cause);
+            self.redis.note(|| format!("{cause:?}: {store:?}"));
+            let is_back = matches!(cause, Ok(Cause::Buckets | Cause::RememberedDenial));
+            assert!(
+                is_back,
+                "seed {}: instance {instance} says {cause:?}",
+                self.seed
+            );
+        }
+        self.check(&told, end)
+    }
+
+    /// A server.
+    fn instance(&mut self, probers: &mut JoinSet<std::convert::Infallible>) -> Arc<Stack> {
+        let redis = self.redis.clone();
+        let clock: Clock = Arc::new(move || redis.now());
+        let settings = FallbackSettings {
+            mode: OnStoreFailure::Local,
+            share: Share::WHOLE,
+            max_buckets: 1_000,
+        };
+        let standby = Standby::new(settings, clock);
+        let settings = RedisSettings {
+            pool_size: 3,
+            timeout: TIMEOUT,
+            ..RedisSettings::parse(HOST).unwrap()
+        };
+        let probe = Probe {
+            key_prefix: "p:".to_owned(),
+            timeout: TIMEOUT,
+            always: false,
+            seed: self.random.random(),
+        };
+        probers.spawn(Prober::new(RedisStore::new(&settings), standby.clone(), probe).run());
+        let store = RedisStore::telling(&settings, standby.breaker().clone());
+        let store = RememberedDenials::new(store, Arc::default());
+        Arc::new(Fallback::new(store, standby))
+    }
+
+    /// Asks something at some time.
+    fn request(
+        &mut self,
+        store: Arc<Stack>,
+        instance: u64,
+        number: usize,
+    ) -> impl Future<Output = Told> + use<> {
+        let wait = Duration::from_micros(self.random.random_range(0..600_000));
+        let patience = [1, 5, 16, 100][self.random.random_range(0..4)];
+        let hits = match self.ask {
+            Ask::Unique => i64::try_from(number).unwrap() + 1,
+            Ask::Few => 1,
+        };
+        let first = self.random.random_range(0..KEYS);
+        let count = self.random.random_range(1..=2.min(KEYS - first));
+        let keys = first..first + count;
+        let charges: Vec<Charge> = keys.map(|key| charge(key, self.ask, hits)).collect();
+        let turns = Arc::clone(&self.turns);
+        async move {
+            sleep(wait).await;
+            let deadline = Instant::now() + Duration::from_millis(patience);
+            let turn = turns.fetch_add(1, Ordering::Relaxed);
+            let answer = store.decide(charges.clone().into(), deadline).await;
+            Told {
+                turn,
+                instance,
+                charges,
+                deadline,
+                answered: Instant::now(),
+                answer: answer.map_err(|error: StoreError| error.to_string()),
+            }
+        }
+    }
+
+    /// What happens to Redis while it is asked; returns when it is over.
+    async fn trouble(&mut self) -> Instant {
+        for _ in 0..self.random.random_range(0..4) {
+            sleep(Duration::from_micros(self.random.random_range(0..200_000))).await;
+            let time = Duration::from_micros(self.random.random_range(0..300_000));
+            match self.random.random_range(0..5) {
+                0 => {
+                    self.redis.crash();
+                    sleep(time).await;
+                    self.redis.restart();
+                }
+                1 => self.redis.flush_script(),
+                2 => self.redis.stall(time),
+                kind => {
+                    let refusal = ["LOADING Redis is loading", "READONLY You can't write"];
+                    self.redis.refuse(Some(refusal[kind - 3]));
+                    sleep(time).await;
+                    self.redis.refuse(None);
+                }
+            }
+        }
+        Instant::now()
+    }
+
+    // --- What must have been so ---
+
+    fn check(&self, told: &[Told], _end: Instant) -> Totals {
+        let seed = self.seed;
+        let executed = self.redis.executed();
+        for told in told {
+            // The clock of the runtime counts milliseconds.
+            let late = told.answered.saturating_duration_since(told.deadline);
+            assert!(
+                late <= Duration::from_millis(2),
+                "seed {seed}: {late:?} late: {told:?}"
+            );
+            assert!(told.answer.is_ok(), "seed {seed}: no decision: {told:?}");
+        }
+        let mut totals = Totals {
+            sent: told.len() as u64,
+            ..Totals::default()
+        };
+        for told in told {
+            match told.cause() {
+                Cause::Buckets | Cause::RememberedDenial => totals.by_redis += 1,
+                Cause::Policy(_) => totals.by_policy += 1,
+            }
+        }
+        assert_eq!(
+            totals.sent,
+            totals.by_redis + totals.by_policy,
+            "seed {seed}"
+        );
+        match self.ask {
+            Ask::Unique => totals.late = self.check_executions(told, &executed),
+            Ask::Few => self.check_admissions(told),
+        }
+        totals
+    }
+
+    /// Each request once at most, as a whole, as told, in order. Returns how many nobody waited for.
+    fn check_executions(&self, told: &[Told], executed: &[Executed]) -> u64 {
+        let seed = self.seed;
+        let mut places: HashMap<i64, usize> = HashMap::new();
+        for (place, execution) in executed.iter().enumerate() {
+            let hits = execution.charges[0].hits;
+            // The probe's, and questions.
+            if execution.charges[0].key == Prober::<RedisStore>::key("p:") || hits == 0 {
+                continue;
+            }
+            let before = places.insert(hits, place);
+            assert_eq!(before, None, "seed {seed}: executed twice: {execution:?}");
+        }
+        let mut late = 0;
+        let mut latest: HashMap<(u64, BucketKey), usize> = HashMap::new();
+        let mut in_order: Vec<&Told> = told.iter().collect();
+        in_order.sort_by_key(|told| told.turn);
+        for told in in_order {
+            let place = places.remove(&told.charges[0].hits);
+            if told.cause() != Cause::Buckets {
+                late += u64::from(place.is_some());
+                continue;
+            }
+            let place = place.unwrap_or_else(|| panic!("seed {seed}: never executed: {told:?}"));
+            let execution = &executed[place];
+            assert_eq!(execution.charges, told.charges, "seed {seed}");
+            assert_eq!(Ok(&execution.decision), told.answer.as_ref(), "seed {seed}");
+            for charge in &told.charges {
+                let before = latest.insert((told.instance, charge.key.clone()), place);
+                assert!(before < Some(place), "seed {seed}: out of order: {told:?}");
+            }
+        }
+        assert!(
+            places.is_empty(),
+            "seed {seed}: nobody asked for {places:?}"
+        );
+        late
+    }
+
+    /// Nobody was told of more than there was: by Redis in all of its lives, and by each instance.
+    fn check_admissions(&self, told: &[Told]) {
+        let passed = self.begin.elapsed().as_secs_f64();
+        let admitted = |key: usize, by: &dyn Fn(&Told) -> bool| {
+            let key = self::key(key);
+            let admitted = told.iter().filter(|told| told.admitted() && by(told));
+            let count = admitted.filter(|told| told.charges.iter().any(|charge| charge.key == key));
+            f64::from(u32::try_from(count.count()).unwrap())
+        };
+        // Two come back in a second.
+        let bound = |lives: u32| f64::from(lives * CAPACITY) + 2.0 * passed;
+        for key in 0..KEYS {
+            let by_redis = admitted(key, &|told| told.cause() == Cause::Buckets);
+            assert!(
+                by_redis <= bound(self.redis.lives()),
+                "seed {}: {by_redis}",
+                self.seed
+            );
+            for instance in 0..INSTANCES {
+                let is_local = |told: &Told| told.cause() != Cause::Buckets;
+                let by_it = admitted(key, &|told| is_local(told) && told.instance == instance);
+                assert!(by_it <= bound(1), "seed {}: {by_it}", self.seed);
+            }
+        }
+    }
+}
+
+impl Told {
+    fn cause(&self) -> Cause {
+        self.answer.as_ref().unwrap().cause
+    }
+
+    fn admitted(&self) -> bool {
+        self.answer.as_ref().unwrap().admitted
+    }
+}
+
+fn charge(number: usize, ask: Ask, hits: i64) -> Charge {
+    let capacity = match ask {
+        Ask::Unique => 1_000_000,
+        Ask::Few => CAPACITY,
+    };
+    Charge {
+        key: key(number),
+        terms: Terms::token_bucket(2, SECOND, capacity, 0),
+        hits,
+        payment: Payment::Prepaid,
+        part: Part::Must,
+        on_failure: None,
+    }
+}
+
+fn key(number: usize) -> BucketKey {
+    let keys = KeyFormat::new("s:");
+    let tag = LimitTag {
+        index: 0,
+        is_window: false,
+        override_period: None,
+    };
+    let number = number.to_string();
+    keys.key(&keys.stem("d", [("k", Segment::Value(&number))]), tag)
+}
