@@ -545,85 +545,55 @@ fn a_management_server_that_has_nothing_for_us_is_told_of() {
 
 // --- Options ---
 
+/// Starts the server with these variables; it does not start, and says this.
+fn refused(given: &[(&str, &str)], texts: &[&str]) {
+    let environment = given.iter().copied();
+    let environment = environment.chain([("CONFIG_TYPE", "grpc_xds_sotw")]);
+    let printed = typed(["serve"], environment);
+    assert_eq!(printed.code, 2, "{given:?}: {}", printed.stderr);
+    for text in texts {
+        assert!(
+            printed.stderr.contains(text),
+            "{given:?}: {}",
+            printed.stderr
+        );
+    }
+    assert!(!printed.stderr.contains("s3cret"), "{}", printed.stderr);
+}
+
 #[test]
 fn options_that_make_no_sense_are_refused() {
-    for (given, texts) in [
+    for (name, value, text) in [
+        ("CONFIG_GRPC_XDS_SERVER_URL", "envoy-gateway", "host:port"),
+        ("CONFIG_GRPC_XDS_SERVER_URL", "unix:///run/xds", "host:port"),
+        ("CONFIG_GRPC_XDS_SERVER_URL", "http://a:1/path", "host:port"),
+        ("CONFIG_GRPC_XDS_NODE_METADATA", "a=1,b", "key=value pairs"),
         (
-            vec![("CONFIG_GRPC_XDS_SERVER_URL", "envoy-gateway")],
-            ["CONFIG_GRPC_XDS_SERVER_URL", "host:port"],
+            "CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS",
+            "s3cret",
+            "name:value pairs",
         ),
         (
-            vec![("CONFIG_GRPC_XDS_SERVER_URL", "unix:///run/xds")],
-            ["CONFIG_GRPC_XDS_SERVER_URL", "host:port"],
+            "CONFIG_GRPC_XDS_SERVER_CONNECT_RETRY_INTERVAL",
+            "0s",
+            "longer than 0",
         ),
         (
-            vec![("CONFIG_GRPC_XDS_NODE_METADATA", "a=1,b")],
-            ["CONFIG_GRPC_XDS_NODE_METADATA", "key=value pairs"],
+            "CONFIG_GRPC_XDS_SERVER_TLS_SAN",
+            "two words",
+            "the name in the certificate",
         ),
-        (
-            vec![("CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS", "s3cret")],
-            [
-                "CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS",
-                "name:value pairs",
-            ],
-        ),
-        (
-            vec![("XDS_CLIENT_BACKOFF_RANDOM_FACTOR", "1.5")],
-            ["XDS_CLIENT_BACKOFF_RANDOM_FACTOR", "from 0 to 1"],
-        ),
-        (
-            vec![("CONFIG_GRPC_XDS_SERVER_CONNECT_RETRY_INTERVAL", "0s")],
-            [
-                "CONFIG_GRPC_XDS_SERVER_CONNECT_RETRY_INTERVAL",
-                "longer than 0",
-            ],
-        ),
-        (
-            vec![("XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES", "-1")],
-            ["XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES", "invalid"],
-        ),
-        (
-            vec![("CONFIG_GRPC_XDS_SERVER_TLS_SAN", "two words")],
-            [
-                "CONFIG_GRPC_XDS_SERVER_TLS_SAN",
-                "the name in the certificate",
-            ],
-        ),
-        (
-            vec![("CONFIG_PATH", "/etc/rules")],
-            ["CONFIG_PATH", "leave one of them out"],
-        ),
-        (
-            vec![
-                ("CONFIG_GRPC_XDS_SERVER_USE_TLS", "true"),
-                ("CONFIG_GRPC_XDS_CLIENT_TLS_CERT", "/c"),
-            ],
-            ["CONFIG_GRPC_XDS_CLIENT_TLS_KEY", "the file of its key"],
-        ),
-        (
-            vec![
-                ("CONFIG_GRPC_XDS_SERVER_USE_TLS", "true"),
-                ("CONFIG_GRPC_XDS_CLIENT_TLS_KEY", "/k"),
-            ],
-            [
-                "CONFIG_GRPC_XDS_CLIENT_TLS_CERT",
-                "the file of its certificate",
-            ],
-        ),
+        ("XDS_CLIENT_BACKOFF_RANDOM_FACTOR", "1.5", "from 0 to 1"),
+        ("XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES", "-1", "invalid"),
+        ("CONFIG_PATH", "/etc/rules", "leave one of them out"),
     ] {
-        let environment = given
-            .iter()
-            .copied()
-            .chain([("CONFIG_TYPE", "grpc_xds_sotw")]);
-        let printed = typed(["serve"], environment);
-        assert_eq!(printed.code, 2, "{given:?}: {}", printed.stderr);
-        for text in texts {
-            assert!(
-                printed.stderr.contains(text),
-                "{given:?}: {}",
-                printed.stderr
-            );
-        }
-        assert!(!printed.stderr.contains("s3cret"), "{}", printed.stderr);
+        refused(&[(name, value)], &[name, text]);
     }
+    let tls = ("CONFIG_GRPC_XDS_SERVER_USE_TLS", "true");
+    let (certificate, key) = (
+        ("CONFIG_GRPC_XDS_CLIENT_TLS_CERT", "/tls.crt"),
+        ("CONFIG_GRPC_XDS_CLIENT_TLS_KEY", "/tls.key"),
+    );
+    refused(&[tls, certificate], &[key.0, "the file of its key"]);
+    refused(&[tls, key], &[certificate.0, "the file of its certificate"]);
 }
