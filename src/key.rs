@@ -3,8 +3,10 @@
 //! `rk:shop|path=/cart|user=7#1` is the second limit (`#1`) of the rule that the descriptor
 //! `(path, /cart), (user, 7)` of the domain `shop` met. Keys are readable in `redis-cli`, injective
 //! (what could be mistaken for structure is percent-encoded) and of bounded length (long ones end in a
-//! SHA-256 of the whole). The braces that Redis Cluster reads as hash tags are encoded too, so a
-//! client cannot choose the slot that it loads.
+//! SHA-256 of the whole). The braces that Redis Cluster reads as hash tags are encoded too; for a
+//! cluster, each key has a tag of ours ([`HashTag`]).
+
+mod hash_tag;
 
 use std::fmt::{self, Write as _};
 use std::hash::{BuildHasher as _, BuildHasherDefault, Hash, Hasher, RandomState};
@@ -12,6 +14,8 @@ use std::sync::LazyLock;
 
 use sha2::{Digest, Sha256};
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
+
+pub use hash_tag::{GROUPS, HashTag};
 
 /// The longest key, in bytes, apart from the prefix. Longer ones are shortened to a hash.
 pub const MAX_LEN: usize = 200;
@@ -118,6 +122,7 @@ pub struct LimitTag<'a> {
 #[derive(Debug, Clone)]
 pub struct KeyFormat {
     prefix: String,
+    hash_tag: HashTag,
 }
 
 impl KeyFormat {
@@ -126,7 +131,14 @@ impl KeyFormat {
     pub fn new(prefix: impl Into<String>) -> Self {
         Self {
             prefix: prefix.into(),
+            hash_tag: HashTag::None,
         }
+    }
+
+    /// The same keys with a hash tag. The prefix must have no brace then.
+    #[must_use]
+    pub fn with_hash_tag(self, hash_tag: HashTag) -> Self {
+        Self { hash_tag, ..self }
     }
 
     /// The descriptor's part of its keys, from which [`key`](Self::key) makes one for each limit.
@@ -137,7 +149,7 @@ impl KeyFormat {
     ) -> String {
         let mut stem = String::with_capacity(self.prefix.len() + USUAL_LEN);
         stem.push_str(&self.prefix);
-        encode(domain, &mut stem);
+        self.hash_tag.open(&mut stem, |stem| encode(domain, stem));
         for (key, segment) in entries {
             stem.push('|');
             encode(key, &mut stem);
@@ -147,6 +159,7 @@ impl KeyFormat {
                 Segment::Pattern(pattern) => encode_pattern(pattern, &mut stem),
             }
         }
+        self.hash_tag.close(&mut stem, self.prefix.len());
         stem
     }
 
@@ -167,17 +180,21 @@ impl KeyFormat {
     fn shortened(&self, key: &str) -> String {
         let text = &key[self.prefix.len()..];
         let domain = text.split('|').next().unwrap_or_default();
-        let most = SHORTENED_DOMAIN.min(domain.len());
-        let shown = (0..=most)
-            .rev()
-            .find_map(|end| domain.get(..end))
-            .unwrap_or_default();
+        let shown = start(domain, SHORTENED_DOMAIN);
         let mut short = format!("{}{shown}|%sha256:", self.prefix);
         for byte in Sha256::digest(text) {
             let _ = write!(short, "{byte:02x}");
         }
         short
     }
+}
+
+/// As much of the start of a text as fits into so many bytes.
+fn start(text: &str, most: usize) -> &str {
+    let ends = (0..=most.min(text.len())).rev();
+    ends.filter_map(|end| text.get(..end))
+        .next()
+        .unwrap_or_default()
 }
 
 /// How much room a tag needs: none, most often.

@@ -44,7 +44,7 @@ fn subject() -> &'static (Runtime, Limiter<MemoryStore>, RuleSet) {
             MemoryStore::new(1_000, clock::system()),
             in_force,
             LimiterSettings {
-                key_prefix: String::new(),
+                keys: KeyFormat::new(""),
                 bounds: Bounds { descriptors: 100, entries: 20, bytes: 10_000 },
                 default_algorithm: Algorithm::TokenBucket,
                 shadow_mode: false,
