@@ -31,7 +31,7 @@ use crate::store::breaker::Breaker;
 use crate::store::denied::{Denials, RememberedDenials};
 use crate::store::fallback::{Fallback, FallbackSettings, Probe, Prober, Standby};
 use crate::store::memory::MemoryStore;
-use crate::store::redis::{Breakers, Buckets, BucketsSettings, RedisSettings, RedisStore};
+use crate::store::redis::{Breakers, Buckets, BucketsSettings, RedisSettings, Servers};
 use crate::store::split::GiveBacks;
 
 pub use health::Health;
@@ -166,14 +166,14 @@ fn on_redis(
     };
     let standby = Standby::over(failure.fallback, clock::system(), breakers.all());
     let probe = Probe {
-        key_prefix: settings.limiter.key_prefix.clone(),
+        keys: settings.limiter.keys.clone(),
         timeout: redis.timeout(),
         always: failure.health_follows,
         seed: RandomState::new().hash_one(0),
     };
     // A way of its own, with a connection of its own: a request must not have to wait for a probe.
     let prober = |redis: &RedisSettings, breaker: &Breaker| {
-        let probed = RedisStore::new(&redis.clone().with_pool_size(1));
+        let probed = Servers::probe(redis);
         Prober::new(probed, standby.clone(), probe.clone()).watching(breaker.clone())
     };
     let others = prober(&redis.others, &breakers.others);

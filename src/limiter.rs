@@ -32,8 +32,8 @@ use plan::Plan;
 /// How the limiter decides, apart from the rules.
 #[derive(Debug, Clone)]
 pub struct LimiterSettings {
-    /// Stands before every bucket key.
-    pub key_prefix: String,
+    /// What buckets are called.
+    pub keys: KeyFormat,
     /// How large a request may be.
     pub bounds: Bounds,
     /// The algorithm of limits that requests bring themselves.
@@ -98,7 +98,7 @@ impl<S: Store> Limiter<S> {
         Self {
             store,
             rules,
-            keys: KeyFormat::new(settings.key_prefix.clone()),
+            keys: settings.keys.clone(),
             settings,
             timeout: None,
             made: Instant::now(),

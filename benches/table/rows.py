@@ -164,6 +164,26 @@ def descriptors(run):
               costs(found["3 descriptors"]), costs(found["1 descriptors"]))
 
 
+def cluster(run):
+    """a cluster of three masters against a single Redis"""
+    redis, masters = run.house.redis(), run.house.cluster(3)
+    single = run.house.ratekeeper(rules(), redis)
+    spread = run.house.ratekeeper(rules(), cluster=masters)
+    nodes = {f"node {i}": master for i, master in enumerate(masters)}
+    variants = {}
+    for streams in STREAMS[1:]:
+        at = {"streams": streams, "warm_up": 4}
+        variants[f"single {streams}"] = run.closed(single, **at, watch={"redis": redis})
+        variants[f"cluster {streams}"] = run.closed(spread, **at, watch=nodes)
+    found = run.turns(variants)
+    for streams in STREAMS[1:]:
+        one, three = found[f"single {streams}"], found[f"cluster {streams}"]
+        run.ratio(f"a cluster of 3 masters vs a single Redis (server), {streams} streams", None,
+                  costs(three, "server"), costs(one, "server"))
+        run.ratio(f"the same (all Redis together), {streams} streams", None,
+                  costs(three, *nodes), costs(one, "redis"))
+
+
 def many_rules(run):
     """100,000 rules against 10"""
     found = run.turns({
@@ -281,5 +301,5 @@ def runtime(run):
                   costs(found[f"shared {streams}"]), costs(found[f"apart {streams}"]))
 
 
-ALL = [servers, hot, denied, descriptors, many_rules, latency, memory_size, sweeping, many_keys,
+ALL = [servers, hot, denied, descriptors, cluster, many_rules, latency, memory_size, sweeping, many_keys,
        more_threads, runtime]

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", "target")) / "release"
@@ -15,6 +16,27 @@ RATEKEEPER = TARGET / "ratekeeper"
 
 # No bench takes longer than this beyond the time that it was asked to measure, in seconds.
 PATIENCE = 120
+
+
+# The slots of every Redis Cluster.
+SLOTS = 16384
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def ask(redis, command):
+    """What a Redis answers to one command."""
+    host, port = redis.address.split(":")
+    with socket.create_connection((host, int(port)), PATIENCE) as connection:
+        connection.sendall(f"{command}\r\nQUIT\r\n".encode())
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    if answer.startswith(b"-"):
+        raise RuntimeError(f"{command}: {answer.decode()}")
+    return answer
 
 
 def baseline():
@@ -77,16 +99,34 @@ class House:
         self.stack.callback(server.stop)
         return server
 
-    def redis(self):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+    def redis(self, *options):
+        port = free_port()
         command = ["redis-server", "--bind", "127.0.0.1", "--port", port, "--save", "", "--appendonly", "no"]
-        redis = self._keep(Server(command, "Ready to accept (connections)"))
+        redis = self._keep(Server([*command, *options], "Ready to accept (connections)"))
         redis.address = f"127.0.0.1:{port}"
         return redis
 
-    def ratekeeper(self, rules, redis=None, threads=None):
+    def cluster(self, count):
+        """The masters of a Redis Cluster, which share its slots evenly."""
+        files = (f"{self.directory}/node-{free_port()}.conf" for _ in range(count))
+        buses = [free_port() for _ in range(count)]
+        masters = [
+            self.redis("--cluster-enabled", "yes", "--cluster-config-file", file, "--cluster-port", bus)
+            for file, bus in zip(files, buses)
+        ]
+        for i, master in enumerate(masters):
+            ask(master, f"CLUSTER SET-CONFIG-EPOCH {i + 1}")
+            ask(master, f"CLUSTER ADDSLOTSRANGE {i * SLOTS // count} {(i + 1) * SLOTS // count - 1}")
+        for master, bus in zip(masters[1:], buses[1:]):
+            ask(masters[0], f"CLUSTER MEET {master.address.replace(':', ' ')} {bus}")
+        deadline = time.monotonic() + PATIENCE
+        while not all(b"cluster_state:ok" in ask(master, "CLUSTER INFO") for master in masters):
+            if time.monotonic() > deadline:
+                raise RuntimeError("the cluster does not come about")
+            time.sleep(0.05)
+        return masters
+
+    def ratekeeper(self, rules, redis=None, threads=None, cluster=()):
         file = self.directory / f"{len(list(self.directory.iterdir()))}.yaml"
         file.write_text(rules)
         environment = {
@@ -97,6 +137,9 @@ class House:
         }
         if redis:
             environment["REDIS_URL"] = redis.address
+        if cluster:
+            environment["REDIS_TYPE"] = "cluster"
+            environment["REDIS_URL"] = ",".join(master.address for master in cluster)
         command = [RATEKEEPER, "serve", "--config", file]
         return self._keep(Server(command, r"listening for gRPC.*addr=(\S+)", environment))
 

@@ -8,6 +8,7 @@ use tonic::Code;
 
 use super::*;
 use crate::bucket::Share;
+use crate::key::KeyFormat;
 use crate::limiter::Bounds;
 use crate::rules::Algorithm;
 use crate::service::pb::rate_limit_service_client::RateLimitServiceClient;
@@ -43,7 +44,7 @@ fn settings(origin: Origin) -> Settings {
             health_follows: false,
         },
         limiter: LimiterSettings {
-            key_prefix: String::new(),
+            keys: KeyFormat::new(""),
             bounds: Bounds {
                 descriptors: 10,
                 entries: 10,

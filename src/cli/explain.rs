@@ -5,8 +5,7 @@ use std::io::{self, Write as _};
 
 use super::Outcome;
 use super::descriptor::Typed;
-use super::options::Configuration;
-use crate::key::KeyFormat;
+use super::options::{Configuration, Keys, RedisType};
 use crate::limiter::{Descriptor, bucket_keys};
 use crate::rules::{Algorithm, End, Hits, Limit, Limits, Rule, RuleSet};
 
@@ -23,14 +22,18 @@ pub(super) struct Args {
     #[command(flatten)]
     configuration: Configuration,
 
-    /// Stands before every bucket key
+    #[command(flatten)]
+    keys: Keys,
+
+    /// How many servers REDIS_URL names: in a cluster, keys have a hash tag
     #[arg(
         long,
-        env = "CACHE_KEY_PREFIX",
-        value_name = "TEXT",
-        default_value = "rk:"
+        env = "REDIS_TYPE",
+        value_name = "NAME",
+        default_value = "single",
+        ignore_case = true
     )]
-    cache_key_prefix: String,
+    redis_type: RedisType,
 }
 
 /// Prints the way through the tree, the rule, its limits and their buckets.
@@ -55,7 +58,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
             entries: entries.clone(),
             ..Descriptor::default()
         };
-        let keys = KeyFormat::new(args.cache_key_prefix.clone());
+        let keys = args.keys.format([args.redis_type])?;
         let keys = bucket_keys(&rules, &keys, &args.domain, &descriptor);
         text += &rule(&rules.rules()[id], keys.iter().map(ToString::to_string));
     }

@@ -6,6 +6,7 @@ use std::{fmt, str::FromStr};
 
 use clap::{Args, ValueEnum};
 
+use crate::key::{HashTag, KeyFormat};
 use crate::rules::{Algorithm, LoadOptions};
 use crate::source::files::Location;
 
@@ -100,6 +101,76 @@ impl Configuration {
             merge_domains: self.merge_domain_config,
         }
     }
+}
+
+/// What buckets are called.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Buckets")]
+pub(super) struct Keys {
+    /// Stands before every bucket key
+    #[arg(
+        long,
+        env = "CACHE_KEY_PREFIX",
+        value_name = "TEXT",
+        default_value = "rk:"
+    )]
+    cache_key_prefix: String,
+
+    /// In a Redis Cluster, what shares a slot and so is decided in one step
+    #[arg(
+        long,
+        env = "REDIS_CLUSTER_HASH_TAG",
+        value_name = "NAME",
+        default_value = "group",
+        ignore_case = true
+    )]
+    redis_cluster_hash_tag: TagName,
+}
+
+impl Keys {
+    /// The keys when one of these is a Redis that has them.
+    pub(super) fn format(
+        &self,
+        redis_types: impl IntoIterator<Item = RedisType>,
+    ) -> anyhow::Result<KeyFormat> {
+        let format = KeyFormat::new(self.cache_key_prefix.clone());
+        let mut redis_types = redis_types.into_iter();
+        if !redis_types.any(|redis_type| redis_type == RedisType::Cluster) {
+            return Ok(format);
+        }
+        if self.cache_key_prefix.contains(['{', '}']) {
+            anyhow::bail!(
+                "CACHE_KEY_PREFIX={}: in a cluster, braces in it would choose the slot of every key; \
+                 leave them out",
+                self.cache_key_prefix
+            );
+        }
+        Ok(format.with_hash_tag(match self.redis_cluster_hash_tag {
+            TagName::Group => HashTag::Group,
+            TagName::Domain => HashTag::Domain,
+        }))
+    }
+}
+
+/// How a hash tag is called in options.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum TagName {
+    /// Each descriptor belongs to one of 32 groups, which spread over all nodes; a request with several
+    /// descriptors is decided in several steps
+    Group,
+    /// All of a domain, on one node: every request is decided in one step
+    Domain,
+}
+
+/// How a Redis is laid out, as options call it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum RedisType {
+    /// One server
+    Single,
+    /// The one that sentinels name
+    Sentinel,
+    /// The nodes of a Redis Cluster: REDIS_URL=host:port,host:port names some of them
+    Cluster,
 }
 
 /// How an algorithm is called in options.

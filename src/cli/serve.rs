@@ -108,7 +108,7 @@ impl Args {
             store: self.store.settings(&self.redis)?,
             failure: self.failure.settings(self.store.max_buckets()),
             limiter: LimiterSettings {
-                key_prefix: self.store.cache_key_prefix.clone(),
+                keys: self.store.keys.format(self.redis.redis_types())?,
                 bounds: Bounds {
                     descriptors: self.bounds.max_descriptors,
                     entries: self.bounds.max_descriptor_entries,

@@ -17,7 +17,7 @@ fn rules(text: &str) -> RuleSet {
 
 fn limiter() -> Limiter<MemoryStore> {
     let settings = LimiterSettings {
-        key_prefix: String::new(),
+        keys: KeyFormat::new(""),
         bounds: Bounds {
             descriptors: 10,
             entries: 10,

@@ -6,6 +6,7 @@
 mod address;
 mod batch;
 mod buckets;
+mod cluster;
 mod connection;
 mod dial;
 mod lane;
@@ -13,6 +14,7 @@ mod late;
 mod login;
 mod master;
 mod sentinel;
+mod servers;
 mod settings;
 #[cfg(test)]
 mod simulation;
@@ -23,22 +25,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bb8_redis::bb8::{Pool, PooledConnection, RunError};
-use bb8_redis::redis::{Cmd, RedisError, Script, Value};
+use bb8_redis::redis::{Cmd, ErrorKind, RedisError, Script, ServerErrorKind, Value};
 use tokio::time::{Instant, timeout_at};
 
 use super::breaker::Breaker;
-use super::split::Places;
 use super::{Charge, Decision, Store, StoreError};
 use batch::{Batch, Reply};
-use connection::{Connector, LastFailure, is_read_only, serves_nobody};
-use lane::Lane;
+use connection::{Calls, Connector, LastFailure, is_read_only, serves_nobody};
+use lane::{Decide, Job, Lane, MAX_WAITING, Undecided};
 use late::LateCalls;
 use master::Watch;
 
 pub use address::{Address, AddressError, Endpoint};
 pub use buckets::{Breakers, Buckets, BucketsSettings};
+pub use cluster::{ClusterStore, slot};
 pub use login::Login;
 pub use sentinel::Sentinels;
+pub use servers::Servers;
 pub use settings::{RedisSettings, Topology};
 pub use tls::{ClientCertificate, Names, RedisTls, TlsError};
 
@@ -49,13 +52,15 @@ pub const SCRIPT: &str = include_str!("redis/decide.lua");
 /// would say less of why.
 const POOL_PATIENCE: Duration = Duration::from_secs(1);
 
+/// What Redis is said to have answered when nothing can be made of it.
+const NOT_OURS: &str = "a reply that is not the script's";
+
 /// Buckets in one Redis server. Each has a lane of its own: one batch is on its way while the next one
 /// gathers. More of them would make smaller batches, each with its own cost; several stores (one for
 /// each thread that serves) keep Redis busy while one of them makes a batch.
 pub struct RedisStore {
     server: Arc<Server>,
-    lane: Lane,
-    _watch: Option<Watch>,
+    lane: Lane<()>,
 }
 
 impl fmt::Debug for RedisStore {
@@ -88,30 +93,11 @@ impl RedisStore {
     }
 
     fn build(settings: &RedisSettings, source: &str, breaker: Option<Breaker>) -> Self {
-        let address = settings.description();
-        let failure = LastFailure::new(address.clone(), breaker.clone());
-        let connector = Connector::new(settings, failure.clone());
-        let watch = Watch::start(settings, &connector);
-        let pool = Pool::builder()
-            .max_size(settings.pool_size.max(1))
-            .connection_timeout(settings.timeout + POOL_PATIENCE)
-            // Whoever needs a connection hears at once why there is none, and tries again when the next one does.
-            .retry_connection(false)
-            .test_on_check_out(true)
-            .build_unchecked(connector);
-        let server = Arc::new(Server {
-            pool,
-            failure,
-            breaker,
-            late: LateCalls::default(),
-            script: Arc::new(Script::new(source)),
-            address,
-            timeout: settings.timeout,
-        });
+        let script = Arc::new(Script::new(source));
+        let server = Arc::new(Server::new(settings, script, breaker));
         Self {
             lane: Lane::new(Arc::clone(&server)),
             server,
-            _watch: watch,
         }
     }
 
@@ -139,14 +125,16 @@ impl Store for RedisStore {
         if let Some(error) = self.server.is_shut() {
             return Err(error);
         }
-        self.lane.decide(&self.server, charges, deadline).await
-    }
-}
-
-impl Places for RedisStore {
-    /// A single server has them all.
-    fn place(&self, _: &Charge) -> u32 {
-        0
+        let (job, decision) = Job::new(charges, deadline, ());
+        if self.lane.push(job).is_err() {
+            return Err(self.server.overloaded());
+        }
+        match decision.await {
+            Some(Ok(decision)) => Ok(decision),
+            Some(Err(Undecided::Failed(error))) => Err(error),
+            // A single server has all buckets together.
+            Some(Err(Undecided::Torn)) | None => Err(self.server.no_answer()),
+        }
     }
 }
 
@@ -163,9 +151,45 @@ struct Server {
     /// Without credentials.
     address: String,
     timeout: Duration,
+    _watch: Option<Watch>,
+}
+
+impl Decide<()> for Server {
+    async fn decide(&self, jobs: &mut Vec<Job<()>>) {
+        let result = {
+            let batch = Batch::new(jobs.iter().map(|job| &*job.charges));
+            self.decide_batch(&batch, lane::latest(jobs)).await
+        };
+        lane::answer(jobs.drain(..), result);
+    }
 }
 
 impl Server {
+    /// The way to the Redis that the settings describe.
+    fn new(settings: &RedisSettings, script: Arc<Script>, breaker: Option<Breaker>) -> Self {
+        let address = settings.description();
+        let failure = LastFailure::new(address.clone(), breaker.clone());
+        let connector = Connector::new(settings, failure.clone());
+        let watch = Watch::start(settings, &connector);
+        let pool = Pool::builder()
+            .max_size(settings.pool_size.max(1))
+            .connection_timeout(settings.timeout + POOL_PATIENCE)
+            // Whoever needs a connection hears at once why there is none, and tries again when the next one does.
+            .retry_connection(false)
+            .test_on_check_out(true)
+            .build_unchecked(connector);
+        Self {
+            pool,
+            failure,
+            breaker,
+            late: LateCalls::default(),
+            script,
+            address,
+            timeout: settings.timeout,
+            _watch: watch,
+        }
+    }
+
     /// Decides a batch, until the deadline.
     async fn decide_batch(
         &self,
@@ -181,10 +205,33 @@ impl Server {
         }
         let reply = reply.map_err(|error| failure(self.address.clone(), &error));
         tell(self.breaker.as_ref(), reply.as_ref().err());
-        let reply = reply?;
-        Reply::parse(&reply)
+        self.decisions(batch, &reply?)
+    }
+
+    /// Makes several calls of the script together, until the deadline. Each has its own reply.
+    async fn call_each(
+        &self,
+        calls: Calls,
+        deadline: Instant,
+    ) -> Result<Vec<Result<Value, RedisError>>, StoreError> {
+        let mut connection = self.connection(deadline).await?;
+        let script = Arc::clone(&self.script);
+        let calls = async move { connection.call_each(&calls, &script).await };
+        self.until(deadline, calls).await
+    }
+
+    /// The decisions of a batch, from what the script replied.
+    fn decisions(&self, batch: &Batch<'_>, reply: &[Value]) -> Result<Vec<Decision>, StoreError> {
+        Reply::parse(reply)
             .and_then(|reply| batch.decisions(reply))
-            .ok_or_else(|| self.refused("a reply that is not the script's"))
+            .ok_or_else(|| self.refused(NOT_OURS))
+    }
+
+    fn overloaded(&self) -> StoreError {
+        StoreError::Overloaded {
+            address: self.address.clone(),
+            waiting: MAX_WAITING,
+        }
     }
 
     /// Makes one call of the script. Returns what it replies, or that the server [is a replica](is_read_only).
@@ -321,7 +368,19 @@ fn failure(address: String, error: &RedisError) -> StoreError {
         StoreError::Unreachable { address, cause }
     } else if serves_nobody(error) {
         StoreError::Unfit { address, cause }
+    } else if is_of_cluster(error) {
+        let cause = format!("{cause}; a node of a Redis Cluster needs REDIS_TYPE=cluster");
+        StoreError::Refused { address, cause }
     } else {
         StoreError::Refused { address, cause }
     }
+}
+
+/// Whether only a node of a cluster says so, and only to somebody who does not know that it is one.
+fn is_of_cluster(error: &RedisError) -> bool {
+    use ServerErrorKind::{Ask, CrossSlot, Moved, TryAgain};
+    matches!(
+        error.kind(),
+        ErrorKind::Server(Ask | CrossSlot | Moved | TryAgain)
+    )
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::super::options::{boolean, header_name, port, some, time};
+use super::super::options::{Keys, boolean, header_name, port, some, time};
 use super::redis::RedisOptions;
 use crate::app::StoreSettings;
 use crate::service::{HeaderNames, ResponseSettings};
@@ -50,14 +50,8 @@ pub(super) struct Store {
         value_parser = clap::value_parser!(u64).range(1..))]
     memory_max_buckets: u64,
 
-    /// Stands before every bucket key
-    #[arg(
-        long,
-        env = "CACHE_KEY_PREFIX",
-        value_name = "TEXT",
-        default_value = "rk:"
-    )]
-    pub(super) cache_key_prefix: String,
+    #[command(flatten)]
+    pub(super) keys: Keys,
 }
 
 /// What envoyproxy/ratelimit can do and this version cannot, and must not be thought to do.

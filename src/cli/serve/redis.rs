@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::super::options::{Secret, boolean, some_time};
+use super::super::options::{RedisType, Secret, boolean, some_time};
 use crate::store::redis::RedisSettings;
 
 use meaning::Typed;
@@ -72,7 +72,7 @@ pub(super) fn tell() {
 #[command(next_help_heading = "Redis")]
 pub(super) struct RedisOptions {
     /// Where Redis is: host:port, redis://user:password@host:port/db, rediss://... for TLS, unix:///path;
-    /// with REDIS_TYPE=sentinel: master,host:port,host:port,...
+    /// with REDIS_TYPE=sentinel: master,host:port,host:port,...; with cluster: host:port,host:port,...
     #[arg(
         long,
         env = "REDIS_URL",
@@ -252,16 +252,6 @@ enum SocketType {
     Unix,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum RedisType {
-    /// One server
-    Single,
-    /// The one that sentinels name
-    Sentinel,
-    #[value(hide = true)]
-    Cluster,
-}
-
 /// Takes what envoyproxy/ratelimit takes: to wait, in any spelling.
 fn on_empty(text: &str) -> Result<String, String> {
     if ["create", "error"]
@@ -280,6 +270,13 @@ impl RedisOptions {
     /// Whether a Redis is named.
     pub(super) fn is_named(&self) -> bool {
         self.redis_url.is_some()
+    }
+
+    /// How each Redis that has buckets is laid out.
+    pub(super) fn redis_types(&self) -> impl Iterator<Item = RedisType> {
+        let own = &self.per_second;
+        let seconds = own.redis_persecond.then_some(own.redis_persecond_type);
+        [self.redis_type].into_iter().chain(seconds)
     }
 
     /// How to reach Redis.

@@ -32,8 +32,8 @@ const FORGET_EVERY: Duration = Duration::from_secs(10);
 /// How a store is probed.
 #[derive(Debug, Clone)]
 pub struct Probe {
-    /// Stands before every key.
-    pub key_prefix: String,
+    /// What buckets are called.
+    pub keys: KeyFormat,
     /// How long an answer may take.
     pub timeout: Duration,
     /// Also while requests ask the store, or while none do.
@@ -73,7 +73,7 @@ impl<S: Store> Prober<S> {
     /// Probes `store`, which nobody else may use, for all that `standby` stands by for.
     #[must_use]
     pub fn new(store: S, standby: Standby, probe: Probe) -> Self {
-        let key = Self::key(&probe.key_prefix);
+        let key = Self::key(&probe.keys);
         Self {
             question: [charge(key.clone(), 0)].into(),
             taking: [charge(key, 1)].into(),
@@ -96,10 +96,9 @@ impl<S: Store> Prober<S> {
         }
     }
 
-    /// The bucket that is probed, after this prefix: one that no request can name, as none is in the domain
+    /// The bucket that is probed, as these keys call it: one that no request can name, as none is in the domain
     /// without a name.
-    pub(crate) fn key(prefix: &str) -> BucketKey {
-        let keys = KeyFormat::new(prefix);
+    pub(crate) fn key(keys: &KeyFormat) -> BucketKey {
         let tag = LimitTag {
             index: 0,
             is_window: false,

@@ -108,7 +108,7 @@ impl Subject {
     /// Probes the store, for as long as the test goes on.
     fn probe(&self, always: bool) -> tokio::task::JoinHandle<std::convert::Infallible> {
         let probe = Probe {
-            key_prefix: "p:".to_owned(),
+            keys: KeyFormat::new("p:"),
             timeout: Duration::from_millis(100),
             always,
             seed: 1,

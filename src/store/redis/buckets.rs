@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::RedisStore;
+use super::Servers;
 use super::settings::RedisSettings;
 use crate::store::breaker::Breaker;
 use crate::store::split::{GiveBacks, PerSecond, Split};
@@ -61,9 +61,11 @@ impl Breakers {
 #[derive(Debug)]
 pub enum Buckets {
     /// In one server.
-    Together(RedisStore),
-    /// Those of limits of a second in a server of their own.
-    Apart(Split<PerSecond<RedisStore>>),
+    Together(Servers),
+    /// Those of limits of a second in a Redis of their own.
+    Apart(Split<PerSecond<Servers>>),
+    /// In the slots of a cluster.
+    InSlots(Split<Servers>),
 }
 
 impl Buckets {
@@ -71,12 +73,15 @@ impl Buckets {
     /// becomes of hits taken in vain. Must be called within a tokio runtime.
     #[must_use]
     pub fn new(settings: &BucketsSettings, breakers: &Breakers, give_backs: GiveBacks) -> Self {
-        let others = RedisStore::telling(&settings.others, breakers.others.clone());
+        let others = Servers::telling(&settings.others, breakers.others.clone());
         let seconds = settings.seconds.as_ref().zip(breakers.seconds.as_ref());
         let Some((seconds, breaker)) = seconds else {
-            return Self::Together(others);
+            return match others {
+                Servers::Cluster(_) => Self::InSlots(Split::new(others, give_backs)),
+                _ => Self::Together(others),
+            };
         };
-        let seconds = RedisStore::telling(seconds, breaker.clone());
+        let seconds = Servers::telling(seconds, breaker.clone());
         Self::Apart(Split::new(PerSecond { seconds, others }, give_backs))
     }
 }
@@ -90,6 +95,7 @@ impl Store for Buckets {
         match self {
             Self::Together(store) => store.decide(charges, deadline).await,
             Self::Apart(store) => store.decide(charges, deadline).await,
+            Self::InSlots(store) => store.decide(charges, deadline).await,
         }
     }
 }

@@ -2,15 +2,16 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bb8_redis::bb8::ManageConnection;
-use bb8_redis::redis::aio::MultiplexedConnection;
+use bb8_redis::redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use bb8_redis::redis::{
-    AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, ProtocolVersion, PushInfo, PushKind,
-    RedisError, RedisResult, Script, ServerErrorKind, Value, cmd,
+    AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, Pipeline, ProtocolVersion, PushInfo,
+    PushKind, RedisError, RedisResult, Script, ServerErrorKind, Value, cmd,
 };
 use futures_util::StreamExt as _;
 use tokio::sync::Notify;
@@ -63,6 +64,48 @@ pub(super) fn serves_nobody(error: &RedisError) -> bool {
     SERVES_NOBODY.contains(&code) || (code == "ERR" && SERVES_NOBODY.into_iter().any(quotes))
 }
 
+/// Calls of the script that are made together, each with a reply of its own.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    commands: Pipeline,
+    /// The place of each call among the commands.
+    places: Vec<usize>,
+}
+
+impl Calls {
+    /// Adds a call for a node that owns what it asks for.
+    pub(super) fn add(&mut self, call: Cmd) {
+        self.places.push(self.commands.len());
+        self.commands.add_command(call);
+    }
+
+    /// Adds a call for a node that is about to own what it asks for.
+    pub(super) fn add_asking(&mut self, call: Cmd) {
+        self.commands.cmd("ASKING");
+        self.add(call);
+    }
+
+    /// Some of them again.
+    fn some(&self, which: &[usize]) -> Self {
+        let mut some = Self::default();
+        for &call in which {
+            let before = call
+                .checked_sub(1)
+                .map_or(0, |before| self.places[before] + 1);
+            let commands = self
+                .commands
+                .cmd_iter()
+                .take(self.places[call] + 1)
+                .skip(before);
+            for command in commands {
+                some.commands.add_command(command.clone());
+            }
+            some.places.push(some.commands.len() - 1);
+        }
+        some
+    }
+}
+
 /// A connection, and whether it can still be used.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -89,7 +132,7 @@ impl Connection {
         self.broken = true;
         let mut result = call.query_async(&mut self.inner).await;
         if let Err(error) = &result
-            && error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+            && is_unknown(error)
         {
             // Nothing ran.
             script.load_async(&mut self.inner).await?;
@@ -106,6 +149,69 @@ impl Connection {
         };
         result
     }
+
+    /// Makes several calls of the script together. What Redis did not know the script for is asked once
+    /// more, the script being loaded.
+    pub(super) async fn call_each(
+        &mut self,
+        calls: &Calls,
+        script: &Script,
+    ) -> Result<Vec<Result<Value, RedisError>>, RedisError> {
+        // As in `call`.
+        self.broken = true;
+        let mut replies = self.send(calls).await?;
+        let unknown: Vec<usize> = (0..replies.len())
+            .filter(|&i| replies[i].as_ref().is_err_and(is_unknown))
+            .collect();
+        if !unknown.is_empty() {
+            // Nothing of these ran.
+            script.load_async(&mut self.inner).await?;
+            let again = self.send(&calls.some(&unknown)).await?;
+            for (i, reply) in unknown.into_iter().zip(again) {
+                replies[i] = reply;
+            }
+        }
+        let is_unfit = |reply: &Result<Value, RedisError>| reply.as_ref().is_err_and(serves_nobody);
+        self.broken = replies.iter().any(is_unfit);
+        match replies.iter().all(is_unfit) {
+            // Then that is what the server has to say.
+            true => replies.swap_remove(0).map(|reply| vec![Ok(reply)]),
+            false => Ok(replies),
+        }
+    }
+
+    /// Asks for something else than a decision.
+    pub(super) async fn query<T: FromRedisValue>(
+        &mut self,
+        question: &Pipeline,
+    ) -> Result<T, RedisError> {
+        question.query_async(&mut self.inner).await
+    }
+
+    async fn send(&mut self, calls: &Calls) -> Result<Vec<Result<Value, RedisError>>, RedisError> {
+        let count = calls.commands.len();
+        let sent = self.inner.req_packed_commands(&calls.commands, 0, count);
+        let mut replies = sent.await?;
+        if replies.len() != count {
+            return Err((ErrorKind::Parse, "not as many replies as calls").into());
+        }
+        // What ASKING itself is answered is of no interest.
+        let replies = calls
+            .places
+            .iter()
+            .map(|&place| mem::replace(&mut replies[place], Value::Nil));
+        Ok(replies
+            .map(|reply| match reply {
+                Value::ServerError(error) => Err(error.into()),
+                reply => Ok(reply),
+            })
+            .collect())
+    }
+}
+
+/// Whether Redis did not know the script.
+fn is_unknown(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }
 
 /// Whether Redis said that it is a replica, which nothing is written to. Then nothing was: the first write
@@ -214,7 +320,7 @@ impl Connector {
             return true;
         }
         match &self.topology {
-            Topology::Single(_) => false,
+            Topology::Single(_) | Topology::Cluster(_) => false,
             Topology::Sentinel(sentinels) => {
                 let master = sentinels.master();
                 master.is_some_and(|master| master != connection.link.endpoint)
@@ -226,6 +332,9 @@ impl Connector {
         match &self.topology {
             Topology::Single(endpoint) => self.open_to(endpoint).await,
             Topology::Sentinel(sentinels) => self.open_to_master(sentinels).await,
+            Topology::Cluster(_) => {
+                Err(io::Error::other("a cluster is reached node by node").into())
+            }
         }
     }
 

@@ -5,80 +5,129 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-use super::Server;
-use super::batch::Batch;
 use crate::store::{Charge, Decision, StoreError};
 
 /// The most requests that wait for one lane. Beyond that, Redis is slower than the callers for so
 /// long that their deadlines pass in the queue.
-const MAX_WAITING: usize = 4096;
+pub(super) const MAX_WAITING: usize = 4096;
 
 /// The most requests of a batch, and the most charges after which none is added: a batch keeps Redis
 /// from everybody else for as long as it takes, some hundred microseconds.
 const MAX_REQUESTS: usize = 128;
 const MAX_CHARGES: usize = 256;
 
-/// A queue, and the task that empties it batch by batch.
+/// A queue, and the task that empties it batch by batch. `R` is what is known of a request beside what it asks.
 #[derive(Debug)]
-pub(super) struct Lane {
-    queue: mpsc::Sender<Job>,
+pub(super) struct Lane<R> {
+    queue: mpsc::Sender<Job<R>>,
     task: JoinHandle<()>,
 }
 
 /// A request that waits for its decision.
 #[derive(Debug)]
-struct Job {
-    charges: Arc<[Charge]>,
+pub(super) struct Job<R> {
+    pub(super) charges: Arc<[Charge]>,
     /// When nobody waits any more.
-    deadline: Instant,
-    answer: oneshot::Sender<Result<Decision, StoreError>>,
+    pub(super) deadline: Instant,
+    /// Dropped when there is no answer in time.
+    pub(super) answer: oneshot::Sender<Result<Decision, Undecided>>,
+    pub(super) route: R,
 }
 
-impl Lane {
-    pub(super) fn new(server: Arc<Server>) -> Self {
+/// Why a request was not decided.
+#[derive(Debug, Clone)]
+pub(super) enum Undecided {
+    /// The store failed.
+    Failed(StoreError),
+    /// Its buckets are on their way from one node to another, and not together. Nothing was taken.
+    Torn,
+}
+
+/// Whoever decides what a lane has collected.
+pub(super) trait Decide<R>: Send + Sync + 'static {
+    /// Decides jobs and answers them; none is left.
+    fn decide(&self, jobs: &mut Vec<Job<R>>) -> impl Future<Output = ()> + Send;
+}
+
+impl<R: Send + 'static> Lane<R> {
+    pub(super) fn new(decide: Arc<impl Decide<R>>) -> Self {
         let (queue, jobs) = mpsc::channel(MAX_WAITING);
-        let task = tokio::spawn(run(server, jobs));
+        let task = tokio::spawn(run(decide, jobs));
         Self { queue, task }
     }
 
-    /// Puts a request into the queue and waits for its decision, until the deadline.
-    pub(super) async fn decide(
-        &self,
-        server: &Server,
+    /// Puts a request into the queue; gives it back when that is full.
+    pub(super) fn push(&self, job: Job<R>) -> Result<(), Job<R>> {
+        self.queue.try_send(job).map_err(TrySendError::into_inner)
+    }
+}
+
+impl<R> Job<R> {
+    /// A request, and where its answer will come, if it does before the deadline.
+    pub(super) fn new(
         charges: Arc<[Charge]>,
         deadline: Instant,
-    ) -> Result<Decision, StoreError> {
+        route: R,
+    ) -> (
+        Self,
+        impl Future<Output = Option<Result<Decision, Undecided>>>,
+    ) {
         let (answer, decision) = oneshot::channel();
-        let job = Job {
+        let job = Self {
             charges,
             deadline,
             answer,
+            route,
         };
-        if self.queue.try_send(job).is_err() {
-            return Err(StoreError::Overloaded {
-                address: server.address.clone(),
-                waiting: MAX_WAITING,
-            });
+        // The deadline, or a lane that dropped the job: because its deadline had come, or in a panic.
+        let decision = async move { timeout_at(deadline, decision).await.ok()?.ok() };
+        (job, decision)
+    }
+
+    /// Tells whoever waits. Who gave up waiting does not hear it.
+    pub(super) fn answer(self, answer: Result<Decision, Undecided>) {
+        let _ = self.answer.send(answer);
+    }
+}
+
+/// Answers jobs, decided together or not.
+pub(super) fn answer<R>(
+    jobs: impl IntoIterator<Item = Job<R>>,
+    result: Result<Vec<Decision>, StoreError>,
+) {
+    match result {
+        Ok(decisions) => {
+            for (job, decision) in jobs.into_iter().zip(decisions) {
+                job.answer(Ok(decision));
+            }
         }
-        match timeout_at(deadline, decision).await {
-            Ok(Ok(result)) => result,
-            // The deadline, or a lane that dropped the job: because its deadline had come, or in a panic.
-            Ok(Err(_)) | Err(_) => Err(server.no_answer()),
+        Err(error) => {
+            for job in jobs {
+                job.answer(Err(Undecided::Failed(error.clone())));
+            }
         }
     }
 }
 
-impl Drop for Lane {
+/// Until when somebody waits for one of these. The oldest has the earliest deadline; later ones would get
+/// their answer too late to be told from none, but a batch behind this one would not.
+pub(super) fn latest<R>(jobs: &[Job<R>]) -> Instant {
+    let deadline = jobs.iter().map(|job| job.deadline).max();
+    deadline.unwrap_or_else(Instant::now)
+}
+
+impl<R> Drop for Lane<R> {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-async fn run(server: Arc<Server>, mut queue: mpsc::Receiver<Job>) {
+async fn run<R>(decide: Arc<impl Decide<R>>, mut queue: mpsc::Receiver<Job<R>>) {
     let mut jobs = Vec::with_capacity(MAX_REQUESTS);
     while let Some(first) = queue.recv().await {
         jobs.push(first);
@@ -91,7 +140,7 @@ async fn run(server: Arc<Server>, mut queue: mpsc::Receiver<Job>) {
         if !jobs.is_empty() {
             // A panic is a mistake of ours; it must cost one batch, not all that come after it. What it
             // leaves half done is this batch alone.
-            let deciding = AssertUnwindSafe(decide(&server, &mut jobs));
+            let deciding = AssertUnwindSafe(decide.decide(&mut jobs));
             if deciding.catch_unwind().await.is_err() {
                 tracing::error!("deciding a batch panicked; its requests are answered UNAVAILABLE");
             }
@@ -101,35 +150,11 @@ async fn run(server: Arc<Server>, mut queue: mpsc::Receiver<Job>) {
 }
 
 /// Adds what waits to a batch that has one job already.
-fn collect(queue: &mut mpsc::Receiver<Job>, jobs: &mut Vec<Job>) {
+fn collect<R>(queue: &mut mpsc::Receiver<Job<R>>, jobs: &mut Vec<Job<R>>) {
     let mut charges: usize = jobs.iter().map(|job| job.charges.len()).sum();
     while jobs.len() < MAX_REQUESTS && charges < MAX_CHARGES {
         let Ok(job) = queue.try_recv() else { break };
         charges += job.charges.len();
         jobs.push(job);
-    }
-}
-
-/// Decides a batch and answers everybody in it.
-async fn decide(server: &Server, jobs: &mut Vec<Job>) {
-    let result = {
-        let batch = Batch::new(jobs.iter().map(|job| &*job.charges));
-        // Each has its answer at its own deadline, at the latest; then the next batch has its turn.
-        let deadline = jobs.iter().map(|job| job.deadline).max();
-        let deadline = deadline.unwrap_or_else(Instant::now);
-        server.decide_batch(&batch, deadline).await
-    };
-    match result {
-        Ok(decisions) => {
-            for (job, decision) in jobs.drain(..).zip(decisions) {
-                // Whoever gave up waiting does not hear it.
-                let _ = job.answer.send(Ok(decision));
-            }
-        }
-        Err(error) => {
-            for job in jobs.drain(..) {
-                let _ = job.answer.send(Err(error.clone()));
-            }
-        }
     }
 }

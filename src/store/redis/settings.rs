@@ -33,6 +33,8 @@ pub enum Topology {
     Single(Endpoint),
     /// The one that sentinels name. All who share them share what they know.
     Sentinel(Arc<Sentinels>),
+    /// All nodes of a cluster. Some are named; the others are heard of from these.
+    Cluster(Vec<(String, u16)>),
 }
 
 impl RedisSettings {
@@ -97,6 +99,13 @@ impl RedisSettings {
         match &self.topology {
             Topology::Single(endpoint) => endpoint.to_string(),
             Topology::Sentinel(sentinels) => sentinels.description(),
+            Topology::Cluster(seeds) => {
+                let seeds = seeds.iter().map(|(host, port)| {
+                    let (host, port) = (host.clone(), *port);
+                    Endpoint::Tcp { host, port }.to_string()
+                });
+                seeds.collect::<Vec<_>>().join(",")
+            }
         }
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::super::super::options::Secret;
-use super::{Certificates, RedisType, SocketType};
+use super::super::super::options::{RedisType, Secret};
+use super::{Certificates, SocketType};
 use crate::store::redis::{
     Address, ClientCertificate, Endpoint, Login, Names, RedisSettings, RedisTls, Sentinels,
     Topology,
@@ -41,9 +41,7 @@ impl Typed<'_> {
         let mut settings = match self.redis_type {
             RedisType::Single => self.single(url.reveal())?,
             RedisType::Sentinel => self.sentinel(url.reveal(), certificates)?,
-            RedisType::Cluster => anyhow::bail!(
-                "{prefix}TYPE=cluster: this version does not speak to a cluster; use single or sentinel"
-            ),
+            RedisType::Cluster => self.cluster(url.reveal())?,
         };
         if login.is_some() {
             settings.login = login;
@@ -79,6 +77,38 @@ impl Typed<'_> {
             "{prefix}SENTINEL_AUTH is for {prefix}TYPE=sentinel; leave it out, or write {prefix}AUTH"
         );
         Ok(settings)
+    }
+
+    /// `host:port,host:port,...`
+    fn cluster(&self, url: &str) -> anyhow::Result<RedisSettings> {
+        let prefix = self.prefix;
+        let form = || {
+            format!(
+                "{prefix}TYPE=cluster needs {prefix}URL as host:port,host:port,...: where some of its nodes are"
+            )
+        };
+        let addresses = url.split(',').map(|text| Address::parse(text.trim()));
+        let addresses: Vec<Address> = addresses.collect::<Result<_, _>>().with_context(form)?;
+        anyhow::ensure!(
+            addresses.iter().all(|address| address.database == 0),
+            "{prefix}TYPE=cluster: a cluster has no database but 0; leave it out of {prefix}URL"
+        );
+        anyhow::ensure!(
+            self.sentinel_auth.is_none(),
+            "{prefix}SENTINEL_AUTH is for {prefix}TYPE=sentinel; leave it out, or write {prefix}AUTH"
+        );
+        // All nodes of a cluster are of one make.
+        let login = addresses.iter().find_map(|address| address.login.clone());
+        let is_tls = addresses.iter().any(|address| address.is_tls);
+        let seeds = addresses.into_iter().map(|address| match address.endpoint {
+            Endpoint::Tcp { host, port } => Ok((host, port)),
+            Endpoint::Unix(_) => Err(anyhow::anyhow!(form())),
+        });
+        Ok(RedisSettings {
+            login,
+            tls: is_tls.then(RedisTls::default),
+            ..RedisSettings::new(Topology::Cluster(seeds.collect::<Result<_, _>>()?))
+        })
     }
 
     /// `master,host:port,host:port,...`

@@ -1,0 +1,229 @@
+//! Slots: which one a key is in, and what a node says of who owns which.
+//!
+//! Pure. The slot of a key is by the specification of Redis Cluster: the CRC-16 of its hash tag, if it
+//! has one, else of the whole key.
+
+use bb8_redis::redis::Value;
+
+/// How many slots there are in every Redis Cluster.
+pub(super) const SLOTS: usize = 16384;
+
+/// Where a node is reached: host and port.
+pub(super) type Address = (String, u16);
+
+/// Slots that follow one another and are one node's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Range {
+    pub(super) first: u16,
+    pub(super) last: u16,
+    /// The master.
+    pub(super) owner: Address,
+    /// Its replicas: they know where the slots are as well as it does.
+    pub(super) replicas: Vec<Address>,
+}
+
+/// The slot of a key in a Redis Cluster.
+#[must_use]
+pub fn slot(key: &str) -> u16 {
+    let tag = key
+        .split_once('{')
+        .and_then(|(_, rest)| rest.split_once('}'));
+    let hashed = match tag {
+        Some((tag, _)) if !tag.is_empty() => tag,
+        _ => key,
+    };
+    crc16(hashed.as_bytes()) % 16384
+}
+
+/// CRC-16/XMODEM: polynomial 0x1021, nothing reflected, starting at 0.
+fn crc16(bytes: &[u8]) -> u16 {
+    const TABLE: [u16; 256] = table();
+    bytes.iter().fold(0, |crc, &byte| {
+        let [high, _] = crc.to_be_bytes();
+        (crc << 8) ^ TABLE[usize::from(high ^ byte)]
+    })
+}
+
+const fn table() -> [u16; 256] {
+    let mut table = [0; 256];
+    let mut index = 0;
+    let mut start: u16 = 0;
+    while index < 256 {
+        let (mut crc, mut bit) = (start << 8, 0);
+        while bit < 8 {
+            crc = if crc & 0x8000 == 0 {
+                crc << 1
+            } else {
+                (crc << 1) ^ 0x1021
+            };
+            bit += 1;
+        }
+        table[index] = crc;
+        index += 1;
+        start += 1;
+    }
+    table
+}
+
+/// Reads the reply to CLUSTER SLOTS; `None` when it is none. A node that does not know its own
+/// name leaves it out: then it is the one that was asked.
+pub(super) fn ranges(reply: &Value, asked: &str) -> Option<Vec<Range>> {
+    let Value::Array(ranges) = reply else {
+        return None;
+    };
+    ranges
+        .iter()
+        .map(|range| self::range(range, asked))
+        .collect()
+}
+
+fn range(range: &Value, asked: &str) -> Option<Range> {
+    let Value::Array(parts) = range else {
+        return None;
+    };
+    let [first, last, owner, replicas @ ..] = parts.as_slice() else {
+        return None;
+    };
+    let replicas = replicas.iter().map(|replica| node(replica, asked));
+    let (first, last) = (number(first)?, number(last)?);
+    (first <= last && usize::from(last) < SLOTS).then_some(Range {
+        first,
+        last,
+        owner: node(owner, asked)?,
+        replicas: replicas.collect::<Option<_>>()?,
+    })
+}
+
+fn node(node: &Value, asked: &str) -> Option<Address> {
+    let Value::Array(parts) = node else {
+        return None;
+    };
+    let [host, port, ..] = parts.as_slice() else {
+        return None;
+    };
+    let host = match host {
+        Value::BulkString(host) => std::str::from_utf8(host).ok()?,
+        Value::SimpleString(host) => host,
+        Value::Nil => "",
+        _ => return None,
+    };
+    Some((known(host, asked), number(port)?))
+}
+
+/// The host that is meant.
+fn known(host: &str, asked: &str) -> String {
+    match host {
+        "" | "?" => asked.to_owned(),
+        host => host.to_owned(),
+    }
+}
+
+fn number(value: &Value) -> Option<u16> {
+    match value {
+        Value::Int(number) => u16::try_from(*number).ok(),
+        _ => None,
+    }
+}
+
+/// Reads the address of a redirection, `host:port`; the host may be left out as above, and may be an IPv6
+/// address.
+pub(super) fn redirected(address: &str, asked: &str) -> Option<Address> {
+    let (host, port) = address.rsplit_once(':')?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    Some((known(host, asked), port.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The values are those that CLUSTER KEYSLOT of a Redis gives.
+    #[test]
+    fn slots_are_those_of_redis() {
+        assert_eq!(crc16(b"123456789"), 0x31C3);
+        for (key, expected) in [
+            ("", 0),
+            ("foo", 12182),
+            ("rk:{foo}shop|client=alice", 12182),
+            ("rk:{foo}{bar}", 12182),
+            ("{foo", slot("{foo")),
+        ] {
+            assert_eq!(slot(key), expected, "{key}");
+        }
+        // An empty tag is none, and so is one that does not end.
+        assert_ne!(slot("{}foo"), slot("{}bar"));
+        assert_ne!(slot("{foo"), slot("foo"));
+    }
+
+    fn bulk(text: &str) -> Value {
+        Value::BulkString(text.as_bytes().to_vec())
+    }
+
+    fn at(host: Value, port: i64) -> Value {
+        Value::Array(vec![
+            host,
+            Value::Int(port),
+            bulk("id"),
+            Value::Array(vec![]),
+        ])
+    }
+
+    #[test]
+    fn ranges_are_read() {
+        let reply = Value::Array(vec![Value::Array(vec![
+            Value::Int(0),
+            Value::Int(5460),
+            at(bulk("10.0.0.1"), 6379),
+            at(Value::Nil, 6380),
+        ])]);
+        let expected = Range {
+            first: 0,
+            last: 5460,
+            owner: ("10.0.0.1".to_owned(), 6379),
+            replicas: vec![("asked".to_owned(), 6380)],
+        };
+        assert_eq!(ranges(&reply, "asked"), Some(vec![expected]));
+        assert_eq!(ranges(&Value::Array(vec![]), "asked"), Some(vec![]));
+    }
+
+    #[test]
+    fn what_is_no_map_is_none() {
+        for wrong in [
+            Value::Nil,
+            Value::Array(vec![Value::Int(1)]),
+            Value::Array(vec![Value::Array(vec![Value::Int(0), Value::Int(1)])]),
+            Value::Array(vec![Value::Array(vec![
+                Value::Int(0),
+                Value::Int(16384),
+                at(bulk("a"), 1),
+            ])]),
+            Value::Array(vec![Value::Array(vec![
+                Value::Int(2),
+                Value::Int(1),
+                at(bulk("a"), 1),
+            ])]),
+            Value::Array(vec![Value::Array(vec![
+                Value::Int(0),
+                Value::Int(1),
+                at(bulk("a"), 65536),
+            ])]),
+        ] {
+            assert_eq!(ranges(&wrong, "asked"), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn redirections_are_read() {
+        let address = |host: &str, port| Some((host.to_owned(), port));
+        assert_eq!(
+            redirected("10.0.0.2:6381", "asked"),
+            address("10.0.0.2", 6381)
+        );
+        assert_eq!(redirected(":6381", "asked"), address("asked", 6381));
+        assert_eq!(redirected("?:6381", "asked"), address("asked", 6381));
+        assert_eq!(redirected("::1:6381", "asked"), address("::1", 6381));
+        assert_eq!(redirected("[::1]:6381", "asked"), address("::1", 6381));
+        assert_eq!(redirected("6381", "asked"), None);
+        assert_eq!(redirected("host:port", "asked"), None);
+    }
+}
