@@ -2,6 +2,7 @@
 
 mod backend;
 mod certificates;
+mod collector;
 mod command;
 mod envoy;
 mod management;
@@ -11,10 +12,12 @@ mod python;
 mod ratekeeper;
 mod redis;
 mod rows;
+mod scrape;
 pub mod sentinel;
 
 pub use backend::Backend;
 pub use certificates::{Authority, Certified, Pair};
+pub use collector::{Collector, Speaks};
 pub use command::typed;
 pub use envoy::{Envoy, Plan, Route, extension};
 pub use management::{Management, Session, mutual, resource};
@@ -24,6 +27,7 @@ pub use python::client;
 pub use ratekeeper::Ratekeeper;
 pub use redis::Redis;
 pub use rows::{ask, check, json_of, on_every_store, times, unit_seconds};
+pub use scrape::Scrape;
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};

@@ -29,6 +29,8 @@ use tokio::time::{Instant, timeout_at};
 use super::breaker::Breaker;
 use super::split::Places;
 use super::{Charge, Decision, Store, StoreError};
+use crate::telemetry::StoreProbe;
+use crate::telemetry::traces::Caller;
 use batch::{Batch, Reply};
 use connection::{Connector, LastFailure, is_read_only, serves_nobody};
 use lane::Lane;
@@ -107,6 +109,7 @@ impl RedisStore {
             script: Arc::new(Script::new(source)),
             address,
             timeout: settings.timeout,
+            probe: settings.probe.clone(),
         });
         Self {
             lane: Lane::new(Arc::clone(&server)),
@@ -126,7 +129,7 @@ impl RedisStore {
     ) -> Result<Vec<Decision>, StoreError> {
         let deadline = Instant::now() + self.server.timeout;
         let batch = Batch::new(requests.iter().map(Vec::as_slice));
-        self.server.decide_batch(&batch, deadline).await
+        self.server.decide_batch(&batch, None, deadline).await
     }
 }
 
@@ -163,15 +166,32 @@ struct Server {
     /// Without credentials.
     address: String,
     timeout: Duration,
+    probe: StoreProbe,
 }
 
 impl Server {
-    /// Decides a batch, until the deadline.
+    /// Decides a batch, on behalf of these callers, until the deadline; counts and traces that.
     async fn decide_batch(
         &self,
         batch: &Batch<'_>,
+        callers: impl IntoIterator<Item = Caller>,
         deadline: Instant,
     ) -> Result<Vec<Decision>, StoreError> {
+        let (requests, buckets) = (batch.requests(), batch.buckets());
+        let about = (requests, buckets, self.address.as_str());
+        let span = self.probe.tracing.batch(callers, about);
+        let began = Instant::now();
+        let decisions = self.ask(batch, deadline).await;
+        self.probe
+            .batches
+            .called(requests, buckets, began.elapsed());
+        if let (Some(span), Err(error)) = (span, &decisions) {
+            span.failed(error);
+        }
+        decisions
+    }
+
+    async fn ask(&self, batch: &Batch<'_>, deadline: Instant) -> Result<Vec<Decision>, StoreError> {
         let command = Arc::new(batch.command(self.script.get_hash()));
         let mut reply = self.call(&command, deadline).await?;
         if reply.is_err() {

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Server;
 use super::batch::Batch;
 use crate::store::{Charge, Decision, StoreError};
+use crate::telemetry::traces::Caller;
 
 /// The most requests that wait for one lane. Beyond that, Redis is slower than the callers for so
 /// long that their deadlines pass in the queue.
@@ -35,12 +36,19 @@ struct Job {
     charges: Arc<[Charge]>,
     /// When nobody waits any more.
     deadline: Instant,
+    /// Whose trace it is a part of.
+    caller: Option<Caller>,
     answer: oneshot::Sender<Result<Decision, StoreError>>,
 }
 
 impl Lane {
     pub(super) fn new(server: Arc<Server>) -> Self {
         let (queue, jobs) = mpsc::channel(MAX_WAITING);
+        let weak = queue.downgrade();
+        server.probe.batches.queue(Box::new(move || {
+            let queue = weak.upgrade()?;
+            Some(queue.max_capacity() - queue.capacity())
+        }));
         let task = tokio::spawn(run(server, jobs));
         Self { queue, task }
     }
@@ -56,6 +64,7 @@ impl Lane {
         let job = Job {
             charges,
             deadline,
+            caller: server.probe.tracing.caller(),
             answer,
         };
         if self.queue.try_send(job).is_err() {
@@ -117,7 +126,8 @@ async fn decide(server: &Server, jobs: &mut Vec<Job>) {
         // Each has its answer at its own deadline, at the latest; then the next batch has its turn.
         let deadline = jobs.iter().map(|job| job.deadline).max();
         let deadline = deadline.unwrap_or_else(Instant::now);
-        server.decide_batch(&batch, deadline).await
+        let callers = jobs.iter().filter_map(|job| job.caller.clone());
+        server.decide_batch(&batch, callers, deadline).await
     };
     match result {
         Ok(decisions) => {
