@@ -2,6 +2,7 @@
 //! them in order. The only place that picks a store.
 
 mod health;
+mod observed;
 mod workers;
 
 use std::convert::Infallible;
@@ -33,6 +34,8 @@ use crate::store::fallback::{Fallback, FallbackSettings, Probe, Prober, Standby}
 use crate::store::memory::MemoryStore;
 use crate::store::redis::{Breakers, Buckets, BucketsSettings, RedisSettings, Servers};
 use crate::store::split::GiveBacks;
+use crate::telemetry::metrics::{Metrics, Recorder};
+use crate::telemetry::{Telemetry, TelemetrySettings};
 
 pub use health::Health;
 pub use workers::{Incoming, Serve, Stop, Workers};
@@ -60,6 +63,8 @@ pub struct Settings {
     pub limiter: LimiterSettings,
     /// What responses carry.
     pub response: ResponseSettings,
+    /// What the server tells about itself.
+    pub telemetry: TelemetrySettings,
     /// Threads that serve requests.
     pub threads: NonZeroUsize,
     /// How long requests in flight may take to end once the server is told to stop.
@@ -102,6 +107,8 @@ pub struct FailureSettings {
 pub struct Listeners {
     /// For gRPC.
     pub grpc: TcpListener,
+    /// For Prometheus, if it is to be told.
+    pub prometheus: Option<TcpListener>,
 }
 
 impl Listeners {
@@ -112,6 +119,7 @@ impl Listeners {
     pub async fn bind(grpc: impl ToSocketAddrs) -> io::Result<Self> {
         Ok(Self {
             grpc: TcpListener::bind(grpc).await?,
+            prometheus: None,
         })
     }
 }
@@ -127,21 +135,32 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
     abort: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    match settings.store.clone() {
+    let mut listeners = listeners;
+    let (told, prometheus) = (settings.telemetry.clone(), listeners.prometheus.take());
+    if let Some(prometheus) = &prometheus {
+        let (addr, path) = (prometheus.local_addr()?, &told.prometheus_path);
+        tracing::info!(%addr, path, "telling metrics to Prometheus");
+    }
+    let telemetry = Telemetry::start(told, settings.threads, prometheus)?;
+    let metrics = telemetry.metrics();
+    let served = match settings.store.clone() {
         StoreSettings::Memory { max_buckets } => {
             let store = Arc::new(MemoryStore::new(max_buckets, clock::system()));
+            observed::memory(metrics, &store);
             let backend = Backend {
                 store: move || Ok(Arc::clone(&store)),
                 beside: Box::pin(pending()),
                 health: Vec::new(),
             };
-            serve(settings, backend, listeners, (shutdown, abort)).await
+            serve(settings, &telemetry, backend, listeners, (shutdown, abort)).await
         }
         StoreSettings::Redis(redis) => {
-            let backend = on_redis(&settings, *redis);
-            serve(settings, backend, listeners, (shutdown, abort)).await
+            let backend = on_redis(&settings, &telemetry, *redis);
+            serve(settings, &telemetry, backend, listeners, (shutdown, abort)).await
         }
-    }
+    };
+    telemetry.end().await;
+    served
 }
 
 /// Where buckets are to live.
@@ -156,6 +175,7 @@ struct Backend<F> {
 
 fn on_redis(
     settings: &Settings,
+    telemetry: &Telemetry,
     redis: BucketsSettings,
 ) -> Backend<impl Fn() -> anyhow::Result<Fallback<RememberedDenials<Buckets>>> + Clone + Send + use<>>
 {
@@ -189,8 +209,12 @@ fn on_redis(
         true => breakers.all(),
         false => Vec::new(),
     };
-    let redis = redis.shared_by(settings.threads);
+    // Only what is done for requests is counted and traced.
+    let redis = redis
+        .shared_by(settings.threads)
+        .observed_by(&telemetry.probe());
     let denials = Arc::new(Denials::default());
+    observed::redis(telemetry.metrics(), &standby, &denials);
     let give_backs = GiveBacks::default();
     let store = move || {
         let store = Buckets::new(&redis, &breakers, give_backs.clone());
@@ -207,11 +231,16 @@ fn on_redis(
 /// Serves with a store of its own on each thread.
 async fn serve<S: Store>(
     settings: Settings,
+    telemetry: &Telemetry,
     backend: Backend<impl Fn() -> anyhow::Result<S> + Clone + Send + 'static>,
     listeners: Listeners,
     (shutdown, abort): (impl Future<Output = ()>, impl Future<Output = ()>),
 ) -> anyhow::Result<()> {
-    let rules = Arc::new(InForce::default());
+    let metrics = Arc::clone(telemetry.metrics());
+    let rules = Rules {
+        in_force: Arc::default(),
+        metrics: Arc::clone(&metrics),
+    };
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let mut health = Health::new(reporter).await;
 
@@ -228,18 +257,23 @@ async fn serve<S: Store>(
         }
     };
 
-    let (in_force, threads, grace) = (Arc::clone(&rules), settings.threads, settings.grace);
+    let in_force = Arc::clone(&rules.in_force);
+    let (threads, grace) = (settings.threads, settings.grace);
+    let tracing = telemetry.tracing().clone();
     let serve = move || {
+        let recorder = metrics.recorder();
         let limiter = Limiter::new(
             (backend.store)()?,
             Arc::clone(&in_force),
             settings.limiter.clone(),
         )
-        .with_timeout(settings.store.timeout());
+        .with_timeout(settings.store.timeout())
+        .counted_by(recorder.clone());
         let rate_limit = RateLimit::new(limiter, settings.response.clone());
+        let rate_limit = rate_limit.traced_by(tracing.clone());
         let rate_limit = RateLimitServiceServer::new(rate_limit)
             .max_decoding_message_size(service::message_bound(&settings.limiter.bounds));
-        serve_all(rate_limit, health_service.clone())
+        serve_all(rate_limit, health_service.clone(), recorder)
     };
     let mut workers = Workers::start(threads, serve).await?;
     let address = listeners.grpc.local_addr()?;
@@ -273,12 +307,13 @@ async fn serve<S: Store>(
 fn serve_all<S: Store>(
     rate_limit: RateLimitServiceServer<RateLimit<S>>,
     health: HealthServer<impl HealthService>,
+    recorder: Recorder,
 ) -> anyhow::Result<Serve> {
     let others = Routes::new(health)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
         .prepare();
-    let front = Front::new(rate_limit, others);
+    let front = Front::new(rate_limit, others, recorder);
     let server = Server::builder()
         .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
@@ -298,15 +333,21 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 
+/// The rules in force, and who is told of them.
+struct Rules {
+    in_force: Arc<InForce>,
+    metrics: Arc<Metrics>,
+}
+
 /// Puts the rules of an offer in force if they are right; otherwise leaves everything as it is, and
 /// says so.
 async fn apply(
-    rules: &InForce,
+    rules: &Rules,
     health: &Health,
     offer: Offer,
     options: LoadOptions,
 ) -> Result<(), Refusal> {
-    let kept = if rules.snapshot().is_some() {
+    let kept = if rules.in_force.snapshot().is_some() {
         "the rules in force stay"
     } else {
         "no rules are in force yet"
@@ -316,7 +357,9 @@ async fn apply(
     match loading.await.expect("loading rules does not panic") {
         Ok(loaded) => {
             let (domains, count) = (loaded.domains().count(), loaded.rules().len());
-            rules.install(loaded);
+            rules.in_force.install(loaded);
+            let now = (clock::system())();
+            rules.metrics.configuration_loaded(domains, count, now);
             health.rules_are_in_force().await;
             // Last, so that whoever reads it finds it true.
             if count > 0 {
@@ -327,6 +370,7 @@ async fn apply(
             Ok(())
         }
         Err(refusal) => {
+            rules.metrics.configuration_refused();
             match &refusal {
                 Refusal::Unreadable(error) => {
                     tracing::error!(%error, "the configuration cannot be read; {kept}");

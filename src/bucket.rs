@@ -320,7 +320,7 @@ impl State {
     /// it; negative ones always fit.
     #[must_use]
     pub fn admits(&self, terms: &Terms, hits: i64) -> bool {
-        hits < 0 || self.whole + u64::from(self.part > 0) + need(hits) <= u64::from(terms.capacity)
+        hits < 0 || self.used() + need(hits) <= u64::from(terms.capacity)
     }
 
     /// The bucket after `hits`, taken or (negative) given back, whether they fit or not: never
@@ -368,11 +368,16 @@ impl State {
         }
     }
 
+    /// Tokens taken, a part of one counting as one.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.whole + u64::from(self.part > 0)
+    }
+
     /// Whole tokens left.
     #[must_use]
     pub fn remaining(&self, terms: &Terms) -> u32 {
-        let taken = self.whole + u64::from(self.part > 0);
-        u32::try_from(u64::from(terms.capacity).saturating_sub(taken))
+        u32::try_from(u64::from(terms.capacity).saturating_sub(self.used()))
             .expect("no more is left than the capacity, a u32")
     }
 

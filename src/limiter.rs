@@ -5,8 +5,10 @@
 //! where a token bucket or "all or nothing" must answer otherwise.
 
 mod charges;
+mod names;
 mod plan;
 mod request;
+mod tally;
 mod verdict;
 
 use std::collections::HashMap;
@@ -21,6 +23,7 @@ use tokio::time::Instant;
 use crate::key::KeyFormat;
 use crate::rules::{Algorithm, RuleSet};
 use crate::store::{Cause, Decision, Store, StoreError};
+use crate::telemetry::metrics::Recorder;
 
 pub use request::{BadRequest, Bounds, Descriptor, Entry, Override, Request};
 pub use verdict::{Code, ShownLimit, Status, Verdict};
@@ -28,6 +31,7 @@ pub use verdict::{Code, ShownLimit, Status, Verdict};
 pub use plan::bucket_keys;
 
 use plan::Plan;
+use tally::{RuleSeries, Tally};
 
 /// How the limiter decides, apart from the rules.
 #[derive(Debug, Clone)]
@@ -55,6 +59,7 @@ pub struct Limiter<S> {
     timeout: Option<Duration>,
     /// When this limiter was made: the deadline where none is needed.
     made: Instant,
+    recorder: Recorder,
 }
 
 /// Why a request got no verdict.
@@ -92,7 +97,7 @@ impl InForce {
 }
 
 impl<S: Store> Limiter<S> {
-    /// A limiter by these rules.
+    /// A limiter by these rules, whose decisions nobody counts.
     #[must_use]
     pub fn new(store: S, rules: Arc<InForce>, settings: LimiterSettings) -> Self {
         Self {
@@ -102,6 +107,7 @@ impl<S: Store> Limiter<S> {
             settings,
             timeout: None,
             made: Instant::now(),
+            recorder: Recorder::default(),
         }
     }
 
@@ -110,6 +116,12 @@ impl<S: Store> Limiter<S> {
     #[must_use]
     pub fn with_timeout(self, timeout: Option<Duration>) -> Self {
         Self { timeout, ..self }
+    }
+
+    /// Has its decisions counted.
+    #[must_use]
+    pub fn counted_by(self, recorder: Recorder) -> Self {
+        Self { recorder, ..self }
     }
 
     /// Decides a request and takes what it takes. The caller waits so long at most, if it says so.
@@ -135,14 +147,42 @@ impl<S: Store> Limiter<S> {
             let deadline = self.deadline(patience);
             self.store.decide(charges.into(), deadline).await?
         };
-        let (code, statuses) = plan.answer(&decision);
+        let tally = Tally {
+            recorder: &self.recorder,
+            series: &snapshot.series,
+            request,
+            decision: &decision,
+        };
+        let (code, statuses) = plan.answer(&tally);
         drop(plan);
-        Ok(Verdict {
+        let verdict = Verdict {
             code,
             statuses,
             cause: decision.cause,
+            is_free: decision.outcomes.is_empty(),
             snapshot,
-        })
+        };
+        self.count(request, decision.admitted, &verdict);
+        Ok(verdict)
+    }
+}
+
+impl<S> Limiter<S> {
+    /// What counts its decisions.
+    pub fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    /// Counts a decision as a whole.
+    fn count(&self, request: &Request, is_admitted: bool, verdict: &Verdict) {
+        let rules = &verdict.snapshot.rules;
+        if verdict.is_free && rules.domain(&request.domain).is_none() {
+            self.recorder.unknown_domain(request.descriptors.len());
+        }
+        if !is_admitted && verdict.code == Code::Ok {
+            self.recorder.let_pass();
+        }
+        self.recorder.decided(verdict.told(), verdict.decided_by());
     }
 
     /// Whether the caller's patience matters to the store.
@@ -168,6 +208,8 @@ pub struct Snapshot {
     /// come without asking are the cost of work already done (`hits: auto`). The entries of the
     /// domains are for limits that requests bring themselves and no rule matches.
     asked: Box<[AtomicBool]>,
+    /// Per rule: its counters.
+    series: Box<[RuleSeries]>,
 }
 
 impl Snapshot {
@@ -176,6 +218,11 @@ impl Snapshot {
             .map(|before| before.names().zip(before.asked.iter().map(load)).collect())
             .unwrap_or_default();
         let mut snapshot = Self {
+            series: rules
+                .rules()
+                .iter()
+                .map(|_| RuleSeries::default())
+                .collect(),
             rules,
             asked: Box::default(),
         };

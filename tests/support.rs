@@ -3,6 +3,7 @@
 mod backend;
 mod certificates;
 mod cluster;
+mod collector;
 mod command;
 mod envoy;
 mod management;
@@ -12,11 +13,13 @@ mod python;
 mod ratekeeper;
 mod redis;
 mod rows;
+mod scrape;
 pub mod sentinel;
 
 pub use backend::Backend;
 pub use certificates::{Authority, Certified, Pair};
 pub use cluster::Cluster;
+pub use collector::{Collector, Speaks};
 pub use command::typed;
 pub use envoy::{Envoy, Plan, Route, extension};
 pub use management::{Management, Session, mutual, resource};
@@ -26,6 +29,7 @@ pub use python::client;
 pub use ratekeeper::Ratekeeper;
 pub use redis::Redis;
 pub use rows::{ask, check, json_of, on_every_store, times, unit_seconds};
+pub use scrape::Scrape;
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};

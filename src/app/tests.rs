@@ -55,6 +55,7 @@ fn settings(origin: Origin) -> Settings {
             quota_mode: false,
         },
         response: ResponseSettings::default(),
+        telemetry: TelemetrySettings::default(),
         threads: NonZeroUsize::MIN,
         grace: Duration::from_secs(10),
     }
@@ -90,8 +91,11 @@ async fn a_panic_ends_one_request_and_nothing_else() {
     let address = listeners.grpc.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let shutdown = async { stopped.await.unwrap_or_default() };
+    let told = TelemetrySettings::default();
+    let telemetry = Telemetry::start(told, NonZeroUsize::MIN, None).unwrap();
     let server = serve(
         settings(Origin::Files(Location::Path(file))),
+        &telemetry,
         backend,
         listeners,
         (shutdown, pending()),

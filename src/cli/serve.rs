@@ -5,6 +5,7 @@ mod log;
 mod options;
 mod redis;
 mod source;
+mod telemetry;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,6 +21,7 @@ use log::Log;
 use options::{BoundOptions, Listen, NotYet, Store, VerdictOptions};
 use redis::RedisOptions;
 use source::SourceOptions;
+use telemetry::{MetricOptions, TraceOptions};
 
 /// What can be typed.
 #[derive(Debug, clap::Args)]
@@ -41,6 +43,10 @@ pub(super) struct Args {
     #[command(flatten)]
     bounds: BoundOptions,
     #[command(flatten)]
+    metrics: MetricOptions,
+    #[command(flatten)]
+    traces: TraceOptions,
+    #[command(flatten)]
     log: Log,
     #[command(flatten)]
     not_yet: NotYet,
@@ -52,6 +58,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     // As in URLs, an IPv6 address may be in brackets.
     let host = args.listen.grpc_host.trim_matches(['[', ']']).to_owned();
     let port = args.listen.grpc_port;
+    let prometheus = args.metrics.prometheus().map(str::to_owned);
+    args.metrics.say_what_has_no_effect();
     let settings = match args.settings() {
         Ok(settings) => settings,
         Err(error) => {
@@ -66,9 +74,15 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
         .build()?;
     let ended = runtime.block_on(async {
         let (first, second) = signals()?;
-        let listeners = Listeners::bind((host.as_str(), port))
+        let mut listeners = Listeners::bind((host.as_str(), port))
             .await
             .with_context(|| format!("cannot listen on GRPC_HOST {host}, GRPC_PORT {port}"))?;
+        if let Some(address) = prometheus {
+            let listener = telemetry::listen(&address).await;
+            listeners.prometheus = Some(
+                listener.with_context(|| format!("cannot listen on PROMETHEUS_ADDR {address}"))?,
+            );
+        }
         app::run(settings, listeners, first, second).await
     });
     // A name that is being resolved, or a file that is being read, does not hold up the end.
@@ -119,6 +133,7 @@ impl Args {
                 quota_mode: self.verdict.quota_mode,
             },
             response: self.verdict.response(),
+            telemetry: self.metrics.settings(&self.traces)?,
             threads: self.listen.threads(),
             grace: self.listen.shutdown_grace_period,
         })

@@ -26,11 +26,14 @@ pub(super) fn payment(snapshot: &Snapshot, slot: usize, configured: Hits, asks: 
     }
 }
 
+/// Up to so many charges, looking through them is faster than a map of them.
+const FEW: usize = 8;
+
 /// Charges, each bucket once: what is named twice is charged the sum.
 #[derive(Default)]
 pub(super) struct Charges {
     pub(super) list: Vec<Charge>,
-    /// By the hash of their keys.
+    /// By the hash of their keys; empty while there are few.
     places: HashMap<u128, usize, Prehashed>,
 }
 
@@ -38,24 +41,83 @@ impl Charges {
     /// The place of the charge on that bucket. When requests bring different limits for one bucket, the
     /// first one counts.
     pub(super) fn add(&mut self, charge: Charge) -> usize {
-        let next = self.list.len();
-        let place = *self.places.entry(charge.key.hash()).or_insert(next);
-        if place == next {
-            self.list.push(Charge {
-                hits: capped(charge.hits),
-                ..charge
-            });
-        } else {
-            let first = &mut self.list[place];
-            first.hits = capped(first.hits.saturating_add(charge.hits));
-            if charge.payment == Payment::Postpaid {
-                first.payment = Payment::Postpaid;
+        match self.place(charge.key.hash()) {
+            Some(place) => {
+                let first = &mut self.list[place];
+                first.hits = capped(first.hits.saturating_add(charge.hits));
+                if charge.payment == Payment::Postpaid {
+                    first.payment = Payment::Postpaid;
+                }
+                place
+            }
+            None => {
+                self.list.push(Charge {
+                    hits: capped(charge.hits),
+                    ..charge
+                });
+                self.remember();
+                self.list.len() - 1
             }
         }
-        place
+    }
+
+    fn place(&self, hash: u128) -> Option<usize> {
+        if self.list.len() <= FEW {
+            self.list
+                .iter()
+                .position(|charge| charge.key.hash() == hash)
+        } else {
+            self.places.get(&hash).copied()
+        }
+    }
+
+    /// Remembers where the latest is, and all before it once they are no longer few.
+    fn remember(&mut self) {
+        let first = match self.list.len() {
+            ..=FEW => return,
+            count if count == FEW + 1 => 0,
+            count => count - 1,
+        };
+        let new = self.list.iter().enumerate().skip(first);
+        self.places
+            .extend(new.map(|(place, charge)| (charge.key.hash(), place)));
     }
 }
 
 fn capped(hits: i64) -> i64 {
     hits.clamp(-MAX_HITS, MAX_HITS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bucket::Terms;
+    use crate::key::{KeyFormat, LimitTag};
+    use crate::store::Part;
+
+    #[test]
+    fn a_bucket_that_is_named_again_is_charged_the_sum_however_many_there_are() {
+        let tag = LimitTag {
+            index: 0,
+            is_window: false,
+            override_period: None,
+        };
+        let keys = KeyFormat::new("");
+        let mut charges = Charges::default();
+        for round in 1..=3 {
+            for bucket in 0..3 * FEW {
+                let place = charges.add(Charge {
+                    key: keys.key(&keys.stem(&bucket.to_string(), []), tag),
+                    terms: Terms::fixed_window(1, 1, 0),
+                    hits: 2,
+                    payment: Payment::Prepaid,
+                    part: Part::Must,
+                    on_failure: None,
+                });
+                assert_eq!(place, bucket, "round {round}");
+            }
+        }
+        assert!(charges.list.iter().all(|charge| charge.hits == 6));
+        assert_eq!(charges.list.len(), 3 * FEW);
+    }
 }

@@ -10,7 +10,7 @@ use super::request::{Descriptor, Override, Request};
 use super::{LimiterSettings, Snapshot};
 use crate::key::{BucketKey, KeyFormat, LimitTag, Segment};
 use crate::rules::{Algorithm, Domain, Limit, Limits, Match, Node, Rule, RuleSet};
-use crate::store::{Charge, Part};
+use crate::store::{Charge, Part, Payment};
 
 /// What a request comes down to.
 pub(super) struct Plan<'a> {
@@ -53,6 +53,8 @@ pub(super) struct Applied<'a> {
     is_replaced: bool,
     /// The place of its charge in the plan's.
     pub(super) charge: usize,
+    /// When its hits are taken.
+    pub(super) payment: Payment,
 }
 
 impl<'a> Plan<'a> {
@@ -99,9 +101,12 @@ fn in_force<'p, 'a>(limits: &'p [Applied<'a>]) -> impl Iterator<Item = &'p Appli
 impl<'a> Limited<'a> {
     /// The rule that the limits are from, unless the request brought its own.
     pub(super) fn rule(&self) -> Option<&'a Rule> {
-        self.found
-            .filter(|_| !self.is_override)
-            .map(|found| found.rule)
+        self.matched().map(|found| found.rule)
+    }
+
+    /// Likewise, and the way to it.
+    pub(super) fn matched(&self) -> Option<Match<'a>> {
+        self.found.filter(|_| !self.is_override)
     }
 }
 
@@ -112,6 +117,7 @@ impl<'a> Applied<'a> {
             index,
             is_replaced: false,
             charge: 0,
+            payment: Payment::Prepaid,
         }
     }
 }
@@ -264,11 +270,12 @@ impl Plan<'_> {
             let limits = &mut self.applied[limited.limits.clone()];
             for applied in limits.iter_mut().filter(|applied| !applied.is_replaced) {
                 let tag = tag(&applied.limit, applied.index, limited.is_override);
+                applied.payment = payment(snapshot, slot, applied.limit.hits, asks);
                 applied.charge = charges.add(Charge {
                     key: keys.key(&stem, tag),
                     terms: applied.limit.terms(),
                     hits,
-                    payment: payment(snapshot, slot, applied.limit.hits, asks),
+                    payment: applied.payment,
                     part: limited.part(group, quota_passes),
                     on_failure,
                 });

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::Snapshot;
-use super::plan::{Ask, Limited, Plan};
+use super::plan::{Applied, Ask, Limited, Plan};
+use super::tally::Tally;
 use crate::bucket::Micros;
 use crate::rules::{Limit, Rule, Unit};
-use crate::store::{Cause, Decision, Outcome};
+use crate::store::{Cause, OnStoreFailure, Outcome};
+use crate::telemetry::metrics::{DecidedBy, Told};
 
 /// The answer to a request.
 #[derive(Debug, Clone)]
@@ -19,6 +21,8 @@ pub struct Verdict {
     pub statuses: Vec<Status>,
     /// What decided: buckets, or what stands in for them.
     pub cause: Cause,
+    /// No limit applies, and nothing was asked of the store.
+    pub(super) is_free: bool,
     /// What it was decided by.
     pub(super) snapshot: Arc<Snapshot>,
 }
@@ -65,6 +69,29 @@ pub struct ShownLimit {
 }
 
 impl Verdict {
+    /// The code, as metrics and traces tell it.
+    #[must_use]
+    pub fn told(&self) -> Told {
+        match self.code {
+            Code::Ok => Told::Ok,
+            Code::OverLimit => Told::OverLimit,
+        }
+    }
+
+    /// What decided, as metrics and traces tell it.
+    #[must_use]
+    pub fn decided_by(&self) -> DecidedBy {
+        match self.cause {
+            _ if self.is_free => DecidedBy::NoLimit,
+            Cause::Buckets => DecidedBy::Buckets,
+            Cause::RememberedDenial => DecidedBy::RememberedDenial,
+            Cause::Policy(OnStoreFailure::Local) => DecidedBy::FallbackLocal,
+            Cause::Policy(OnStoreFailure::Allow) => DecidedBy::FallbackAllow,
+            // `Error` decides nothing.
+            Cause::Policy(OnStoreFailure::Deny | OnStoreFailure::Error) => DecidedBy::FallbackDeny,
+        }
+    }
+
     /// The rule that decided a descriptor.
     #[must_use]
     pub fn rule(&self, status: &Status) -> Option<&Rule> {
@@ -80,33 +107,56 @@ impl Verdict {
 }
 
 impl Plan<'_> {
-    /// What the store's decision means for the request.
-    pub(super) fn answer(&self, decision: &Decision) -> (Code, Vec<Status>) {
+    /// What the store's decision means for the request; counts it, too.
+    pub(super) fn answer(&self, tally: &Tally<'_>) -> (Code, Vec<Status>) {
+        let decision = tally.decision;
         let code = if decision.admitted || self.shadow_mode {
             Code::Ok
         } else {
             Code::OverLimit
         };
-        let statuses = self
-            .asks
-            .iter()
-            .map(|ask| match ask {
+        let asks = self.asks.iter().zip(&tally.request.descriptors);
+        let statuses = asks
+            .map(|(ask, descriptor)| match ask {
                 Ask::Free => Status::without_limit(0),
                 Ask::Unlimited { .. } => Status::without_limit(u32::MAX),
-                Ask::Limited(limited) => self.status(limited, &decision.outcomes),
+                Ask::Limited(limited) => {
+                    let (applied, outcome) = self.telling(limited, &decision.outcomes);
+                    tally.count(descriptor, limited, (applied, outcome));
+                    Status::of(limited, &applied.limit, outcome)
+                }
             })
             .collect();
         (code, statuses)
     }
 
-    fn status(&self, limited: &Limited<'_>, outcomes: &[Outcome]) -> Status {
-        let (limit, outcome) = self.telling(limited, outcomes);
+    /// The limit of a descriptor that tells most, and its outcome; of equals, the first.
+    fn telling<'p>(
+        &'p self,
+        limited: &Limited<'_>,
+        outcomes: &'p [Outcome],
+    ) -> (&'p Applied<'p>, &'p Outcome) {
+        // Smaller is more telling: denied before admitted; the longer wait, never being the longest;
+        // the less left.
+        let rank = |outcome: &Outcome| {
+            let patience = Micros::MAX - outcome.retry_in.unwrap_or(Micros::MAX);
+            (outcome.admitted, patience, outcome.remaining)
+        };
+        self.limits(limited)
+            .map(|applied| (applied, &outcomes[applied.charge]))
+            .min_by_key(|(_, outcome)| rank(outcome))
+            .expect("a limited descriptor has a limit")
+    }
+}
+
+impl Status {
+    fn of(limited: &Limited<'_>, limit: &Limit, outcome: &Outcome) -> Self {
         let wait = if outcome.admitted {
             Some(outcome.full_in)
         } else {
             outcome.retry_in
         };
-        Status {
+        Self {
             code: if outcome.admitted || limited.is_shadow {
                 Code::Ok
             } else {
@@ -125,22 +175,6 @@ impl Plan<'_> {
         }
     }
 
-    /// The limit of a descriptor that tells most, and its outcome; of equals, the first.
-    fn telling(&self, limited: &Limited<'_>, outcomes: &[Outcome]) -> (&Limit, Outcome) {
-        // Smaller is more telling: denied before admitted; the longer wait, never being the longest;
-        // the less left.
-        let rank = |outcome: &Outcome| {
-            let patience = Micros::MAX - outcome.retry_in.unwrap_or(Micros::MAX);
-            (outcome.admitted, patience, outcome.remaining)
-        };
-        self.limits(limited)
-            .map(|applied| (&*applied.limit, outcomes[applied.charge]))
-            .min_by_key(|(_, outcome)| rank(outcome))
-            .expect("a limited descriptor has a limit")
-    }
-}
-
-impl Status {
     fn without_limit(remaining: u32) -> Self {
         Self {
             code: Code::Ok,

@@ -146,6 +146,15 @@ impl Limit {
         seconds.saturating_mul(1_000_000).min(MAX_PERIOD)
     }
 
+    /// Tokens in a full bucket, as the arithmetic has it: none when none ever come back.
+    #[must_use]
+    pub fn capacity(&self) -> u32 {
+        match self.algorithm {
+            Algorithm::TokenBucket if self.requests_per_unit == 0 => 0,
+            Algorithm::TokenBucket | Algorithm::FixedWindow => self.burst,
+        }
+    }
+
     /// The limit as the arithmetic needs it.
     #[must_use]
     pub fn terms(&self) -> Terms {

@@ -3,12 +3,16 @@
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
-use futures_util::future::Either;
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Either};
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 use tower_service::Service;
+
+use crate::telemetry::metrics::{Method, Recorder};
 
 /// Calls of one service go straight to it; all others are looked up among the routes, which costs more
 /// than what most calls cost us.
@@ -16,14 +20,27 @@ use tower_service::Service;
 pub struct Front<S> {
     service: S,
     others: Routes,
+    recorder: Recorder,
 }
 
 impl<S> Front<S> {
-    /// `service`, and all others.
-    pub fn new(service: S, others: Routes) -> Self {
-        Self { service, others }
+    /// `service`, which counts its calls itself, and all others, whose calls are counted here.
+    pub fn new(service: S, others: Routes, recorder: Recorder) -> Self {
+        Self {
+            service,
+            others,
+            recorder,
+        }
+    }
+
+    /// Whether the calls of a method that is not of the service are counted.
+    fn is_counted(path: &str) -> Option<Method> {
+        (path == CHECK).then_some(Method::Check)
     }
 }
+
+/// The probe of Kubernetes, and of Envoy's health checks.
+const CHECK: &str = "/grpc.health.v1.Health/Check";
 
 type Request = http::Request<Body>;
 
@@ -33,7 +50,7 @@ where
 {
     type Response = http::Response<Body>;
     type Error = Infallible;
-    type Future = Either<S::Future, <Routes as Service<Request>>::Future>;
+    type Future = Either<S::Future, BoxFuture<'static, Result<Self::Response, Infallible>>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         // The routes are always ready.
@@ -46,7 +63,14 @@ where
         if parts.nth(1) == Some(S::NAME) {
             Either::Left(self.service.call(request))
         } else {
-            Either::Right(self.others.call(request))
+            let counted = Self::is_counted(request.uri().path());
+            let (began, recorder) = (Instant::now(), self.recorder.clone());
+            let answer = self.others.call(request);
+            Either::Right(Box::pin(answer.inspect(move |_| {
+                if let Some(method) = counted {
+                    recorder.answered(method, began.elapsed());
+                }
+            })))
         }
     }
 }

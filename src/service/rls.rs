@@ -2,6 +2,7 @@
 //! gRPC status.
 
 use std::panic::AssertUnwindSafe;
+use std::time::Instant;
 
 use futures_util::FutureExt as _;
 use tonic::{Request as Call, Response, Status as Failure};
@@ -13,6 +14,8 @@ use super::pb::rate_limit_service_server::RateLimitService;
 use super::pb::{HeaderValue, RateLimitRequest, RateLimitResponse};
 use crate::limiter::{Code, LimitError, Limiter, Request, Status, Verdict};
 use crate::store::Store;
+use crate::telemetry::metrics::Method;
+use crate::telemetry::traces::{CallSpan, Tracing};
 
 /// What responses carry beside the verdict.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +41,7 @@ pub struct HeaderNames {
 pub struct RateLimit<S> {
     limiter: Limiter<S>,
     settings: ResponseSettings,
+    tracing: Tracing,
 }
 
 impl<S> std::fmt::Debug for RateLimit<S> {
@@ -48,14 +52,34 @@ impl<S> std::fmt::Debug for RateLimit<S> {
     }
 }
 
-impl<S> RateLimit<S> {
+impl<S: Store> RateLimit<S> {
     /// Serves the limiter's verdicts.
     #[must_use]
     pub fn new(limiter: Limiter<S>, settings: ResponseSettings) -> Self {
-        Self { limiter, settings }
+        Self {
+            limiter,
+            settings,
+            tracing: Tracing::default(),
+        }
     }
 
-    fn failure(error: &LimitError) -> Failure {
+    /// Has its calls traced.
+    #[must_use]
+    pub fn traced_by(self, tracing: Tracing) -> Self {
+        Self { tracing, ..self }
+    }
+
+    fn panicked(&self) -> Failure {
+        self.limiter.recorder().service_failed();
+        Failure::internal("ratekeeper panicked; its log says where")
+    }
+
+    fn failure(&self, error: &LimitError) -> Failure {
+        let recorder = self.limiter.recorder();
+        match error {
+            LimitError::BadRequest(_) | LimitError::NotLoaded => recorder.service_failed(),
+            LimitError::Store(_) => recorder.store_failed(),
+        }
         match error {
             LimitError::BadRequest(error) => Failure::invalid_argument(error.to_string()),
             LimitError::NotLoaded | LimitError::Store(_) => Failure::unavailable(error.to_string()),
@@ -86,21 +110,53 @@ impl<S: Store> RateLimitService for RateLimit<S> {
         &self,
         call: Call<RateLimitRequest>,
     ) -> Result<Response<RateLimitResponse>, Failure> {
+        let began = Instant::now();
+        let span = self.tracing.call(call.metadata().as_ref());
+        let answer = match &span {
+            None => self.answer(call, None).await,
+            Some(span) => span.within(self.answer(call, Some(span))).await,
+        };
+        if let (Some(span), Err(failure)) = (&span, &answer) {
+            span.failed(i32::from(failure.code()).into(), failure.message());
+        }
+        let recorder = self.limiter.recorder();
+        recorder.answered(Method::ShouldRateLimit, began.elapsed());
+        answer
+    }
+}
+
+impl<S: Store> RateLimit<S> {
+    async fn answer(
+        &self,
+        call: Call<RateLimitRequest>,
+        span: Option<&CallSpan>,
+    ) -> Result<Response<RateLimitResponse>, Failure> {
         let patience = match self.limiter.waits() {
             true => patience::of(call.metadata()),
             false => None,
         };
         let request = Request::try_from(call.into_inner())
-            .map_err(|error| Self::failure(&LimitError::BadRequest(error)))?;
+            .map_err(|error| self.failure(&LimitError::BadRequest(error)))?;
         tracing::debug!(?request, "asked");
+        if let Some(span) = span {
+            span.asked(&request.domain, request.descriptors.len());
+        }
         // A panic is a mistake of ours; it must not look like a network's. What it leaves half done is
         // this request alone.
         let deciding = AssertUnwindSafe(self.limiter.decide(&request, patience)).catch_unwind();
         let verdict = deciding
             .await
-            .map_err(|_| Failure::internal("ratekeeper panicked; its log says where"))?
-            .map_err(|error| Self::failure(&error))?;
+            .map_err(|_| self.panicked())?
+            .map_err(|error| self.failure(&error))?;
         tracing::debug!(code = ?verdict.code, statuses = ?verdict.statuses, "answered");
+        if let Some(span) = span {
+            let rules = verdict
+                .statuses
+                .iter()
+                .filter_map(|status| verdict.rule(status));
+            let rules = rules.map(|rule| rule.path.as_str());
+            span.answered(verdict.told().name(), verdict.decided_by().name(), rules);
+        }
         Ok(Response::new(self.response(&request, &verdict)))
     }
 }

@@ -87,6 +87,16 @@ impl<S: Store> Store for RememberedDenials<S> {
 }
 
 impl Denials {
+    /// How many buckets are remembered, including those that are too old by now.
+    #[must_use]
+    pub fn buckets(&self) -> usize {
+        let lock = |shard: &Mutex<Shard>| {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.buckets.len()
+        };
+        self.shards.iter().map(lock).sum()
+    }
+
     /// The decision, if it can be told without the store.
     fn recall(&self, charges: &[Charge], now: Instant) -> Option<Decision> {
         // Most often, the first one is not known, and that is all.

@@ -8,6 +8,7 @@ mod shard;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use prometheus::IntCounter;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
@@ -43,6 +44,7 @@ pub struct MemoryStore {
     shards: Box<[Mutex<Shard>]>,
     clock: Clock,
     max_buckets: usize,
+    dropped: IntCounter,
     full_warning: Throttle,
 }
 
@@ -67,8 +69,25 @@ impl MemoryStore {
                 .collect(),
             clock,
             max_buckets,
+            dropped: IntCounter::new(
+                "ratekeeper_buckets_dropped_total",
+                "Buckets that were not full and had to go for others",
+            )
+            .expect("the name is a right one"),
             full_warning: Throttle::every(WARN_EVERY),
         }
+    }
+
+    /// The most buckets held.
+    #[must_use]
+    pub fn max_buckets(&self) -> usize {
+        self.max_buckets
+    }
+
+    /// Counts the buckets that were not full and had to go for others.
+    #[must_use]
+    pub fn dropped(&self) -> &IntCounter {
+        &self.dropped
     }
 
     /// How many buckets are held, including those that are full again and not yet forgotten.
@@ -115,16 +134,19 @@ impl MemoryStore {
             if is_changed[i] && stand(charge) == Stand::AsIs {
                 let outcome = &decision.outcomes[i];
                 let shard = shards.of(charge);
-                dropped += usize::from(shard.put(charge.key.hash(), outcome.state, now));
+                dropped += u64::from(shard.put(charge.key.hash(), outcome.state, now));
             }
         }
         drop(shards);
-        self.warn_if_full(dropped, now);
+        if dropped > 0 {
+            self.dropped.inc_by(dropped);
+            self.warn_full(now);
+        }
         decision
     }
 
-    fn warn_if_full(&self, dropped: usize, now: Micros) {
-        if dropped > 0 && self.full_warning.passes(now) {
+    fn warn_full(&self, now: Micros) {
+        if self.full_warning.passes(now) {
             tracing::warn!(
                 max_buckets = self.max_buckets,
                 "the memory store is at its bound and drops the buckets that are nearest to full; \

@@ -30,6 +30,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::breaker::Breaker;
 use super::{Charge, Decision, Store, StoreError};
+use crate::telemetry::StoreProbe;
+use crate::telemetry::traces::Caller;
 use batch::{Batch, Reply};
 use connection::{Calls, Connector, LastFailure, is_read_only, serves_nobody};
 use lane::{Decide, Job, Lane, MAX_WAITING, Undecided};
@@ -96,7 +98,7 @@ impl RedisStore {
         let script = Arc::new(Script::new(source));
         let server = Arc::new(Server::new(settings, script, breaker));
         Self {
-            lane: Lane::new(Arc::clone(&server)),
+            lane: Lane::new(Arc::clone(&server), &settings.probe.batches),
             server,
         }
     }
@@ -112,7 +114,7 @@ impl RedisStore {
     ) -> Result<Vec<Decision>, StoreError> {
         let deadline = Instant::now() + self.server.timeout;
         let batch = Batch::new(requests.iter().map(Vec::as_slice));
-        self.server.decide_batch(&batch, deadline).await
+        self.server.decide_batch(&batch, None, deadline).await
     }
 }
 
@@ -125,7 +127,8 @@ impl Store for RedisStore {
         if let Some(error) = self.server.is_shut() {
             return Err(error);
         }
-        let (job, decision) = Job::new(charges, deadline, ());
+        let caller = self.server.probe.tracing.caller();
+        let (job, decision) = Job::new(charges, deadline, caller, ());
         if self.lane.push(job).is_err() {
             return Err(self.server.overloaded());
         }
@@ -151,6 +154,7 @@ struct Server {
     /// Without credentials.
     address: String,
     timeout: Duration,
+    probe: StoreProbe,
     _watch: Option<Watch>,
 }
 
@@ -158,7 +162,8 @@ impl Decide<()> for Server {
     async fn decide(&self, jobs: &mut Vec<Job<()>>) {
         let result = {
             let batch = Batch::new(jobs.iter().map(|job| &*job.charges));
-            self.decide_batch(&batch, lane::latest(jobs)).await
+            self.decide_batch(&batch, lane::callers(jobs), lane::latest(jobs))
+                .await
         };
         lane::answer(jobs.drain(..), result);
     }
@@ -186,16 +191,44 @@ impl Server {
             script,
             address,
             timeout: settings.timeout,
+            probe: settings.probe.clone(),
             _watch: watch,
         }
     }
 
-    /// Decides a batch, until the deadline.
+    /// Decides a batch on behalf of these callers, until the deadline.
     async fn decide_batch(
         &self,
         batch: &Batch<'_>,
+        callers: impl IntoIterator<Item = Caller>,
         deadline: Instant,
     ) -> Result<Vec<Decision>, StoreError> {
+        let size = (batch.requests(), batch.buckets());
+        self.observed(callers, size, self.ask(batch, deadline))
+            .await
+    }
+
+    /// Counts and traces a call on behalf of these callers, which decides so many requests on so many buckets.
+    async fn observed<T>(
+        &self,
+        callers: impl IntoIterator<Item = Caller>,
+        size: (usize, usize),
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let (requests, buckets) = size;
+        let about = (requests, buckets, self.address.as_str());
+        let span = self.probe.tracing.batch(callers, about);
+        let began = Instant::now();
+        let result = call.await;
+        let batches = &self.probe.batches;
+        batches.called(requests, buckets, began.elapsed());
+        if let (Some(span), Err(error)) = (span, &result) {
+            span.failed(error);
+        }
+        result
+    }
+
+    async fn ask(&self, batch: &Batch<'_>, deadline: Instant) -> Result<Vec<Decision>, StoreError> {
         let command = Arc::new(batch.command(self.script.get_hash()));
         let mut reply = self.call(&command, deadline).await?;
         if reply.is_err() {

@@ -6,6 +6,8 @@ use clap::ValueEnum;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
+use crate::telemetry::logs::JsonLines;
+
 /// Where the lines on start, reload and stop come from.
 const LIFECYCLE: [&str; 2] = ["ratekeeper::app", "ratekeeper::source"];
 
@@ -79,7 +81,9 @@ impl Log {
         let registry = tracing_subscriber::registry();
         match self.log_format {
             LogFormat::Text => registry.with(log.with_filter(targets)).init(),
-            LogFormat::Json => registry.with(log.json().with_filter(targets)).init(),
+            LogFormat::Json => registry
+                .with(log.event_format(JsonLines).with_filter(targets))
+                .init(),
         }
     }
 }

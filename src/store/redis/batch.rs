@@ -178,6 +178,16 @@ impl<'a> Batch<'a> {
 // --- Asking and understanding ---
 
 impl Batch<'_> {
+    /// How many requests it decides.
+    pub(super) fn requests(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// How many buckets it is about.
+    pub(super) fn buckets(&self) -> usize {
+        self.keys.len()
+    }
+
     /// The call of the script with this hash that decides it.
     pub(super) fn command(&self, script: &str) -> Cmd {
         let (runs, others) = self.packed();

@@ -11,6 +11,7 @@ use super::settings::RedisSettings;
 use crate::store::breaker::Breaker;
 use crate::store::split::{GiveBacks, PerSecond, Split};
 use crate::store::{Charge, Decision, Store, StoreError};
+use crate::telemetry::StoreProbe;
 
 /// Which Redis has which buckets.
 #[derive(Debug, Clone)]
@@ -27,6 +28,15 @@ impl BucketsSettings {
     pub fn timeout(&self) -> Duration {
         let seconds = self.seconds.as_ref().map(|settings| settings.timeout);
         seconds.unwrap_or_default().max(self.others.timeout)
+    }
+
+    /// The same, whose calls are told to a probe.
+    #[must_use]
+    pub fn observed_by(self, probe: &StoreProbe) -> Self {
+        Self {
+            seconds: self.seconds.map(|settings| settings.observed_by(probe)),
+            others: self.others.observed_by(probe),
+        }
     }
 
     /// The settings of each of so many stores that share the connections.

@@ -213,7 +213,8 @@ impl Cluster {
             .owner(slot, deadline)
             .await
             .map_err(Undecided::Failed)?;
-        let (job, decision) = Job::new(charges, deadline, Route::to(slot));
+        let caller = self.settings.probe.tracing.caller();
+        let (job, decision) = Job::new(charges, deadline, caller, Route::to(slot));
         owner.push(job);
         let decision = decision.await;
         decision.unwrap_or_else(|| Err(Undecided::Failed(owner.no_answer())))

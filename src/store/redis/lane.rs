@@ -11,6 +11,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use crate::store::{Charge, Decision, StoreError};
+use crate::telemetry::metrics::BatchMetrics;
+use crate::telemetry::traces::Caller;
 
 /// The most requests that wait for one lane. Beyond that, Redis is slower than the callers for so
 /// long that their deadlines pass in the queue.
@@ -34,6 +36,8 @@ pub(super) struct Job<R> {
     pub(super) charges: Arc<[Charge]>,
     /// When nobody waits any more.
     pub(super) deadline: Instant,
+    /// Whose trace it is a part of.
+    caller: Option<Caller>,
     /// Dropped when there is no answer in time.
     pub(super) answer: oneshot::Sender<Result<Decision, Undecided>>,
     pub(super) route: R,
@@ -55,8 +59,14 @@ pub(super) trait Decide<R>: Send + Sync + 'static {
 }
 
 impl<R: Send + 'static> Lane<R> {
-    pub(super) fn new(decide: Arc<impl Decide<R>>) -> Self {
+    /// A lane whose waiting requests are told to the metrics.
+    pub(super) fn new(decide: Arc<impl Decide<R>>, metrics: &BatchMetrics) -> Self {
         let (queue, jobs) = mpsc::channel(MAX_WAITING);
+        let weak = queue.downgrade();
+        metrics.queue(Box::new(move || {
+            let queue = weak.upgrade()?;
+            Some(queue.max_capacity() - queue.capacity())
+        }));
         let task = tokio::spawn(run(decide, jobs));
         Self { queue, task }
     }
@@ -72,6 +82,7 @@ impl<R> Job<R> {
     pub(super) fn new(
         charges: Arc<[Charge]>,
         deadline: Instant,
+        caller: Option<Caller>,
         route: R,
     ) -> (
         Self,
@@ -81,6 +92,7 @@ impl<R> Job<R> {
         let job = Self {
             charges,
             deadline,
+            caller,
             answer,
             route,
         };
@@ -112,6 +124,11 @@ pub(super) fn answer<R>(
             }
         }
     }
+}
+
+/// Whose traces these are parts of.
+pub(super) fn callers<R>(jobs: &[Job<R>]) -> impl Iterator<Item = Caller> {
+    jobs.iter().filter_map(|job| job.caller.clone())
 }
 
 /// Until when somebody waits for one of these. The oldest has the earliest deadline; later ones would get

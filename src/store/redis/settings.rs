@@ -8,6 +8,7 @@ use super::address::{Address, AddressError, Endpoint};
 use super::login::Login;
 use super::sentinel::Sentinels;
 use super::tls::RedisTls;
+use crate::telemetry::StoreProbe;
 
 /// How to reach Redis.
 #[derive(Debug, Clone)]
@@ -24,6 +25,8 @@ pub struct RedisSettings {
     pub pool_size: u32,
     /// How long a decision may take, connecting included.
     pub timeout: Duration,
+    /// What calls are told to.
+    pub probe: StoreProbe,
 }
 
 /// Which servers there are.
@@ -48,6 +51,7 @@ impl RedisSettings {
             database: 0,
             pool_size: 10,
             timeout: Duration::from_millis(100),
+            probe: StoreProbe::default(),
         }
     }
 
@@ -82,6 +86,15 @@ impl RedisSettings {
     #[must_use]
     pub fn with_pool_size(self, pool_size: u32) -> Self {
         Self { pool_size, ..self }
+    }
+
+    /// The same, whose calls are told to a probe.
+    #[must_use]
+    pub fn observed_by(self, probe: &StoreProbe) -> Self {
+        Self {
+            probe: probe.clone(),
+            ..self
+        }
     }
 
     /// The settings of each of so many stores that share the connections.

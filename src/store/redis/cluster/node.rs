@@ -91,7 +91,7 @@ impl Member {
         });
         Self {
             address: address.clone(),
-            lane: Lane::new(Arc::clone(&node)),
+            lane: Lane::new(Arc::clone(&node), &settings.probe.batches),
             node,
             breaker,
             probed: server(&settings.with_pool_size(1), None),
@@ -108,7 +108,7 @@ impl Member {
         self.breaker.half_open();
         let nothing = Batch::new(iter::empty());
         let deadline = Instant::now() + self.probed.timeout;
-        match self.probed.decide_batch(&nothing, deadline).await {
+        match self.probed.decide_batch(&nothing, None, deadline).await {
             Ok(_) => self.breaker.close(),
             Err(error) => self.breaker.open(&error),
         }
@@ -169,6 +169,8 @@ fn parts(jobs: impl Iterator<Item = Job<Route>>) -> Vec<Part> {
 impl Decide<Route> for Node {
     async fn decide(&self, jobs: &mut Vec<Job<Route>>) {
         let deadline = lane::latest(jobs);
+        let callers: Vec<_> = lane::callers(jobs).collect();
+        let requests = jobs.len();
         let parts = parts(jobs.drain(..));
         let result = {
             let batches: Vec<_> = parts.iter().map(Part::batch).collect();
@@ -180,7 +182,12 @@ impl Decide<Route> for Node {
                     Way::Asking => calls.add_asking(call),
                 }
             }
-            let replies = self.server.call_each(calls, deadline).await;
+            let buckets = batches.iter().map(Batch::buckets).sum();
+            let calls = self.server.call_each(calls, deadline);
+            let replies = self
+                .server
+                .observed(callers, (requests, buckets), calls)
+                .await;
             replies.map(|replies| {
                 let replies = batches.iter().zip(replies);
                 replies

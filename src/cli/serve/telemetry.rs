@@ -1,0 +1,295 @@
+//! What the server tells about itself, and to whom.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use tokio::net::TcpListener;
+
+use super::super::options::{boolean, port, some, some_time};
+use crate::telemetry::TelemetrySettings;
+use crate::telemetry::metrics::MetricsSettings;
+use crate::telemetry::statsd::{Dialect, StatsdSettings};
+use crate::telemetry::traces::{Protocol, TraceSettings};
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Metrics")]
+pub(super) struct MetricOptions {
+    /// Tell metrics to Prometheus; docs/metrics.md lists them
+    #[arg(long, env = "USE_PROMETHEUS", value_name = "BOOL", value_parser = boolean,
+        default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    use_prometheus: bool,
+
+    /// Address for Prometheus: host:port, or :port for all addresses
+    #[arg(
+        long,
+        env = "PROMETHEUS_ADDR",
+        value_name = "ADDRESS",
+        default_value = ":9090",
+        value_parser = listen_address
+    )]
+    prometheus_addr: String,
+
+    /// Path that Prometheus asks for
+    #[arg(
+        long,
+        env = "PROMETHEUS_PATH",
+        value_name = "PATH",
+        default_value = "/metrics",
+        value_parser = path
+    )]
+    prometheus_path: String,
+
+    /// Tell response times in milliseconds, for dashboards that expect so; the name says seconds in any case
+    #[arg(long, env = "PROMETHEUS_RESPONSE_TIME_AS_MILLISECONDS", value_name = "BOOL", value_parser = boolean,
+        default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    prometheus_response_time_as_milliseconds: bool,
+
+    #[arg(long, env = "PROMETHEUS_MAPPER_YAML", hide = true)]
+    prometheus_mapper_yaml: Option<String>,
+
+    /// The most names by rule that are counted apart; the rest is counted together
+    #[arg(long, env = "METRICS_MAX_SERIES", value_name = "COUNT", default_value = "10000", value_parser = some)]
+    metrics_max_series: usize,
+
+    /// The part of a limit from which hits count as near it
+    #[arg(long, env = "NEAR_LIMIT_RATIO", value_name = "RATIO", default_value = "0.8", value_parser = ratio::<f32>)]
+    near_limit_ratio: f32,
+
+    /// Send metrics to a StatsD daemon by UDP [default: true unless USE_PROMETHEUS or USE_DOG_STATSD is]
+    #[arg(long, env = "USE_STATSD", value_name = "BOOL", value_parser = boolean,
+        default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    use_statsd: Option<bool>,
+
+    /// Send metrics to a DogStatsD daemon by UDP, with tags
+    #[arg(long, env = "USE_DOG_STATSD", value_name = "BOOL", value_parser = boolean,
+        default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    use_dog_statsd: bool,
+
+    #[arg(long, env = "USE_DOG_STATSD_MOGRIFIERS", hide = true)]
+    use_dog_statsd_mogrifiers: Option<String>,
+
+    /// Where that daemon is
+    #[arg(
+        long,
+        env = "STATSD_HOST",
+        value_name = "HOST",
+        default_value = "localhost"
+    )]
+    statsd_host: String,
+
+    /// Its port
+    #[arg(long, env = "STATSD_PORT", value_name = "PORT", default_value = "8125", value_parser = port)]
+    statsd_port: u16,
+
+    #[arg(long, env = "STATSD_PROTOCOL", hide = true)]
+    statsd_protocol: Option<String>,
+
+    /// Stand with every metric that is sent to it: key:value,key:value
+    #[arg(long, env = "EXTRA_TAGS", value_name = "TAGS", value_parser = tags)]
+    extra_tags: Option<Tags>,
+
+    /// How often metrics are sent to it
+    #[arg(long, env = "STATS_FLUSH_INTERVAL", value_name = "TIME", default_value = "10s", value_parser = some_time)]
+    stats_flush_interval: Duration,
+
+    /// Tell no metrics to anybody
+    #[arg(long, env = "DISABLE_STATS", value_name = "BOOL", value_parser = boolean,
+        default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    disable_stats: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Traces")]
+pub(super) struct TraceOptions {
+    /// Send traces by OTLP; the OTEL_ variables of OpenTelemetry say where to
+    #[arg(long, env = "TRACING_ENABLED", value_name = "BOOL", value_parser = boolean,
+        default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    tracing_enabled: bool,
+
+    /// How the collector is spoken to
+    #[arg(
+        long,
+        env = "TRACING_EXPORTER_PROTOCOL",
+        value_name = "NAME",
+        default_value = "http",
+        ignore_case = true
+    )]
+    tracing_exporter_protocol: ProtocolName,
+
+    /// The service's name in traces
+    #[arg(
+        long,
+        env = "TRACING_SERVICE_NAME",
+        value_name = "NAME",
+        default_value = "RateLimit"
+    )]
+    tracing_service_name: String,
+
+    /// The service's namespace in traces
+    #[arg(long, env = "TRACING_SERVICE_NAMESPACE", value_name = "NAME")]
+    tracing_service_namespace: Option<String>,
+
+    /// The name of this instance in traces [default: a random one]
+    #[arg(long, env = "TRACING_SERVICE_INSTANCE_ID", value_name = "NAME")]
+    tracing_service_instance_id: Option<String>,
+
+    /// The part of the calls that is traced, where the caller has not decided
+    #[arg(long, env = "TRACING_SAMPLING_RATE", value_name = "RATIO", default_value = "1", value_parser = ratio::<f64>)]
+    tracing_sampling_rate: f64,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ProtocolName {
+    /// OTLP over HTTP
+    Http,
+    /// OTLP over gRPC
+    Grpc,
+}
+
+/// Tags by their keys.
+type Tags = BTreeMap<String, String>;
+
+impl MetricOptions {
+    pub(super) fn settings(&self, traces: &TraceOptions) -> anyhow::Result<TelemetrySettings> {
+        if self.use_dog_statsd_mogrifiers.is_some() {
+            anyhow::bail!(
+                "USE_DOG_STATSD_MOGRIFIERS: names are not rewritten here; leave it out, and have the \
+                 Datadog agent rewrite them (dogstatsd_mapper_profiles)"
+            );
+        }
+        if let Some(protocol) = self.statsd_protocol.as_deref()
+            && self.is_sent()
+            && !protocol.eq_ignore_ascii_case("udp")
+        {
+            anyhow::bail!(
+                "STATSD_PROTOCOL={protocol}: metrics are sent by UDP only; leave it out, and have the \
+                 daemon listen on UDP"
+            );
+        }
+        Ok(TelemetrySettings {
+            metrics: MetricsSettings {
+                max_series: self.metrics_max_series,
+                near_limit_ratio: self.near_limit_ratio,
+                milliseconds: self.prometheus_response_time_as_milliseconds,
+            },
+            prometheus_path: self.prometheus_path.clone(),
+            statsd: self.is_sent().then(|| self.statsd()),
+            traces: traces.tracing_enabled.then(|| traces.settings()),
+        })
+    }
+
+    /// Where to listen for Prometheus.
+    pub(super) fn prometheus(&self) -> Option<&str> {
+        let is_on = self.use_prometheus && !self.disable_stats;
+        is_on.then_some(&self.prometheus_addr)
+    }
+
+    /// Whether metrics are sent to a daemon.
+    fn is_sent(&self) -> bool {
+        let use_statsd = self.use_statsd.unwrap_or(!self.use_prometheus);
+        (use_statsd || self.use_dog_statsd) && !self.disable_stats
+    }
+
+    fn statsd(&self) -> StatsdSettings {
+        StatsdSettings {
+            host: self.statsd_host.clone(),
+            port: self.statsd_port,
+            dialect: if self.use_dog_statsd {
+                Dialect::DogStatsD
+            } else {
+                Dialect::StatsD
+            },
+            tags: self.extra_tags.clone().unwrap_or_default(),
+            interval: self.stats_flush_interval,
+        }
+    }
+
+    /// Says what has no effect here, and why.
+    pub(super) fn say_what_has_no_effect(&self) {
+        if self.prometheus_mapper_yaml.is_some() {
+            tracing::info!(
+                "PROMETHEUS_MAPPER_YAML has no effect: the metrics have the names and labels of the default mapping"
+            );
+        }
+        if self.extra_tags.is_some() && !self.is_sent() {
+            tracing::info!(
+                "EXTRA_TAGS has no effect on metrics that Prometheus asks for: have it add labels (static_configs, relabeling)"
+            );
+        }
+    }
+}
+
+impl TraceOptions {
+    fn settings(&self) -> TraceSettings {
+        let instance = self.tracing_service_instance_id.clone();
+        TraceSettings {
+            protocol: match self.tracing_exporter_protocol {
+                ProtocolName::Http => Protocol::Http,
+                ProtocolName::Grpc => Protocol::Grpc,
+            },
+            service_name: self.tracing_service_name.clone(),
+            service_namespace: self.tracing_service_namespace.clone(),
+            service_instance_id: instance.unwrap_or_else(random_name),
+            sampling_rate: self.tracing_sampling_rate,
+        }
+    }
+}
+
+/// A name that no other instance has.
+fn random_name() -> String {
+    let random = RandomState::new();
+    format!("{:016x}{:016x}", random.hash_one(0), random.hash_one(1))
+}
+
+/// Listens on an address; on all, IPv6 among them where there is such a thing, when no host is named.
+pub(super) async fn listen(address: &str) -> io::Result<TcpListener> {
+    match address.strip_prefix(':').and_then(|port| port.parse().ok()) {
+        Some(port) => {
+            let all: [IpAddr; 2] = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
+            TcpListener::bind(&all.map(|ip| SocketAddr::new(ip, port))[..]).await
+        }
+        None => TcpListener::bind(address).await,
+    }
+}
+
+/// Reads an address to listen on.
+fn listen_address(text: &str) -> Result<String, String> {
+    let port = text.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+    match port {
+        Some(Ok(_)) => Ok(text.to_owned()),
+        _ => Err("write host:port, or :port for all addresses".to_owned()),
+    }
+}
+
+/// Reads a path of a URL.
+fn path(text: &str) -> Result<String, String> {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"{}?#*".contains(&byte);
+    if text.starts_with('/') && text.bytes().all(is_plain) {
+        Ok(text.to_owned())
+    } else {
+        Err("write a path such as /metrics".to_owned())
+    }
+}
+
+/// Reads a part of a whole.
+fn ratio<T: FromStr + PartialOrd + From<u8>>(text: &str) -> Result<T, String> {
+    let ratio = text.parse::<T>().ok();
+    let ratio = ratio.filter(|ratio| (T::from(0)..=T::from(1)).contains(ratio));
+    ratio.ok_or_else(|| "write a number from 0 to 1, such as 0.8".to_owned())
+}
+
+/// Reads tags.
+fn tags(text: &str) -> Result<Tags, String> {
+    let is_plain = |text: &str| !text.is_empty() && !text.contains([':', '|', '#', ',', '=', '\n']);
+    let tag = |tag: &str| {
+        let (key, value) = tag.split_once(':')?;
+        (is_plain(key) && is_plain(value)).then(|| (key.to_owned(), value.to_owned()))
+    };
+    let tags: Option<Tags> = text.split(',').map(|text| tag(text.trim())).collect();
+    tags.ok_or_else(|| "write key:value,key:value".to_owned())
+}

@@ -1,0 +1,192 @@
+//! What the metrics of rules count: the hits of each descriptor, split at its limit as in envoyproxy/ratelimit.
+//!
+//! There, the count of a window goes up whatever comes of it. Here, what was taken from a bucket stands for
+//! the count, and hits that are denied are split as if they had been taken.
+
+use std::sync::{Arc, OnceLock};
+
+use super::names;
+use super::plan::{Applied, Limited};
+use super::request::{Descriptor, Request};
+use crate::rules::Match;
+use crate::store::{Cause, Decision, Outcome, Payment};
+use crate::telemetry::metrics::{Hits, Recorder, Series};
+
+/// The counters of a rule, found when it is first met.
+#[derive(Debug, Default)]
+pub(super) struct RuleSeries(OnceLock<Known>);
+
+#[derive(Debug)]
+enum Known {
+    /// For all requests.
+    Same(Arc<Series>),
+    /// Others for other requests.
+    ByValue,
+}
+
+impl RuleSeries {
+    fn get(&self, tally: &Tally<'_>, descriptor: &Descriptor, found: &Match<'_>) -> &Known {
+        self.0.get_or_init(|| {
+            if names::is_by_value(found) {
+                return Known::ByValue;
+            }
+            let name = names::of_rule(&tally.request.domain, descriptor, found);
+            Known::Same(tally.recorder.series(&name))
+        })
+    }
+}
+
+/// Counts what a decision means for the rules that it was about.
+pub(super) struct Tally<'a> {
+    pub(super) recorder: &'a Recorder,
+    /// By the ids of rules.
+    pub(super) series: &'a [RuleSeries],
+    pub(super) request: &'a Request,
+    pub(super) decision: &'a Decision,
+}
+
+impl Tally<'_> {
+    /// Counts the hits of a descriptor, by the limit that tells most.
+    pub(super) fn count(
+        &self,
+        descriptor: &Descriptor,
+        limited: &Limited<'_>,
+        (applied, outcome): (&Applied<'_>, &Outcome),
+    ) {
+        let is_taken =
+            applied.payment == Payment::Postpaid || (self.decision.admitted && outcome.admitted);
+        let hits = Asked {
+            hits: self.request.hits(descriptor),
+            limit: applied.limit.capacity(),
+            used: outcome.state.used(),
+            is_taken,
+            is_admitted: outcome.admitted,
+        };
+        let mut hits = hits.split(|limit| self.recorder.near(limit));
+        if limited.is_shadow {
+            hits.shadow = hits.over;
+        }
+        if self.decision.cause == Cause::RememberedDenial {
+            hits.remembered = hits.over;
+        }
+        let Some(found) = limited.matched() else {
+            let name = names::of_override(&self.request.domain, descriptor);
+            return self.recorder.count(&self.recorder.series(&name), &hits);
+        };
+        match self.series[found.rule.id].get(self, descriptor, &found) {
+            Known::Same(series) => self.recorder.count(series, &hits),
+            Known::ByValue => {
+                let name = names::of_rule(&self.request.domain, descriptor, &found);
+                self.recorder.count(&self.recorder.series(&name), &hits);
+            }
+        }
+    }
+}
+
+/// What was asked of a bucket, and what came of it.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    /// Negative: given back.
+    hits: i64,
+    limit: u32,
+    /// Tokens taken from the bucket, afterwards.
+    used: u64,
+    /// Whether the hits are among them.
+    is_taken: bool,
+    is_admitted: bool,
+}
+
+impl Asked {
+    /// Splits the hits at the limit, and at where hits begin to be near it.
+    fn split(self, near: impl Fn(u32) -> u64) -> Hits {
+        let hits = self.hits.unsigned_abs();
+        if self.hits < 0 {
+            return Hits {
+                given_back: hits,
+                ..Hits::default()
+            };
+        }
+        let before = if self.is_taken {
+            self.used.saturating_sub(hits)
+        } else {
+            self.used
+        };
+        let after = before.saturating_add(hits);
+        let (near, limit) = (near(self.limit), u64::from(self.limit));
+        if self.is_admitted {
+            return Hits {
+                within: hits,
+                near: after.saturating_sub(near.max(before)),
+                ..Hits::default()
+            };
+        }
+        let over = after.saturating_sub(limit.max(before));
+        if over == 0 {
+            // It was not the limit that denied them, but what stands in for it while the store fails.
+            return Hits {
+                denied: hits,
+                over: hits,
+                ..Hits::default()
+            };
+        }
+        Hits {
+            denied: hits,
+            over,
+            near: limit.saturating_sub(near.max(before)),
+            ..Hits::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rows of the reference: the limit, its count before and after, the hits; what is over, near, within.
+    #[test]
+    fn hits_are_split_as_in_the_reference() {
+        for (limit, before, after, expected) in [
+            (10, 4, 5, [0, 0, 1]),
+            (10, 10, 11, [1, 0, 0]),
+            (15, 10, 11, [0, 0, 1]),
+            (15, 12, 13, [0, 1, 1]),
+            (15, 15, 16, [1, 0, 0]),
+            (20, 2, 5, [0, 0, 3]),
+            (8, 5, 7, [0, 1, 2]),
+            (20, 16, 19, [0, 3, 3]),
+            (20, 19, 22, [2, 1, 0]),
+            (20, 15, 22, [2, 4, 0]),
+            (10, 27, 30, [3, 0, 0]),
+            (10, 11, 11, [0, 0, 0]),
+            (0, 0, 1, [1, 0, 0]),
+        ] {
+            let hits = after - before;
+            for is_taken in [true, false] {
+                let asked = Asked {
+                    hits,
+                    limit,
+                    used: u64::try_from(if is_taken { after } else { before }).unwrap(),
+                    is_taken,
+                    is_admitted: after <= i64::from(limit),
+                };
+                let split = asked.split(|limit| u64::from(limit) * 4 / 5);
+                let row = format!("{limit}: {before} -> {after}, taken: {is_taken}");
+                assert_eq!([split.over, split.near, split.within], expected, "{row}");
+                assert_eq!(split.total(), hits.unsigned_abs(), "{row}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_given_back_is_no_hit() {
+        let asked = Asked {
+            hits: -3,
+            limit: 10,
+            used: 4,
+            is_taken: true,
+            is_admitted: true,
+        };
+        let split = asked.split(|_| 8);
+        assert_eq!((split.given_back, split.total()), (3, 0));
+    }
+}

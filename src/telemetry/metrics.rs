@@ -1,0 +1,186 @@
+//! Metrics: counters that cost a request next to nothing, and their text for Prometheus.
+//!
+//! What each request counts is counted by a [`Recorder`] in counters of its thread's own, found beforehand;
+//! adding them up is left to whoever reads. Everything else is an ordinary metric of the `prometheus` crate.
+//! docs/metrics.md tells the names, types, labels and meanings.
+
+mod calls;
+mod families;
+pub mod listener;
+mod process;
+mod pulled;
+mod rare;
+mod recorder;
+mod series;
+mod store;
+mod sums;
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+
+use crate::bucket::Micros;
+use calls::Shard;
+use rare::{Configuration, Rare};
+use series::Table;
+
+pub use calls::{DecidedBy, Method, Times, Told};
+pub use recorder::Recorder;
+pub use series::{Hits, OTHER, Series};
+pub use store::{BatchMetrics, StoreMetrics, Waiting};
+
+/// The most threads that have counters of their own; more of them share.
+const MAX_SHARDS: usize = 64;
+
+/// What is decided about metrics before the server runs.
+#[derive(Debug, Clone)]
+pub struct MetricsSettings {
+    /// The most names by rule that are counted apart.
+    pub max_series: usize,
+    /// The part of a limit from which hits are near it.
+    pub near_limit_ratio: f32,
+    /// Response times as the reference's older dashboards want them: milliseconds, though the name says seconds.
+    pub milliseconds: bool,
+}
+
+impl Default for MetricsSettings {
+    fn default() -> Self {
+        Self {
+            max_series: 10_000,
+            near_limit_ratio: 0.8,
+            milliseconds: false,
+        }
+    }
+}
+
+/// All metrics of a server.
+#[derive(Debug)]
+pub struct Metrics {
+    settings: MetricsSettings,
+    registry: Registry,
+    shards: Box<[Shard]>,
+    next_shard: AtomicUsize,
+    series: Table,
+    rare: Rare,
+    configuration: Configuration,
+    /// Of the store.
+    pub store: StoreMetrics,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new(MetricsSettings::default(), NonZeroUsize::MIN)
+    }
+}
+
+impl Metrics {
+    /// Metrics for so many threads that serve requests.
+    #[must_use]
+    pub fn new(settings: MetricsSettings, threads: NonZeroUsize) -> Self {
+        let registry = Registry::new();
+        let shards = threads.get().min(MAX_SHARDS);
+        let rare = Rare::new(&registry);
+        let max = gauge(
+            &registry,
+            "ratekeeper_metric_series_max",
+            "METRICS_MAX_SERIES",
+        );
+        max.set(i64::try_from(settings.max_series).unwrap_or(i64::MAX));
+        let about = Opts::new(
+            "ratekeeper_build_info",
+            "Always 1; the labels tell what runs",
+        )
+        .const_label("version", env!("CARGO_PKG_VERSION"));
+        registered(&registry, IntGauge::with_opts(about)).set(1);
+        Self {
+            series: Table::new(settings.max_series, shards, rare.refused.clone()),
+            store: StoreMetrics::new(&registry),
+            configuration: Configuration::new(&registry),
+            settings,
+            registry,
+            shards: (0..shards).map(|_| Shard::default()).collect(),
+            next_shard: AtomicUsize::new(0),
+            rare,
+        }
+    }
+
+    /// What a thread counts with.
+    #[must_use]
+    pub fn recorder(self: &Arc<Self>) -> Recorder {
+        let shard = self.next_shard.fetch_add(1, Ordering::Relaxed) % self.shards.len();
+        Recorder::new(Arc::clone(self), shard)
+    }
+
+    /// All metrics in Prometheus's text format.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        self.rare
+            .series
+            .set(i64::try_from(self.series.len()).unwrap_or(i64::MAX));
+        let mut text = String::new();
+        let mut families = self.registry.gather();
+        families.extend(families::of_calls(self));
+        families.extend(process::families());
+        families.sort_by(|one, two| one.name().cmp(two.name()));
+        for family in families.into_iter().chain(families::by_rule(self)) {
+            // It fails for a family without a name or without metrics; there is none.
+            let _ = TextEncoder::new().encode_utf8(&[family], &mut text);
+        }
+        text
+    }
+
+    /// The media type of [`encode`](Self::encode).
+    pub const TEXT_FORMAT: &'static str = prometheus::TEXT_FORMAT;
+
+    /// A configuration came into force.
+    pub fn configuration_loaded(&self, domains: usize, rules: usize, now: Micros) {
+        self.configuration.loaded(domains, rules, now);
+        self.series.begin_generation();
+    }
+
+    /// A configuration was refused.
+    pub fn configuration_refused(&self) {
+        self.configuration.refused();
+    }
+
+    /// The certificate that is used for that (`grpc`, `redis` or `xds`) ends then, in seconds since the Unix epoch.
+    pub fn certificate_expires(&self, used_for: &str, at: i64) {
+        self.rare
+            .certificate_expiry
+            .with_label_values(&[used_for])
+            .set(at);
+    }
+}
+
+// --- Making metrics ---
+
+/// The metric, told from now on.
+fn registered<M>(registry: &Registry, metric: prometheus::Result<M>) -> M
+where
+    M: prometheus::core::Collector + Clone + 'static,
+{
+    let metric = metric.expect("the names and labels are constants that are right");
+    let result = registry.register(Box::new(metric.clone()));
+    result.expect("no name is used twice");
+    metric
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    registered(registry, IntCounter::new(name, help))
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, label: &str) -> IntCounterVec {
+    registered(
+        registry,
+        IntCounterVec::new(Opts::new(name, help), &[label]),
+    )
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    registered(registry, IntGauge::new(name, help))
+}
+
+#[cfg(test)]
+mod tests;
