@@ -290,6 +290,15 @@ async fn serve<S: Store>(
     health.is_stopping().await;
     tracing::info!(?grace, "stopping; requests in flight may end");
     health.end_watching().await;
+    drain(&mut workers, grace, abort).await
+}
+
+/// Lets the requests in flight end, until the grace period is over or it is to be at once.
+async fn drain(
+    workers: &mut Workers,
+    grace: Duration,
+    abort: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
     tokio::select! {
         result = workers.end() => {
             result?;
