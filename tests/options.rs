@@ -90,7 +90,25 @@ fn options_of_redis_that_do_not_go_together_are_refused_with_what_to_do() {
     let missing = "/nonexistent/file";
     let url = ("REDIS_URL", "host:1");
     let sentinel = ("REDIS_TYPE", "SENTINEL");
+    let cluster = ("REDIS_TYPE", "CLUSTER");
     for (environment, texts) in [
+        (
+            &[("REDIS_URL", "a:1,/socket"), cluster][..],
+            &["REDIS_URL", "host:port,host:port"][..],
+        ),
+        (&[("REDIS_URL", "a:1,"), cluster], &["host:port,host:port"]),
+        (
+            &[("REDIS_URL", "redis://a:1/3"), cluster],
+            &["no database but 0"],
+        ),
+        (
+            &[url, cluster, ("REDIS_SENTINEL_AUTH", "secret")],
+            &["REDIS_SENTINEL_AUTH", "REDIS_AUTH"],
+        ),
+        (
+            &[url, cluster, ("CACHE_KEY_PREFIX", "{a}")],
+            &["CACHE_KEY_PREFIX", "braces"],
+        ),
         (&[url, sentinel][..], &["REDIS_URL", "master,host:port"][..]),
         (&[("REDIS_URL", "master,"), sentinel], &["master,host:port"]),
         (&[("REDIS_URL", "a:1,b:2"), sentinel], &["master,host:port"]),

@@ -14,7 +14,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use ratekeeper::bucket::{Micros, Terms};
-use ratekeeper::key::{BucketKey, KeyFormat, LimitTag};
+use ratekeeper::key::{BucketKey, HashTag, KeyFormat, LimitTag};
 use ratekeeper::store::denied::RememberedDenials;
 use ratekeeper::store::memory::MemoryStore;
 use ratekeeper::store::redis::{RedisSettings, RedisStore, SCRIPT};
@@ -24,6 +24,7 @@ use redis::aio::MultiplexedConnection;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
+use crate::cluster::InCluster;
 use crate::support::{PATIENCE, Redis, eventually};
 
 const SECOND: Micros = 1_000_000;
@@ -34,7 +35,7 @@ const YEAR: Micros = 365 * DAY;
 pub(crate) const START: Micros = 4_400_000_000 * SECOND / DAY * DAY;
 
 /// A deadline that nothing here comes near.
-fn soon() -> Instant {
+pub(crate) fn soon() -> Instant {
     Instant::now() + PATIENCE
 }
 
@@ -76,19 +77,28 @@ impl Subject for InMemory {
     }
 
     async fn decide_batch(&mut self, now: Micros, requests: &[Vec<Charge>]) -> Vec<Decision> {
-        let first = |charges| requests.iter().position(|other| other == charges);
-        let mut order: Vec<usize> = (0..requests.len()).collect();
-        order.sort_by_key(|&i| first(&requests[i]));
-        let mut decisions = BTreeMap::new();
-        for i in order {
-            decisions.insert(i, self.decide(now, &requests[i]).await);
-        }
-        decisions.into_values().collect()
+        in_order(self, now, requests).await
     }
 
     fn store(&self) -> &impl Store {
         &self.store
     }
+}
+
+/// Decides requests one after the other, in the order of a batch.
+pub(crate) async fn in_order(
+    subject: &mut impl Subject,
+    now: Micros,
+    requests: &[Vec<Charge>],
+) -> Vec<Decision> {
+    let first = |charges| requests.iter().position(|other| other == charges);
+    let mut order: Vec<usize> = (0..requests.len()).collect();
+    order.sort_by_key(|&i| first(&requests[i]));
+    let mut decisions = BTreeMap::new();
+    for i in order {
+        decisions.insert(i, subject.decide(now, &requests[i]).await);
+    }
+    decisions.into_values().collect()
 }
 
 struct InRedis {
@@ -148,6 +158,9 @@ macro_rules! on_every_store {
                 runtime.block_on(cases::$case(InMemory::new()));
                 let redis = Redis::start();
                 runtime.block_on(async { cases::$case(InRedis::new(&redis).await).await });
+                for hash_tag in [HashTag::Group, HashTag::Domain] {
+                    runtime.block_on(async { cases::$case(InCluster::new(hash_tag).await).await });
+                }
             }
         )+
     };

@@ -2,6 +2,7 @@
 
 mod backend;
 mod certificates;
+mod cluster;
 mod command;
 mod envoy;
 mod management;
@@ -15,6 +16,7 @@ pub mod sentinel;
 
 pub use backend::Backend;
 pub use certificates::{Authority, Certified, Pair};
+pub use cluster::Cluster;
 pub use command::typed;
 pub use envoy::{Envoy, Plan, Route, extension};
 pub use management::{Management, Session, mutual, resource};

@@ -1,6 +1,8 @@
 //! The stores that a test runs on.
 
-use super::Redis;
+use std::sync::Arc;
+
+use super::{Cluster, Redis};
 
 /// Where the server keeps its buckets in a test.
 #[derive(Debug)]
@@ -9,12 +11,18 @@ pub enum Backend {
     Memory,
     /// In a Redis of the test's own.
     Redis(Redis),
+    /// In a Redis Cluster that tests share, under names of the test's own.
+    Cluster(Arc<Cluster>),
 }
 
 impl Backend {
     /// Each of them, fresh.
-    pub fn all() -> [Self; 2] {
-        [Self::Memory, Self::Redis(Redis::start())]
+    pub fn all() -> [Self; 3] {
+        [
+            Self::Memory,
+            Self::Redis(Redis::start()),
+            Self::Cluster(Cluster::shared()),
+        ]
     }
 
     /// The environment variables that choose it.
@@ -25,6 +33,11 @@ impl Backend {
                 ("BACKEND_TYPE", "redis".to_owned()),
                 ("REDIS_SOCKET_TYPE", "tcp".to_owned()),
                 ("REDIS_URL", redis.url()),
+            ],
+            Self::Cluster(cluster) => vec![
+                ("REDIS_TYPE", "cluster".to_owned()),
+                ("REDIS_URL", cluster.url()),
+                ("CACHE_KEY_PREFIX", Cluster::prefix()),
             ],
         }
     }

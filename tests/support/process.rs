@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::mem;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
@@ -15,7 +16,8 @@ pub struct Process {
     name: &'static str,
     child: Child,
     /// What it prints, on stdout and stderr, line by line; closed when it has ended.
-    lines: Receiver<String>,
+    /// Behind a lock only so that tests on several threads may share a process.
+    lines: Mutex<Receiver<String>>,
     /// The lines read so far.
     log: String,
 }
@@ -48,7 +50,7 @@ impl Process {
         Self {
             name,
             child,
-            lines,
+            lines: Mutex::new(lines),
             log: String::new(),
         }
     }
@@ -139,9 +141,8 @@ impl Process {
     }
 
     fn next_line(&mut self, deadline: Instant) -> Result<String, RecvTimeoutError> {
-        let line = self
-            .lines
-            .recv_timeout(deadline.saturating_duration_since(Instant::now()))?;
+        let lines = self.lines.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let line = lines.recv_timeout(deadline.saturating_duration_since(Instant::now()))?;
         self.log.push_str(&line);
         self.log.push('\n');
         Ok(line)
@@ -155,7 +156,8 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            let rest: String = self.lines.iter().map(|line| line + "\n").collect();
+            let lines = self.lines.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let rest: String = lines.iter().map(|line| line + "\n").collect();
             eprintln!("--- all that {} printed:\n{}{rest}---", self.name, self.log);
         }
     }

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use redis::FromRedisValue;
 use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, FromRedisValue};
 use tempfile::TempDir;
 
-use super::{Process, free_port};
+use super::{PATIENCE, Process, free_port};
 
 /// How often another port is tried when somebody was faster.
 const ATTEMPTS: usize = 5;
@@ -94,7 +94,14 @@ impl Redis {
     /// A connection.
     pub async fn connect(&self) -> MultiplexedConnection {
         let client = redis::Client::open(format!("redis://{}", self.url())).unwrap();
-        client.get_multiplexed_async_connection().await.unwrap()
+        // The driver's own patience is too short for a machine that runs many tests.
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE));
+        client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await
+            .unwrap()
     }
 
     /// Runs a command, given as its words, and returns what it answers.

@@ -28,6 +28,7 @@ pub fn on_every_store(
         let store = match backend {
             Backend::Memory => "memory",
             Backend::Redis(_) => "redis",
+            Backend::Cluster(_) => "cluster",
         };
         test(&server, store);
     }

@@ -1,0 +1,558 @@
+//! A real Redis Cluster that spreads, reshards and loses nodes, in the middle of load from several servers.
+//!
+//! Limits are per year, so that nothing comes back: what was admitted and what is left are together what there
+//! was, to the token.
+
+mod contract;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use ratekeeper::key::{HashTag, KeyFormat, LimitTag, Segment};
+use ratekeeper::service::pb::RateLimitRequest;
+use ratekeeper::service::pb::rate_limit_response::Code;
+use ratekeeper::store::redis::slot;
+use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
+use tonic::Code as Failure;
+
+use crate::support::{Cluster, Ratekeeper, Redis, ask, check, eventually, typed};
+
+pub(crate) use contract::InCluster;
+
+const RULES: &str = "
+domain: c
+descriptors:
+  - {key: one, rate_limit: {unit: year, requests_per_unit: 400, hits: prepaid}}
+  - {key: plenty, rate_limit: {unit: year, requests_per_unit: 1000000, hits: prepaid}}
+  - {key: scarce, rate_limit: {unit: year, requests_per_unit: 700, hits: prepaid}}
+  - key: fast
+    rate_limit:
+      - {unit: second, requests_per_unit: 1000000, hits: prepaid}
+      - {unit: year, requests_per_unit: 5, hits: prepaid}
+  - key: two
+    rate_limit:
+      - {unit: year, requests_per_unit: 400, hits: prepaid}
+      - {unit: year, requests_per_unit: 500, hits: prepaid}
+";
+
+/// Tokens of the keys `one` and `two`.
+const TOKENS: u64 = 400;
+
+fn server(cluster: &Cluster) -> Ratekeeper {
+    server_with(cluster, [])
+}
+
+fn server_with<'a>(
+    cluster: &Cluster,
+    more: impl IntoIterator<Item = (&'a str, String)>,
+) -> Ratekeeper {
+    let environment = [
+        ("REDIS_TYPE", "cluster".to_owned()),
+        ("REDIS_URL", cluster.url()),
+        ("REDIS_TIMEOUT", "10s".to_owned()),
+        ("STORE_FAILURE_MODE", "error".to_owned()),
+    ];
+    Ratekeeper::start(RULES, environment.into_iter().chain(more))
+}
+
+fn fleet(cluster: &Cluster) -> Vec<Ratekeeper> {
+    (0..3).map(|_| server(cluster)).collect()
+}
+
+/// The slot of the buckets of a descriptor.
+fn slot_of(key: &str, value: &str) -> u16 {
+    let keys = KeyFormat::new("rk:").with_hash_tag(HashTag::Group);
+    let stem = keys.stem("c", [(key, Segment::Value(value))]);
+    let tag = LimitTag {
+        index: 0,
+        is_window: false,
+        override_period: None,
+    };
+    slot(keys.key(&stem, tag).as_str())
+}
+
+// --- Load ---
+
+/// What a load came to.
+#[derive(Debug, Default, Clone, Copy)]
+struct Counts {
+    admitted: u64,
+    denied: u64,
+    failed: u64,
+}
+
+/// Callers that send requests in turn, at all servers, until they are told to stop.
+struct Load {
+    runtime: Runtime,
+    callers: JoinSet<Counts>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Load {
+    fn start(servers: &[Ratekeeper], requests: Vec<RateLimitRequest>) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let (requests, stop) = (Arc::new(requests), Arc::new(AtomicBool::new(false)));
+        let mut callers = JoinSet::new();
+        for caller in 0..8 * servers.len() {
+            let mut client = runtime.block_on(servers[caller % servers.len()].client());
+            let (requests, stop) = (Arc::clone(&requests), Arc::clone(&stop));
+            let calls = async move {
+                let mut counts = Counts::default();
+                for turn in caller * 7.. {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let request = requests[turn % requests.len()].clone();
+                    match client.should_rate_limit(request).await {
+                        Ok(answer) if answer.get_ref().overall_code() == Code::Ok => {
+                            counts.admitted += 1;
+                        }
+                        Ok(_) => counts.denied += 1,
+                        Err(status) => {
+                            assert_eq!(status.code(), Failure::Unavailable, "{status}");
+                            counts.failed += 1;
+                        }
+                    }
+                }
+                counts
+            };
+            callers.spawn_on(calls, runtime.handle());
+        }
+        Self {
+            runtime,
+            callers,
+            stop,
+        }
+    }
+
+    fn stop(mut self) -> Counts {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut all = Counts::default();
+        while let Some(counts) = self.runtime.block_on(self.callers.join_next()) {
+            let counts = counts.unwrap();
+            all.admitted += counts.admitted;
+            all.denied += counts.denied;
+            all.failed += counts.failed;
+        }
+        all
+    }
+}
+
+/// Tokens left of buckets, each named by its descriptor.
+fn left(server: &Ratekeeper, descriptors: &[String]) -> u64 {
+    let left = descriptors.iter().map(|descriptor| {
+        let question = ask("c", &[&format!("{descriptor} x0")]);
+        u64::from(server.ask(question).unwrap().statuses[0].limit_remaining)
+    });
+    left.sum()
+}
+
+fn descriptors(key: &str, count: usize) -> Vec<String> {
+    (0..count).map(|i| format!("{key}={i}")).collect()
+}
+
+fn requests(descriptors: &[String]) -> Vec<RateLimitRequest> {
+    let each = descriptors.iter();
+    each.map(|descriptor| ask("c", &[descriptor])).collect()
+}
+
+// --- Where buckets are ---
+
+#[test]
+fn buckets_spread_over_all_nodes_and_are_exact() {
+    let cluster = Cluster::start();
+    let servers = fleet(&cluster);
+    let keys = descriptors("one", 60);
+    let load = Load::start(&servers, requests(&keys));
+    eventually("each master has buckets", || {
+        (0..3).all(|node| cluster.run::<u64>(node, &["DBSIZE"]) > 5)
+    });
+    let counts = load.stop();
+    assert_eq!(counts.failed, 0, "{counts:?}");
+    assert_eq!(
+        counts.admitted + left(&servers[0], &keys),
+        60 * TOKENS,
+        "{counts:?}"
+    );
+    for node in 0..3 {
+        for key in cluster.run::<Vec<String>>(node, &["KEYS", "*"]) {
+            assert!(key.starts_with("rk:{") && key.contains("}c|one="), "{key}");
+        }
+    }
+}
+
+#[test]
+fn by_domain_a_domain_is_in_one_slot() {
+    let cluster = Cluster::start();
+    let tag = ("REDIS_CLUSTER_HASH_TAG", "domain".to_owned());
+    let server = server_with(&cluster, [tag]);
+    for i in 0..20 {
+        let (one, two) = (format!("one={i}"), format!("two={i}"));
+        let row = "OK: OK 399 of 400/year | OK 399 of 400/year";
+        check(&server, "a request", ask("c", &[&one, &two]), row);
+    }
+    let owner = cluster.owner(slot("{c}"));
+    let keys: Vec<String> = cluster.run(owner, &["KEYS", "*"]);
+    assert_eq!(keys.len(), 60, "{keys:?}");
+    assert!(
+        keys.iter().all(|key| key.starts_with("rk:{c}|")),
+        "{keys:?}"
+    );
+    // One call of the script for each, and none for what is given back.
+    let stats: String = cluster.run(owner, &["INFO", "commandstats"]);
+    assert!(
+        stats.contains("cmdstat_evalsha:calls=21,") || stats.contains("cmdstat_evalsha:calls=20,"),
+        "{stats}"
+    );
+}
+
+// --- Requests over several slots ---
+
+#[test]
+fn a_request_over_several_slots_takes_from_all_or_gives_back() {
+    let cluster = Cluster::start();
+    let server = server(&cluster);
+    let owner = |key, value| cluster.owner(slot_of(key, value));
+    assert_ne!(owner("plenty", "a"), owner("scarce", "x"));
+    let both = |hits: u64| {
+        ask(
+            "c",
+            &[&format!("plenty=a x{hits}"), &format!("scarce=x x{hits}")],
+        )
+    };
+    check(
+        &server,
+        "taken",
+        both(600),
+        "OK: OK 999400 of 1000000/year | OK 100 of 700/year",
+    );
+    check(
+        &server,
+        "denied",
+        both(200),
+        "OVER: OK 999400 of 1000000/year | OVER 100 of 700/year",
+    );
+    check(
+        &server,
+        "again",
+        both(200),
+        "OVER: OK 999400 of 1000000/year | OVER 100 of 700/year",
+    );
+    check(
+        &server,
+        "the rest",
+        both(100),
+        "OK: OK 999300 of 1000000/year | OK 0 of 700/year",
+    );
+    let questions = ask("c", &["plenty=a x0", "scarce=x x0"]);
+    check(
+        &server,
+        "after",
+        questions,
+        "OVER: OK 999300 of 1000000/year | OVER 0 of 700/year",
+    );
+}
+
+#[test]
+fn several_servers_together_admit_no_more_over_several_slots() {
+    let cluster = Cluster::start();
+    let servers = fleet(&cluster);
+    let load = Load::start(&servers, vec![ask("c", &["plenty=a", "scarce=x"])]);
+    eventually("the scarce one is used up", || {
+        left(&servers[0], &["scarce=x".to_owned()]) == 0
+    });
+    let counts = load.stop();
+    assert_eq!(counts.failed, 0, "{counts:?}");
+    // Hits that were taken in vain may have denied somebody for a moment, so it may be less.
+    let rest = left(&servers[0], &["scarce=x".to_owned()]);
+    assert_eq!(counts.admitted + rest, 700, "{counts:?}");
+    eventually("all is given back", || {
+        let plenty = left(&servers[0], &["plenty=a".to_owned()]);
+        assert!(
+            plenty <= 1_000_000 - counts.admitted,
+            "{plenty} left, {counts:?}"
+        );
+        plenty >= 1_000_000 - counts.admitted - 1
+    });
+}
+
+#[test]
+fn limits_of_a_second_can_live_beside_a_cluster() {
+    let cluster = Cluster::start();
+    let redis = Redis::start();
+    let more = [
+        ("REDIS_PERSECOND", "true".to_owned()),
+        ("REDIS_PERSECOND_URL", redis.url()),
+        ("REDIS_PERSECOND_TIMEOUT", "10s".to_owned()),
+    ];
+    let server = server_with(&cluster, more);
+    // Both limits are of one descriptor, and in two places.
+    check(
+        &server,
+        "taken",
+        ask("c", &["fast=x x3"]),
+        "OK: OK 2 of 5/year",
+    );
+    let of_seconds: Vec<String> = on(&redis, &["KEYS", "*|fast=*"]);
+    assert_eq!(of_seconds.len(), 1, "{of_seconds:?}");
+    check(
+        &server,
+        "denied",
+        ask("c", &["fast=x x3"]),
+        "OVER: OVER 2 of 5/year",
+    );
+}
+
+/// Runs a command on a Redis that is no node of a cluster.
+fn on<T: redis::FromRedisValue>(redis: &Redis, words: &[&str]) -> T {
+    Runtime::new().unwrap().block_on(redis.run(words))
+}
+
+#[test]
+fn explain_tells_the_key_in_a_cluster() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("rules.yaml");
+    std::fs::write(&file, RULES).unwrap();
+    for (redis_type, tag, key) in [
+        ("single", "group", "bucket rk:c|one=1\n"),
+        ("cluster", "group", "}c|one=1\n"),
+        ("cluster", "domain", "bucket rk:{c}|one=1\n"),
+    ] {
+        let arguments = ["explain", "--config", file.to_str().unwrap(), "c", "one=1"];
+        let environment = [("REDIS_TYPE", redis_type), ("REDIS_CLUSTER_HASH_TAG", tag)];
+        let printed = typed(arguments, environment);
+        assert!(
+            printed.stdout.contains(key),
+            "{redis_type} {tag}: {printed:?}"
+        );
+    }
+}
+
+// --- Slots that move ---
+
+#[test]
+fn a_slot_on_its_way_is_decided_wherever_its_buckets_are() {
+    let cluster = Cluster::start();
+    let server = server(&cluster);
+    // Descriptors of one slot.
+    let slot = slot_of("two", "0");
+    let same: Vec<String> = (0..)
+        .map(|i: u32| i.to_string())
+        .filter(|i| slot_of("two", i) == slot)
+        .take(4)
+        .collect();
+    let two = |value: &str| ask("c", &[&format!("two={value}")]);
+    check(
+        &server,
+        "at the owner",
+        two(&same[0]),
+        "OK: OK 399 of 400/year",
+    );
+    check(
+        &server,
+        "at the owner",
+        two(&same[1]),
+        "OK: OK 399 of 400/year",
+    );
+    let from = cluster.owner(slot);
+    let to = (from + 1) % 3;
+    cluster.begin_migration(slot, to);
+    check(
+        &server,
+        "not moved yet",
+        two(&same[0]),
+        "OK: OK 398 of 400/year",
+    );
+    check(
+        &server,
+        "new, so at the other one",
+        two(&same[2]),
+        "OK: OK 399 of 400/year",
+    );
+    check(
+        &server,
+        "and again",
+        two(&same[2]),
+        "OK: OK 398 of 400/year",
+    );
+    // One of the two buckets moves.
+    let keys: Vec<String> = cluster.run(from, &["KEYS", &format!("*two={}*", same[1])]);
+    assert_eq!(keys.len(), 2, "{keys:?}");
+    let port = cluster.ports()[to].to_string();
+    cluster.run::<()>(
+        from,
+        &["MIGRATE", "127.0.0.1", &port, &keys[0], "0", "5000"],
+    );
+    check(
+        &server,
+        "one bucket here, one there",
+        two(&same[1]),
+        "OK: OK 398 of 400/year",
+    );
+    cluster.move_keys(slot, from, to);
+    check(
+        &server,
+        "all moved, but not the slot",
+        two(&same[0]),
+        "OK: OK 397 of 400/year",
+    );
+    cluster.end_migration(slot, to);
+    for (value, left) in [
+        (&same[0], 396),
+        (&same[1], 397),
+        (&same[2], 397),
+        (&same[3], 399),
+    ] {
+        check(
+            &server,
+            "at the new owner",
+            two(value),
+            &format!("OK: OK {left} of 400/year"),
+        );
+    }
+    assert_eq!(cluster.owner(slot), to);
+}
+
+/// The README names these.
+#[test]
+fn few_rights_are_enough() {
+    let cluster = Cluster::start();
+    let rights = "ACL SETUSER ratekeeper on >password ~rk:* -@all +evalsha +script|load +time +mget +set \
+                  +setrange +del +asking +cluster|slots +cluster|info";
+    let words: Vec<&str> = rights.split_whitespace().collect();
+    for node in 0..6 {
+        cluster.run::<()>(node, &words);
+    }
+    let server = server_with(&cluster, [("REDIS_AUTH", "ratekeeper:password".to_owned())]);
+    let row = "OK: OK 399 of 400/year";
+    check(&server, "at the owner", ask("c", &["one=1"]), row);
+    let slot = slot_of("one", "1");
+    let from = cluster.owner(slot);
+    let to = (from + 1) % 3;
+    cluster.begin_migration(slot, to);
+    cluster.move_keys(slot, from, to);
+    let row = "OK: OK 398 of 400/year";
+    check(&server, "at the one to come", ask("c", &["one=1"]), row);
+    let both = ask("c", &["one=1", "plenty=a"]);
+    let row = "OK: OK 397 of 400/year | OK 999999 of 1000000/year";
+    check(&server, "over two slots", both, row);
+}
+
+#[test]
+fn resharding_under_load_loses_and_gains_nothing() {
+    let cluster = Cluster::start();
+    let servers = fleet(&cluster);
+    let (one, two) = (descriptors("one", 80), descriptors("two", 80));
+    let keys: Vec<String> = one.into_iter().chain(two).collect();
+    let load = Load::start(&servers, requests(&keys));
+    let slots: std::collections::BTreeSet<u16> = keys
+        .iter()
+        .filter_map(|descriptor| descriptor.split_once('='))
+        .map(|(key, value)| slot_of(key, value))
+        .collect();
+    for (i, &slot) in slots.iter().enumerate() {
+        let to = (cluster.owner(slot) + 1 + i % 2) % 3;
+        cluster.migrate(slot, to);
+    }
+    let counts = load.stop();
+    assert_eq!(counts.failed, 0, "{counts:?}");
+    assert!(
+        counts.denied < counts.admitted,
+        "the load was there all the time: {counts:?}"
+    );
+    assert_eq!(
+        counts.admitted + left(&servers[0], &keys),
+        160 * TOKENS,
+        "{counts:?}"
+    );
+}
+
+// --- Nodes that are lost ---
+
+#[test]
+fn a_lost_master_is_replaced_by_its_replica_under_load() {
+    let mut cluster = Cluster::start();
+    let servers: Vec<_> = (0..3)
+        .map(|_| server_with(&cluster, [("REDIS_TIMEOUT", "100ms".to_owned())]))
+        .collect();
+    let keys = descriptors("one", 120);
+    let of_lost = keys
+        .iter()
+        .position(|key| cluster.owner(slot_of("one", &key[4..])) == 0);
+    let of_lost = &keys[of_lost.expect("some key is there")];
+    let load = Load::start(&servers, requests(&keys));
+    eventually("the master has buckets", || {
+        cluster.run::<u64>(0, &["DBSIZE"]) > 20
+    });
+    cluster.kill(0);
+    cluster.wait_for_promotion(3);
+    let whole = Instant::now();
+    for server in &servers {
+        eventually("it decides again", || {
+            server.ask(ask("c", &[of_lost])).is_ok()
+        });
+    }
+    let recovered = whole.elapsed();
+    let counts = load.stop();
+    // Redis replicates asynchronously: what a master had not passed on when it died is admitted again.
+    let total = counts.admitted + left(&servers[0], &keys);
+    let (most, lost) = (120 * TOKENS, total.saturating_sub(120 * TOKENS));
+    println!("recovered {recovered:?} after the cluster; {lost} hits lost; {counts:?}");
+    assert!(lost <= 3 * 128, "{total} of {most}: {counts:?}");
+    assert!(recovered.as_secs() < 5, "{recovered:?} after the cluster");
+    // Back again, it is a replica; whoever asks it is sent on.
+    cluster.restart(0);
+    cluster.wait_until_whole();
+    assert!(servers[0].ask(ask("c", &[of_lost])).is_ok());
+}
+
+#[test]
+fn a_node_that_comes_back_empty_is_used_again() {
+    let mut cluster = Cluster::start();
+    let server = server(&cluster);
+    let value = (0..)
+        .map(|i: u32| i.to_string())
+        .find(|i| cluster.owner(slot_of("one", i)) == 1);
+    let request = || ask("c", &[&format!("one={}", value.as_ref().unwrap())]);
+    check(&server, "before", request(), "OK: OK 399 of 400/year");
+    // Without its replica, nobody takes its place.
+    cluster.kill(4);
+    cluster.kill(1);
+    cluster.restart(1);
+    eventually("it decides again", || server.ask(request()).is_ok());
+}
+
+// --- What is no cluster ---
+
+#[test]
+fn a_redis_that_is_no_cluster_is_told_of() {
+    let redis = Redis::start();
+    let environment = [
+        ("REDIS_TYPE", "cluster".to_owned()),
+        ("REDIS_URL", redis.url()),
+        ("STORE_FAILURE_MODE", "error".to_owned()),
+    ];
+    let mut server = Ratekeeper::start(RULES, environment);
+    server.wait_for_log("REDIS_TYPE=single");
+    let failure = server.ask(ask("c", &["one=1"])).unwrap_err();
+    assert_eq!(failure.code(), Failure::Unavailable);
+    assert!(failure.message().contains("REDIS_TYPE=single"), "{failure}");
+}
+
+#[test]
+fn a_cluster_that_is_taken_for_one_server_is_told_of() {
+    let cluster = Cluster::start();
+    let environment = [
+        ("REDIS_URL", cluster.node(0).url()),
+        ("STORE_FAILURE_MODE", "error".to_owned()),
+    ];
+    let server = Ratekeeper::start(RULES, environment);
+    let failures = (0..20).filter_map(|i| server.ask(ask("c", &[&format!("one={i}")])).err());
+    let failure = failures.last().expect("some bucket is elsewhere");
+    assert!(
+        failure.message().contains("REDIS_TYPE=cluster"),
+        "{failure}"
+    );
+}
