@@ -345,7 +345,9 @@ impl History {
         for (place, execution) in executed.iter().enumerate() {
             let hits = execution.charges[0].hits;
             // The probe's, and questions.
-            if execution.charges[0].key == Prober::<RedisStore>::key(&KeyFormat::new("p:")) || hits == 0 {
+            if execution.charges[0].key == Prober::<RedisStore>::key(&KeyFormat::new("p:"))
+                || hits == 0
+            {
                 continue;
             }
             let before = places.insert(hits, place);
