@@ -3,8 +3,8 @@
 //!
 //! The tests talk to real servers on loopback (redis-server, Envoy, ratekeeper's own binary), which
 //! they start and stop themselves; where one cannot be started, the test fails. `tests/setup`
-//! installs what is needed. None sleeps, and none depends on how long something takes: limits are per
-//! hour or day, so that nothing worth a token comes back while a test runs.
+//! installs what is needed. None sleeps, and none depends on how long something takes, but for `faults` and
+//! `soak`, whose subject is time: limits are per hour or day, so that nothing worth a token comes back while a test runs.
 
 #![expect(
     clippy::unwrap_used,
@@ -24,6 +24,7 @@ mod cluster;
 mod configuration;
 mod demo;
 mod envoy;
+mod failure;
 mod faults;
 mod fleet;
 mod hostile;
@@ -38,6 +39,7 @@ mod redis_store;
 mod redis_tls;
 mod sentinel;
 mod shutdown;
+mod soak;
 mod source;
 mod split;
 mod statsd;
