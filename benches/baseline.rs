@@ -15,16 +15,16 @@ use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 
-use futures_util::{FutureExt as _, TryFutureExt as _};
+use futures_util::{FutureExt as _, StreamExt as _, TryFutureExt as _};
 use mimalloc::MiMalloc;
 use ratekeeper::app::{Incoming, Serve, Stop, Workers};
 use ratekeeper::clock;
-use ratekeeper::service;
 use ratekeeper::service::pb::rate_limit_response::{Code, DescriptorStatus};
 use ratekeeper::service::pb::rate_limit_service_server::{
     RateLimitService, RateLimitServiceServer,
 };
 use ratekeeper::service::pb::{RateLimitRequest, RateLimitResponse};
+use ratekeeper::service::{Connection, Listener, Places, Socket, connections};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_stream::Stream;
 use tonic::transport::Server;
@@ -63,6 +63,7 @@ async fn serve<S: RateLimitService>(
     let serve = move || {
         let router = Server::builder().add_service(RateLimitServiceServer::new(service()?));
         Ok(Box::new(|incoming: Incoming, stop: Stop| {
+            let incoming = incoming.filter_map(async |connection| connection.map(tcp).transpose());
             let served = router.serve_with_incoming_shutdown(incoming, stop);
             served.map_err(anyhow::Error::from).boxed_local()
         }) as Serve)
@@ -79,19 +80,34 @@ fn share(threads: NonZeroUsize) -> anyhow::Result<()> {
         .build()?;
     runtime.block_on(async {
         let router = Server::builder().add_service(RateLimitServiceServer::new(Empty));
-        let connections = listen().await?;
+        let connections = listen()
+            .await?
+            .filter_map(async |connection| tcp(connection).map(io::Result::Ok));
         Ok(router.serve_with_incoming(connections).await?)
     })
 }
 
 /// Connections to a free port, which whoever started this reads.
-async fn listen() -> anyhow::Result<impl Stream<Item = io::Result<TcpStream>>> {
+async fn listen() -> anyhow::Result<impl Stream<Item = Connection>> {
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     #[expect(clippy::print_stdout, reason = "whoever started it reads this")]
     {
         println!("{}", listener.local_addr()?);
     }
-    Ok(service::connections(listener, clock::system()))
+    let places = Places::new(usize::MAX, "there can be");
+    Ok(connections(
+        Listener::Tcp(listener),
+        places,
+        clock::system(),
+    ))
+}
+
+/// The socket of a connection, which is of this kind here.
+fn tcp(connection: Connection) -> Option<TcpStream> {
+    match connection.socket {
+        Socket::Tcp(stream) => Some(stream),
+        Socket::Unix(_) => None,
+    }
 }
 
 /// Decides nothing.

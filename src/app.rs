@@ -2,22 +2,21 @@
 //! them in order. The only place that picks a store.
 
 mod health;
+mod listeners;
 mod observed;
+mod rim;
 mod workers;
 
 use std::convert::Infallible;
 use std::future::{Future, pending};
 use std::hash::{BuildHasher as _, RandomState};
-use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
-use tokio::net::{TcpListener, ToSocketAddrs};
 use tonic::service::Routes;
-use tonic::transport::Server;
 use tonic_health::pb::health_server::{Health as HealthService, HealthServer};
 
 use crate::clock;
@@ -25,7 +24,7 @@ use crate::limiter::{InForce, Limiter, LimiterSettings};
 use crate::rules::LoadOptions;
 use crate::service::pb::DESCRIPTORS;
 use crate::service::pb::rate_limit_service_server::RateLimitServiceServer;
-use crate::service::{self, Front, RateLimit, ResponseSettings};
+use crate::service::{self, Allowance, Front, Grpc, RateLimit, ResponseSettings, connections};
 use crate::source::{Offer, Origin, Refusal, Source};
 use crate::store::Store;
 use crate::store::breaker::Breaker;
@@ -37,16 +36,15 @@ use crate::store::split::GiveBacks;
 use crate::telemetry::metrics::{Metrics, Recorder};
 use crate::telemetry::{Telemetry, TelemetrySettings};
 
-pub use health::Health;
+pub use health::{Health, HealthSettings};
+pub use listeners::{Address, Addresses, Listeners};
+pub use rim::RimSettings;
 pub use workers::{Incoming, Serve, Stop, Workers};
 
-/// Calls in flight on one connection. Envoy opens one connection per worker thread.
-const MAX_CONCURRENT_STREAMS: u32 = 4096;
+use rim::{HttpPorts, View};
 
-/// How often a silent connection is asked whether it is still there, and how long it may
-/// take to say so: what went away without a word is cleared within a minute.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(40);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Bytes that requests may take up together before they are complete. Few are not complete at once.
+const MAX_INCOMPLETE: usize = 64 << 20;
 
 /// Everything that is decided before the server runs.
 #[derive(Debug, Clone)]
@@ -69,6 +67,8 @@ pub struct Settings {
     pub threads: NonZeroUsize,
     /// How long requests in flight may take to end once the server is told to stop.
     pub grace: Duration,
+    /// How its ports are served.
+    pub rim: RimSettings,
 }
 
 /// Where buckets live.
@@ -100,28 +100,6 @@ pub struct FailureSettings {
     pub fallback: FallbackSettings,
     /// The server counts as healthy only while Redis answers.
     pub health_follows: bool,
-}
-
-/// Sockets that are bound already.
-#[derive(Debug)]
-pub struct Listeners {
-    /// For gRPC.
-    pub grpc: TcpListener,
-    /// For Prometheus, if it is to be told.
-    pub prometheus: Option<TcpListener>,
-}
-
-impl Listeners {
-    /// Binds the addresses of the server.
-    ///
-    /// # Errors
-    /// When an address cannot be bound.
-    pub async fn bind(grpc: impl ToSocketAddrs) -> io::Result<Self> {
-        Ok(Self {
-            grpc: TcpListener::bind(grpc).await?,
-            prometheus: None,
-        })
-    }
 }
 
 /// Serves until `shutdown`, then lets the requests in flight end; `abort` or the grace period
@@ -209,9 +187,9 @@ fn on_redis(
         true => breakers.all(),
         false => Vec::new(),
     };
-    // Only what is done for requests is counted and traced.
+    // Each thread has a store, and so has /json. Only what is done for requests is counted and traced.
     let redis = redis
-        .shared_by(settings.threads)
+        .shared_by(settings.threads.saturating_add(1))
         .observed_by(&telemetry.probe());
     let denials = Arc::new(Denials::default());
     observed::redis(telemetry.metrics(), &standby, &denials);
@@ -242,9 +220,12 @@ async fn serve<S: Store>(
         metrics: Arc::clone(&metrics),
     };
     let (reporter, health_service) = tonic_health::server::health_reporter();
-    let mut health = Health::new(reporter).await;
+    let mut health = Health::new(reporter, settings.rim.health).await;
+    let secured = rim::secured(settings.rim.tls.clone())?;
 
     let mut source = Source::open(settings.origin.clone());
+    let pokes = secured.poke.into_iter().chain(source.poke()).collect();
+    let reread = rim::reread(settings.rim.reread.clone(), pokes);
     if let Some(offer) = source.at_hand() {
         let outcome = apply(&rules, &health, offer, settings.load).await;
         source.answer(outcome);
@@ -257,11 +238,14 @@ async fn serve<S: Store>(
         }
     };
 
-    let in_force = Arc::clone(&rules.in_force);
+    let view = View::new(&rules, &health, secured.certificates, &settings.rim);
     let (threads, grace) = (settings.threads, settings.grace);
+    let ([grpc, http, debug], _files) = listeners.into_parts();
+    let max_bytes = service::message_bound(&settings.limiter.bounds);
+    let connection = settings.rim.connections.clone();
+    let in_force = Arc::clone(&rules.in_force);
     let tracing = telemetry.tracing().clone();
-    let serve = move || {
-        let recorder = metrics.recorder();
+    let rate_limit = move |recorder: &Recorder| {
         let limiter = Limiter::new(
             (backend.store)()?,
             Arc::clone(&in_force),
@@ -270,18 +254,28 @@ async fn serve<S: Store>(
         .with_timeout(settings.store.timeout())
         .counted_by(recorder.clone());
         let rate_limit = RateLimit::new(limiter, settings.response.clone());
-        let rate_limit = rate_limit.traced_by(tracing.clone());
-        let rate_limit = RateLimitServiceServer::new(rate_limit)
-            .max_decoding_message_size(service::message_bound(&settings.limiter.bounds));
-        serve_all(rate_limit, health_service.clone(), recorder)
+        anyhow::Ok(rate_limit.traced_by(tracing.clone()))
+    };
+    let json = (rate_limit(&metrics.recorder())?, max_bytes);
+    let mut ports = HttpPorts::new([http, debug], &view, json);
+    let (seen, opening) = (view.places.clone(), (view.certificates, view.failures));
+    let serve = move || {
+        let recorder = metrics.recorder();
+        let rate_limit = RateLimitServiceServer::new(rate_limit(&recorder)?)
+            .max_decoding_message_size(max_bytes);
+        let front = front(rate_limit, recorder, health_service.clone(), threads)?;
+        let grpc = Grpc::new(front, &connection, opening.clone(), clock::system());
+        Ok(Box::new(|incoming, stop| grpc.serve(incoming, stop).map(Ok).boxed_local()) as Serve)
     };
     let mut workers = Workers::start(threads, serve).await?;
-    let address = listeners.grpc.local_addr()?;
-    let connections = service::connections(listeners.grpc, clock::system());
-    tracing::info!(addr = %address, threads, "listening for gRPC");
+    tracing::info!(addr = %grpc, threads, "listening for gRPC");
+    let connections = connections(grpc, seen, clock::system());
 
     tokio::select! {
         result = workers.serve(connections) => return result,
+        _ = ports.serve() => unreachable!("it never ends"),
+        _ = reread => unreachable!("it never ends"),
+        _ = secured.following => unreachable!("it never ends"),
         () = reload => unreachable!("reloading never ends"),
         _ = backend.beside => unreachable!("it never ends"),
         _ = health.follow(backend.health) => unreachable!("it never ends"),
@@ -290,17 +284,27 @@ async fn serve<S: Store>(
     health.is_stopping().await;
     tracing::info!(?grace, "stopping; requests in flight may end");
     health.end_watching().await;
-    drain(&mut workers, grace, abort).await
+    end(workers, ports, grace, abort).await
 }
 
-/// Lets the requests in flight end, until the grace period is over or it is to be at once.
-async fn drain(
-    workers: &mut Workers,
+/// Lets what has begun end, for no longer than the grace period or until `abort`.
+async fn end(
+    mut workers: Workers,
+    mut ports: HttpPorts,
     grace: Duration,
     abort: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
+    let end = async {
+        // Whoever asks for health meanwhile is to hear that it is bad.
+        tokio::select! {
+            result = workers.end() => result?,
+            _ = ports.serve() => unreachable!("it never ends"),
+        }
+        ports.end().await;
+        anyhow::Ok(())
+    };
     tokio::select! {
-        result = workers.end() => {
+        result = end => {
             result?;
             tracing::info!("stopped; every request was answered");
         }
@@ -312,27 +316,19 @@ async fn drain(
     Ok(())
 }
 
-/// Serves everything that a worker serves.
-fn serve_all<S: Store>(
+/// All services of a thread.
+fn front<S: Store>(
     rate_limit: RateLimitServiceServer<RateLimit<S>>,
-    health: HealthServer<impl HealthService>,
     recorder: Recorder,
-) -> anyhow::Result<Serve> {
+    health: HealthServer<impl HealthService>,
+    threads: NonZeroUsize,
+) -> anyhow::Result<Front<RateLimitServiceServer<RateLimit<S>>>> {
     let others = Routes::new(health)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
         .prepare();
-    let front = Front::new(rate_limit, others, recorder);
-    let server = Server::builder()
-        .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT));
-    Ok(Box::new(|incoming, stop| {
-        Box::pin(async {
-            let served = server.serve_with_incoming_shutdown(front, incoming, stop);
-            served.await.context("the gRPC server failed")
-        })
-    }))
+    let allowance = Allowance::new(MAX_INCOMPLETE / threads);
+    Ok(Front::new(rate_limit, others, recorder, allowance))
 }
 
 /// What grpcurl asks to do without .proto files, in both versions of the protocol.
@@ -369,7 +365,7 @@ async fn apply(
             rules.in_force.install(loaded);
             let now = (clock::system())();
             rules.metrics.configuration_loaded(domains, count, now);
-            health.rules_are_in_force().await;
+            health.rules_are_in_force(domains).await;
             // Last, so that whoever reads it finds it true.
             if count > 0 {
                 tracing::info!(domains, rules = count, "rules in force");

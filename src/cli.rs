@@ -5,17 +5,21 @@ mod check;
 mod descriptor;
 mod explain;
 mod hit;
+mod mistakes;
+mod option_table;
 mod options;
 mod serve;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
+use std::path::Path;
 
 use clap::builder::Resettable;
-use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::rules;
+
+use mistakes::Mistakes;
 
 /// What a command came to, for `main` to make an exit code of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +69,9 @@ enum Command {
     Bench(Box<bench::Args>),
     /// Print a JSON Schema of configuration files, for editors
     Schema,
+    /// Print the options of the server as a table in Markdown
+    #[command(hide = true)]
+    Options,
 }
 
 /// Runs the command that the arguments name.
@@ -72,24 +79,27 @@ enum Command {
 /// # Errors
 /// When the command fails; the error is for the person who typed it.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<Outcome> {
-    let args: Vec<OsString> = args.into_iter().collect();
-    let matches = match unset_empty(Cli::command()).try_get_matches_from(&args) {
-        Ok(matches) => matches,
-        Err(error) => {
-            let error = naming_its_source(error, &args);
-            let of_hit = args.get(1).is_some_and(|command| command == "hit");
+    let args = as_ratelimit(args.into_iter().collect());
+    let of_hit = args.get(1).is_some_and(|command| command == "hit");
+    let command = unset_empty(Cli::command());
+    let serve = command.find_subcommand("serve").cloned();
+    let read = match mistakes::read(command, &args) {
+        Ok(read) => read,
+        Err((error, _)) if !error.use_stderr() => {
             error.print()?;
-            return Ok(if error.use_stderr() {
-                Outcome::Usage { of_hit }
-            } else {
-                Outcome::Done
-            });
+            return Ok(Outcome::Done);
+        }
+        Err((error, others)) => {
+            error.print()?;
+            return tell_mistakes(&others, of_hit);
         }
     };
-    let cli = Cli::from_arg_matches(&matches)?;
+    let cli = Cli::from_arg_matches(&read.matches)?;
+    let mistakes = read.mistakes;
     match cli.command {
-        None => serve::run(cli.serve),
-        Some(Command::Serve(args)) => serve::run(*args),
+        None => serve::run(cli.serve, mistakes),
+        Some(Command::Serve(args)) => serve::run(*args, mistakes),
+        _ if !mistakes.is_empty() => tell_mistakes(&mistakes, of_hit),
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::Explain(args)) => explain::run(&args),
         Some(Command::Hit(args)) => hit::run(&args),
@@ -98,37 +108,30 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<Outcome> 
             writeln!(io::stdout(), "{:#}", rules::schema())?;
             Ok(Outcome::Done)
         }
+        Some(Command::Options) => option_table::run(&serve.expect("it is a command")),
     }
 }
 
-/// The error with the name of the environment variable that its value is from, where nobody typed the
-/// flag: who set a variable may not know that there are flags.
-fn naming_its_source(mut error: clap::Error, args: &[OsString]) -> clap::Error {
-    let Some(ContextValue::String(named)) = error.get(ContextKind::InvalidArg) else {
-        return error;
-    };
-    let flag = named.split([' ', '=', '[']).next().unwrap_or_default();
-    let was_typed = args.iter().filter_map(|arg| arg.to_str()).any(|arg| {
-        arg.strip_prefix(flag)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
-    });
-    let command = Cli::command();
-    let variable = command
-        .get_arguments()
-        .chain(
-            command
-                .get_subcommands()
-                .flat_map(clap::Command::get_arguments),
-        )
-        .find(|arg| arg.get_long().is_some() && arg.get_long() == flag.strip_prefix("--"))
-        .and_then(|arg| Some(arg.get_env()?.to_string_lossy().into_owned()));
-    if let (false, Some(variable)) = (was_typed, variable) {
-        error.insert(
-            ContextKind::InvalidArg,
-            ContextValue::String(format!("{variable} (or {flag})")),
-        );
+/// Says what cannot be used; before there is a log, since that may be among it.
+fn tell_mistakes(mistakes: &Mistakes, of_hit: bool) -> anyhow::Result<Outcome> {
+    if !mistakes.is_empty() {
+        writeln!(io::stderr(), "{mistakes}")?;
     }
-    error
+    Ok(Outcome::Usage { of_hit })
+}
+
+/// Called `ratelimit`, the program is what envoyproxy/ratelimit calls so: a server, and nothing else.
+fn as_ratelimit(mut args: Vec<OsString>) -> Vec<OsString> {
+    let name = args.first().map(Path::new).and_then(Path::file_name);
+    let asks = |arg: &OsString| {
+        ["-h", "--help", "-V", "--version"]
+            .iter()
+            .any(|flag| arg == flag)
+    };
+    if name.is_some_and(|name| name == "ratelimit") && !args.get(1).is_some_and(asks) {
+        args.insert(1, "serve".into());
+    }
+    args
 }
 
 /// A variable that is set to nothing counts as not set, as templates of deployments expect.

@@ -4,13 +4,14 @@
 //!
 //! - [`cli`]: commands and options.
 //! - [`app`]: puts the parts together and runs them.
-//! - [`service`]: gRPC; wire types stop here.
+//! - [`service`]: gRPC and HTTP; wire types stop here.
 //! - [`limiter`]: the use case: match, ask the store, say the verdict.
 //! - [`rules`]: pure; configuration text to limits.
 //! - [`source`]: where the configuration comes from.
 //! - [`store`]: where buckets live.
 //! - [`key`]: pure; what a bucket is called.
 //! - [`bucket`]: pure; the arithmetic of one limit.
+//! - [`tls`]: certificates and how they are replaced.
 //! - [`clock`], [`telemetry`]: what time it is, and what is told.
 
 pub mod app;
@@ -24,3 +25,4 @@ pub mod service;
 pub mod source;
 pub mod store;
 pub mod telemetry;
+pub mod tls;

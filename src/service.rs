@@ -1,16 +1,25 @@
-//! The rim: gRPC. Wire types stop here.
+//! The rim: gRPC and HTTP. Wire types stop here.
 
 mod connections;
 mod convert;
 mod front;
+mod http;
 mod metadata;
+mod metered;
+mod opening;
 mod patience;
 mod rls;
+mod serving;
+mod socket;
 
-pub use connections::connections;
+pub use connections::{Connection, Places, connections};
 pub use convert::message_bound;
 pub use front::Front;
+pub use http::{HttpPort, Page, healthcheck, json, pages, rlconfig};
+pub use metered::{Allowance, Metered};
 pub use rls::{HeaderNames, RateLimit, ResponseSettings};
+pub use serving::{ConnectionSettings, Failures, Grpc};
+pub use socket::{Detached, Listener, Socket};
 
 /// The wire types, generated from `proto/`.
 #[allow(

@@ -9,7 +9,7 @@ pub mod xds;
 use thiserror::Error;
 
 use crate::rules::{LoadOptions, RuleSet, SourceFile};
-use files::{Changes, Location, SourceError};
+use files::{Changes, Location, Poke, SourceError};
 
 /// Where to look for rules.
 #[derive(Debug, Clone)]
@@ -83,6 +83,16 @@ impl Source {
         match self {
             Self::Files { changes, .. } => Offer::Files(changes.next().await),
             Self::Xds(client) => Offer::Xds(client.next().await),
+        }
+    }
+
+    /// What has files read again although nothing seems to have happened to them. A management server
+    /// sends what there is by itself.
+    #[must_use]
+    pub fn poke(&self) -> Option<Poke> {
+        match self {
+            Self::Files { changes, .. } => Some(changes.poke()),
+            Self::Xds(_) => None,
         }
     }
 

@@ -7,10 +7,14 @@ use prost::bytes::{Buf as _, BufMut as _};
 use ratekeeper::service::pb::rate_limit_descriptor::{Entry, RateLimitOverride};
 use ratekeeper::service::pb::{RateLimitDescriptor, RateLimitRequest};
 use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::Endpoint;
 use tonic::{Code as Failure, Status};
+
+use bytes::Bytes;
+use h2::client::handshake;
 
 use crate::support::{Backend, PATIENCE, Ratekeeper, Redis, ask, check, on_every_store};
 
@@ -504,5 +508,52 @@ fn calls_that_are_reset_at_once_end_the_connection_not_the_server() {
         assert!(read > 0, "it closed after {} bytes", answer.len());
         answer.extend(&buffer[..read]);
     }
+    well_behaved(&server, "afterwards");
+}
+
+/// Begins many large requests and never ends them: they are refused before they fill the memory, and
+/// nobody else notices.
+#[test]
+fn requests_that_are_never_complete_do_not_fill_the_memory() {
+    let server = Ratekeeper::start(RULES, []);
+    let before = server.peak_memory();
+    let runtime = Runtime::new().unwrap();
+    let held = runtime.block_on(async {
+        let socket = tokio::net::TcpStream::connect(server.address());
+        let (mut client, connection) = handshake(socket.await.unwrap()).await.unwrap();
+        tokio::spawn(connection);
+        // A message of 400,000 bytes, of which the last never come.
+        let mut message = vec![0; 400_000];
+        message[..5].copy_from_slice(&[0, 0, 6, 0x1a, 0x80]);
+        let message = Bytes::from(message);
+        let mut calls = JoinSet::new();
+        for _ in 0..700 {
+            client = client.ready().await.unwrap();
+            let request = http::Request::post(format!("http://{}{CALL}", server.address()))
+                .header("content-type", "application/grpc")
+                .header("te", "trailers")
+                .body(())
+                .unwrap();
+            let (response, mut body) = client.send_request(request, false).unwrap();
+            body.send_data(message.clone(), false).unwrap();
+            calls.spawn(async move { (response.await, body) });
+        }
+        // There is room for some of them, but not for most.
+        for _ in 0..400 {
+            let (response, _) = calls.join_next().await.unwrap().unwrap();
+            let response = response.unwrap();
+            let status = response.headers().get("grpc-status");
+            assert!(
+                status.is_some_and(|status| status == "8"),
+                "{response:?} is not RESOURCE_EXHAUSTED"
+            );
+        }
+        (client, calls)
+    });
+    well_behaved(&server, "meanwhile");
+    let grown = server.peak_memory() - before;
+    assert!(grown < 200, "{grown} MiB more");
+    drop(held);
+    drop(runtime);
     well_behaved(&server, "afterwards");
 }

@@ -132,6 +132,10 @@ class House:
         environment = {
             "GRPC_HOST": "127.0.0.1",
             "GRPC_PORT": "0",
+            "HOST": "127.0.0.1",
+            "PORT": "0",
+            "DEBUG_HOST": "127.0.0.1",
+            "DEBUG_PORT": "0",
             "WORKER_THREADS": str(threads or self.threads),
             "MEMORY_MAX_BUCKETS": "20000000",
         }

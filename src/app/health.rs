@@ -14,38 +14,49 @@ use crate::store::breaker::{Breaker, BreakerState};
 /// The names that health is told under: the whole server, and the one that envoyproxy/ratelimit uses.
 const NAMES: [&str; 2] = ["", "ratelimit"];
 
+/// When a server is healthy, as far as its rules go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HealthSettings {
+    /// Before there are any rules, too: requests get an error then, which callers are prepared for.
+    pub without_rules: bool,
+    /// Only while the rules have a domain, whatever else is said.
+    pub needs_domain: bool,
+}
+
 /// The health of a server. Clones tell of the same one.
 #[derive(Debug, Clone)]
 pub struct Health {
     reporter: HealthReporter,
     causes: watch::Sender<Causes>,
+    settings: HealthSettings,
 }
 
 /// What must be so for the server to be healthy.
 #[derive(Debug, Clone, Copy)]
 struct Causes {
-    rules_are_in_force: bool,
+    rules_suffice: bool,
     store_answers: bool,
     is_stopping: bool,
 }
 
 impl Causes {
     fn are_good(self) -> bool {
-        self.rules_are_in_force && self.store_answers && !self.is_stopping
+        self.rules_suffice && self.store_answers && !self.is_stopping
     }
 }
 
 impl Health {
-    /// Not yet healthy, as this reporter is to tell.
-    pub async fn new(reporter: HealthReporter) -> Self {
+    /// Without rules yet, as this reporter is to tell.
+    pub async fn new(reporter: HealthReporter, settings: HealthSettings) -> Self {
         let causes = Causes {
-            rules_are_in_force: false,
+            rules_suffice: settings.without_rules && !settings.needs_domain,
             store_answers: true,
             is_stopping: false,
         };
         let health = Self {
             reporter,
             causes: watch::Sender::new(causes),
+            settings,
         };
         health.tell().await;
         health
@@ -57,9 +68,10 @@ impl Health {
         self.causes.borrow().are_good()
     }
 
-    /// There are rules to decide by.
-    pub(super) async fn rules_are_in_force(&self) {
-        self.change(|causes| causes.rules_are_in_force = true).await;
+    /// There are rules to decide by, with so many domains.
+    pub(super) async fn rules_are_in_force(&self, domains: usize) {
+        let suffice = domains > 0 || !self.settings.needs_domain;
+        self.change(|causes| causes.rules_suffice = suffice).await;
     }
 
     /// The server is about to stop.

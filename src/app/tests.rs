@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tonic::Code;
 
@@ -11,6 +11,7 @@ use crate::bucket::Share;
 use crate::key::KeyFormat;
 use crate::limiter::Bounds;
 use crate::rules::Algorithm;
+use crate::service::ConnectionSettings;
 use crate::service::pb::rate_limit_service_client::RateLimitServiceClient;
 use crate::service::pb::{RateLimitDescriptor, RateLimitRequest, rate_limit_descriptor};
 use crate::source::files::Location;
@@ -58,6 +59,28 @@ fn settings(origin: Origin) -> Settings {
         telemetry: TelemetrySettings::default(),
         threads: NonZeroUsize::MIN,
         grace: Duration::from_secs(10),
+        rim: RimSettings {
+            connections: ConnectionSettings {
+                connections: 10,
+                streams: 10,
+                header_bytes: 10_000,
+                patience: Duration::from_secs(10),
+                age: None,
+                age_grace: Duration::ZERO,
+            },
+            tls: None,
+            health: HealthSettings::default(),
+            reread: watch::channel(()).1,
+        },
+    }
+}
+
+/// A port of the loopback address that is free.
+fn anywhere() -> Address {
+    Address::Tcp {
+        host: "127.0.0.1".to_owned(),
+        port: 0,
+        options: ("HOST", "PORT"),
     }
 }
 
@@ -87,8 +110,13 @@ async fn a_panic_ends_one_request_and_nothing_else() {
         beside: Box::pin(pending()),
         health: Vec::new(),
     };
-    let listeners = Listeners::bind("127.0.0.1:0").await.unwrap();
-    let address = listeners.grpc.local_addr().unwrap();
+    let addresses = Addresses {
+        grpc: anywhere(),
+        http: anywhere(),
+        debug: anywhere(),
+    };
+    let listeners = Listeners::bind(&addresses).await.unwrap();
+    let address = listeners.grpc.to_string();
     let (stop, stopped) = oneshot::channel::<()>();
     let shutdown = async { stopped.await.unwrap_or_default() };
     let told = TelemetrySettings::default();

@@ -5,7 +5,6 @@
 //! moves tasks between threads; docs/performance.md has the figures.
 
 use std::io;
-use std::net::TcpStream;
 use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::thread;
@@ -17,6 +16,8 @@ use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 
+use crate::service::{Connection, Detached};
+
 /// Connections that wait for a worker to take them over. A worker does so between any two requests.
 const MAX_WAITING: usize = 64;
 
@@ -24,7 +25,7 @@ const MAX_WAITING: usize = 64;
 pub type Serve = Box<dyn FnOnce(Incoming, Stop) -> LocalBoxFuture<'static, anyhow::Result<()>>>;
 
 /// The connections of a worker.
-pub type Incoming = Pin<Box<dyn Stream<Item = io::Result<tokio::net::TcpStream>>>>;
+pub type Incoming = Pin<Box<dyn Stream<Item = io::Result<Connection>>>>;
 
 /// Is over when a worker is to stop.
 pub type Stop = LocalBoxFuture<'static, ()>;
@@ -32,7 +33,7 @@ pub type Stop = LocalBoxFuture<'static, ()>;
 /// Threads that serve, until they are dropped.
 #[derive(Debug)]
 pub struct Workers {
-    connections: Vec<mpsc::Sender<TcpStream>>,
+    connections: Vec<mpsc::Sender<Connection<Detached>>>,
     /// Dropped to have them end what they have begun, and no more.
     stop: watch::Sender<()>,
     /// Dropped to have them end at once. After `stop`, so that it lasts longer.
@@ -87,7 +88,7 @@ impl Workers {
                 }
             };
             let _ = ready.send(Ok(()));
-            let incoming = ReceiverStream::new(incoming).map(tokio::net::TcpStream::from_std);
+            let incoming = ReceiverStream::new(incoming).map(Connection::attach);
             let stop = async move { closed(&mut stopping).await };
             tokio::select! {
                 served = serve(Box::pin(incoming), Box::pin(stop)) => served,
@@ -114,7 +115,7 @@ impl Workers {
     /// Why a worker ended.
     pub async fn serve(
         &mut self,
-        connections: impl Stream<Item = io::Result<tokio::net::TcpStream>>,
+        connections: impl Stream<Item = Connection>,
     ) -> anyhow::Result<()> {
         let Self {
             connections: workers,
@@ -125,8 +126,8 @@ impl Workers {
             let mut turns = workers.iter().cycle();
             tokio::pin!(connections);
             while let Some(connection) = connections.next().await {
-                // One that could not be accepted was told of.
-                let Ok(connection) = connection.and_then(tokio::net::TcpStream::into_std) else {
+                // What the operating system does not let go of is over.
+                let Ok(connection) = connection.detach() else {
                     continue;
                 };
                 let worker = turns.next().expect("there is at least one worker");

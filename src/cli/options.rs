@@ -1,5 +1,6 @@
 //! Options that several commands share, and how their values are read.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 use std::{fmt, str::FromStr};
@@ -201,9 +202,37 @@ pub(super) fn boolean(text: &str) -> Result<bool, String> {
     }
 }
 
-/// Reads a time.
+/// Reads a time, also as Go writes it, such as 1.5h.
 pub(super) fn time(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|_| "write a time such as 20s or 100ms".to_owned())
+    humantime::parse_duration(text)
+        .ok()
+        .or_else(|| go_time(text))
+        .ok_or_else(|| "write a time such as 20s or 100ms".to_owned())
+}
+
+/// Reads numbers with units, such as `1h0.5s`.
+fn go_time(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let unit_at = rest.find(|c: char| c != '.' && !c.is_ascii_digit())?;
+        let (number, unit) = rest.split_at(unit_at);
+        let unit_ends = unit.find(|c: char| c == '.' || c.is_ascii_digit());
+        let (unit, next) = unit.split_at(unit_ends.unwrap_or(unit.len()));
+        let seconds = match unit {
+            "ns" => 1e-9,
+            "us" | "µs" | "μs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3_600.0,
+            _ => return None,
+        };
+        let seconds = number.parse::<f64>().ok()? * seconds;
+        total = total.checked_add(Duration::try_from_secs_f64(seconds).ok()?)?;
+        rest = next;
+    }
+    (!text.is_empty()).then_some(total)
 }
 
 /// Reads a time that is longer than none.
@@ -216,14 +245,25 @@ pub(super) fn some_time(text: &str) -> Result<Duration, String> {
 
 /// Reads a number of at least one.
 pub(super) fn some(text: &str) -> Result<usize, String> {
-    let number = text.parse().ok().filter(|&number| number > 0);
-    number.ok_or_else(|| "write a whole number from 1".to_owned())
+    some_threads(text).map(NonZeroUsize::get)
+}
+
+/// The same for what has none as a value of its own.
+pub(super) fn some_threads(text: &str) -> Result<NonZeroUsize, String> {
+    let number = text.parse();
+    number.map_err(|_| "write a whole number from 1".to_owned())
 }
 
 /// Reads a port; 0 takes any.
 pub(super) fn port(text: &str) -> Result<u16, String> {
-    let port = text.parse();
-    port.map_err(|_| format!("write a number from 0 to {}", u16::MAX))
+    text.parse().map_err(|_| {
+        let advice = format!("write a number from 0 to {}", u16::MAX);
+        if text.starts_with("tcp://") {
+            format!("{advice}; Kubernetes set this for a Service of that name: set enableServiceLinks: false")
+        } else {
+            advice
+        }
+    })
 }
 
 /// Reads the address of a server as host:port, also out of a URL.
@@ -266,5 +306,33 @@ impl FromStr for Secret {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Ok(Self(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_people_and_as_go_write_them() {
+        for (text, expected) in [
+            ("24h", Some(86_400_000)),
+            ("24h0m0s", Some(86_400_000)),
+            ("1h30m", Some(5_400_000)),
+            ("1.5h", Some(5_400_000)),
+            ("1m0.5s", Some(60_500)),
+            ("100ms", Some(100)),
+            ("1day", Some(86_400_000)),
+            ("0s", Some(0)),
+            ("", None),
+            ("5", None),
+            ("-1s", None),
+            ("1..5s", None),
+            ("s", None),
+            ("999999999999999999999h", None),
+        ] {
+            let expected = expected.map(Duration::from_millis);
+            assert_eq!(time(text).ok(), expected, "{text}");
+        }
     }
 }

@@ -1,27 +1,36 @@
 //! `ratekeeper serve`: from options to [`Settings`], then run until told to stop.
 
+mod environment;
 mod failure;
+mod listen;
 mod log;
 mod options;
 mod redis;
 mod source;
 mod telemetry;
+mod tls;
 
 use anyhow::Context as _;
+use clap::Args as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use super::Outcome;
+use super::mistakes::Mistakes;
 use super::options::Configuration;
-use crate::app::{self, Listeners, Settings};
+use super::{Outcome, tell_mistakes};
+use crate::app::{self, Listeners, RimSettings, Settings};
 use crate::limiter::{Bounds, LimiterSettings};
 
 use failure::FailureOptions;
+use listen::{ConnectionOptions, Listen};
 use log::Log;
-use options::{BoundOptions, Listen, NotYet, Store, VerdictOptions};
+use options::{BoundOptions, Store, VerdictOptions};
 use redis::RedisOptions;
 use source::SourceOptions;
 use telemetry::{MetricOptions, TraceOptions};
+use tls::TlsOptions;
+
+pub(super) use environment::without_effect;
 
 /// What can be typed.
 #[derive(Debug, clap::Args)]
@@ -32,6 +41,10 @@ pub(super) struct Args {
     source: SourceOptions,
     #[command(flatten)]
     listen: Listen,
+    #[command(flatten)]
+    connections: ConnectionOptions,
+    #[command(flatten)]
+    tls: TlsOptions,
     #[command(flatten)]
     store: Store,
     #[command(flatten)]
@@ -48,37 +61,28 @@ pub(super) struct Args {
     traces: TraceOptions,
     #[command(flatten)]
     log: Log,
-    #[command(flatten)]
-    not_yet: NotYet,
 }
 
 /// Serves until a signal says to stop.
-pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
-    args.log.start();
-    // As in URLs, an IPv6 address may be in brackets.
-    let host = args.listen.grpc_host.trim_matches(['[', ']']).to_owned();
-    let port = args.listen.grpc_port;
-    let prometheus = args.metrics.prometheus().map(str::to_owned);
-    args.metrics.say_what_has_no_effect();
-    let settings = match args.settings() {
-        Ok(settings) => settings,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            return Ok(Outcome::Usage { of_hit: false });
-        }
+pub(super) fn run(args: Args, mut mistakes: Mistakes) -> anyhow::Result<Outcome> {
+    let (reread, asked) = watch::channel(());
+    let settings = args.settings(asked, &mut mistakes);
+    let Some(settings) = settings.filter(|_| mistakes.is_empty()) else {
+        return tell_mistakes(&mistakes, false);
     };
-    redis::tell();
+    args.log.start();
+    args.metrics.say_what_has_no_effect();
+    environment::tell(&args.tls.unused(), &variables());
+    raise_open_files();
     // Requests are served by threads of their own, with runtimes of their own.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let ended = runtime.block_on(async {
-        let (first, second) = signals()?;
-        let mut listeners = Listeners::bind((host.as_str(), port))
-            .await
-            .with_context(|| format!("cannot listen on GRPC_HOST {host}, GRPC_PORT {port}"))?;
-        if let Some(address) = prometheus {
-            let listener = telemetry::listen(&address).await;
+        let (first, second) = signals(reread)?;
+        let mut listeners = Listeners::bind(&args.listen.addresses()).await?;
+        if let Some(address) = args.metrics.prometheus() {
+            let listener = telemetry::listen(address).await;
             listeners.prometheus = Some(
                 listener.with_context(|| format!("cannot listen on PROMETHEUS_ADDR {address}"))?,
             );
@@ -91,8 +95,37 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// What the first and the second signal to stop make ready.
-fn signals() -> anyhow::Result<(impl Future<Output = ()>, impl Future<Output = ()>)> {
+/// The variables of all options.
+fn variables() -> Vec<String> {
+    let command = Args::augment_args(clap::Command::new("serve"));
+    let variables = command.get_arguments().filter_map(clap::Arg::get_env);
+    variables
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect()
+}
+
+/// Lets the process open as many files as it may: each connection is one.
+#[cfg(target_os = "linux")]
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    // With what there was, it works, too.
+    let _ = setrlimit(Resource::Nofile, raised);
+}
+
+/// Lets the process open as many files as it may: each connection is one.
+#[cfg(not(target_os = "linux"))]
+fn raise_open_files() {}
+
+/// What the first and the second signal to stop make ready. SIGHUP asks for files to be read again.
+fn signals(
+    reread: watch::Sender<()>,
+) -> anyhow::Result<(impl Future<Output = ()>, impl Future<Output = ()>)> {
+    let mut hang_up = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (count, seen) = watch::channel(0_u32);
@@ -102,6 +135,10 @@ fn signals() -> anyhow::Result<(impl Future<Output = ()>, impl Future<Output = (
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+                _ = hang_up.recv() => {
+                    reread.send_replace(());
+                    continue;
+                }
             }
             count.send_modify(|count| *count += 1);
         }
@@ -113,16 +150,22 @@ fn signals() -> anyhow::Result<(impl Future<Output = ()>, impl Future<Output = (
 }
 
 impl Args {
-    fn settings(&self) -> anyhow::Result<Settings> {
-        self.not_yet.check()?;
+    /// What was asked for; `None` when it cannot be had. Everything that is wrong is noted.
+    fn settings(&self, reread: watch::Receiver<()>, mistakes: &mut Mistakes) -> Option<Settings> {
         let load = self.configuration.load_options();
-        Ok(Settings {
-            origin: self.source.origin(&self.configuration)?,
+        environment::check(self.store.is_chosen() || self.redis.is_named(), mistakes);
+        let origin = mistakes.take(self.source.origin(&self.configuration));
+        let store = mistakes.take(self.store.settings(&self.redis));
+        let keys = mistakes.take(self.store.keys.format(self.redis.redis_types()));
+        let telemetry = mistakes.take(self.metrics.settings(&self.traces));
+        let tls = self.tls.settings(mistakes);
+        Some(Settings {
+            origin: origin?,
             load,
-            store: self.store.settings(&self.redis)?,
+            store: store?,
             failure: self.failure.settings(self.store.max_buckets()),
             limiter: LimiterSettings {
-                keys: self.store.keys.format(self.redis.redis_types())?,
+                keys: keys?,
                 bounds: Bounds {
                     descriptors: self.bounds.max_descriptors,
                     entries: self.bounds.max_descriptor_entries,
@@ -133,9 +176,15 @@ impl Args {
                 quota_mode: self.verdict.quota_mode,
             },
             response: self.verdict.response(),
-            telemetry: self.metrics.settings(&self.traces)?,
+            telemetry: telemetry?,
             threads: self.listen.threads(),
             grace: self.listen.shutdown_grace_period,
+            rim: RimSettings {
+                connections: self.connections.settings(),
+                tls,
+                health: self.listen.health(),
+                reread,
+            },
         })
     }
 }

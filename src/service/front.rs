@@ -2,16 +2,18 @@
 //! times a second.
 
 use std::convert::Infallible;
-use std::task::{Context, Poll};
 use std::time::Instant;
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Either};
+use http::{Request, Response};
+use hyper::body::Incoming;
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 use tower_service::Service;
 
+use super::metered::{Allowance, Metered};
 use crate::telemetry::metrics::{Method, Recorder};
 
 /// Calls of one service go straight to it; all others are looked up among the routes, which costs more
@@ -21,15 +23,21 @@ pub struct Front<S> {
     service: S,
     others: Routes,
     recorder: Recorder,
+    allowance: Allowance,
 }
 
 impl<S> Front<S> {
-    /// `service`, which counts its calls itself, and all others, whose calls are counted here.
-    pub fn new(service: S, others: Routes, recorder: Recorder) -> Self {
+    /// `service`, which counts its calls itself, and all others, whose calls are counted here. What
+    /// requests take up before they are complete has a bound.
+    ///
+    /// They are called without being asked whether they are ready, which generated services and routes
+    /// always are.
+    pub fn new(service: S, others: Routes, recorder: Recorder, allowance: Allowance) -> Self {
         Self {
             service,
             others,
             recorder,
+            allowance,
         }
     }
 
@@ -42,30 +50,26 @@ impl<S> Front<S> {
 /// The probe of Kubernetes, and of Envoy's health checks.
 const CHECK: &str = "/grpc.health.v1.Health/Check";
 
-type Request = http::Request<Body>;
-
-impl<S> Service<Request> for Front<S>
+impl<S> hyper::service::Service<Request<Incoming>> for Front<S>
 where
-    S: Service<Request, Response = http::Response<Body>, Error = Infallible> + NamedService,
+    S: Service<Request<Metered>, Response = Response<Body>, Error = Infallible>
+        + NamedService
+        + Clone,
 {
-    type Response = http::Response<Body>;
+    type Response = Response<Body>;
     type Error = Infallible;
     type Future = Either<S::Future, BoxFuture<'static, Result<Self::Response, Infallible>>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // The routes are always ready.
-        self.service.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let request = request.map(|body| Metered::new(body, self.allowance.clone()));
         // A path is /service/method.
         let mut parts = request.uri().path().split('/');
         if parts.nth(1) == Some(S::NAME) {
-            Either::Left(self.service.call(request))
+            Either::Left(self.service.clone().call(request))
         } else {
             let counted = Self::is_counted(request.uri().path());
             let (began, recorder) = (Instant::now(), self.recorder.clone());
-            let answer = self.others.call(request);
+            let answer = self.others.clone().call(request);
             Either::Right(Box::pin(answer.inspect(move |_| {
                 if let Some(method) = counted {
                     recorder.answered(method, began.elapsed());

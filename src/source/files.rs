@@ -18,7 +18,7 @@ use thiserror::Error;
 
 use crate::rules::SourceFile;
 
-pub use watch::{Changes, watch};
+pub use watch::{Changes, Poke, watch};
 
 /// The most bytes that all files together may have. Real configurations have some thousands.
 pub const MAX_BYTES: u64 = 64 << 20;
@@ -52,6 +52,8 @@ pub enum Location {
         /// both seen, whichever of the two envoyproxy/ratelimit would have looked for.
         watch_root: bool,
     },
+    /// Exactly these files, all of which must be there, such as a certificate and its key.
+    Files(Vec<PathBuf>),
 }
 
 impl Location {
@@ -71,6 +73,7 @@ impl Location {
     pub fn top(&self) -> PathBuf {
         match self {
             Self::Path(path) => path.clone(),
+            Self::Files(paths) => paths.first().cloned().unwrap_or_default(),
             Self::Runtime {
                 root,
                 sub_directory,
@@ -90,6 +93,7 @@ impl Location {
                 ..
             } => name.starts_with(b"."),
             Self::Runtime { .. } => name.starts_with(b".."),
+            Self::Files(_) => false,
         }
     }
 
@@ -101,7 +105,7 @@ impl Location {
                     .iter()
                     .any(|known| extension.eq_ignore_ascii_case(known))
             }),
-            Self::Runtime { .. } => true,
+            Self::Runtime { .. } | Self::Files(_) => true,
         }
     }
 }

@@ -20,6 +20,8 @@ pub struct Plan {
     pub filter: Value,
     /// Fields of the HTTP connection manager, over the usual ones.
     pub manager: Value,
+    /// Fields of the cluster that ratekeeper is, over the usual ones.
+    pub cluster: Value,
     /// HTTP filters that run before the rate limit filter.
     pub filters_before: Vec<Value>,
 }
@@ -150,7 +152,7 @@ impl Envoy {
 }
 
 /// An HTTP client that shows any answer, and goes through no proxy.
-fn agent() -> ureq::Agent {
+pub(super) fn agent() -> ureq::Agent {
     ureq::Agent::config_builder()
         .http_status_as_error(false)
         .proxy(None)
@@ -166,6 +168,17 @@ fn bootstrap(ratekeeper: SocketAddr, plan: &Plan) -> Value {
     let ratekeeper = json!({"socket_address": {
         "address": ratekeeper.ip().to_string(), "port_value": ratekeeper.port(),
     }});
+    let mut service = cluster(
+        "ratekeeper",
+        &ratekeeper,
+        json!({"typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
+                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                json!({"explicit_http_config": {"http2_protocol_options": {}}}),
+            ),
+        }}),
+    );
+    overlay(&mut service, &plan.cluster);
     let upstream = json!({"envoy_internal_address": {"server_listener_name": "upstream"}});
     json!({
         "admin": {"address": any_port},
@@ -182,12 +195,7 @@ fn bootstrap(ratekeeper: SocketAddr, plan: &Plan) -> Value {
                 ]},
             ],
             "clusters": [
-                cluster("ratekeeper", &ratekeeper, json!({"typed_extension_protocol_options": {
-                    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
-                        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                        json!({"explicit_http_config": {"http2_protocol_options": {}}}),
-                    ),
-                }})),
+                service,
                 cluster("upstream", &upstream, json!({})),
             ],
         },

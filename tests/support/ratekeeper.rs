@@ -15,7 +15,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use super::Process;
+use super::{Http, Process};
 
 /// A running server with a configuration of the test's own.
 #[derive(Debug)]
@@ -51,16 +51,23 @@ impl Ratekeeper {
         flags: impl IntoIterator<Item = impl AsRef<OsStr>>,
         environment: impl IntoIterator<Item = (&'a str, String)>,
     ) -> Self {
-        let mut process = Process::start(
-            "ratekeeper",
+        Self::run(
             Command::new(env!("CARGO_BIN_EXE_ratekeeper"))
                 .env_clear()
-                .env("GRPC_HOST", "127.0.0.1")
-                .env("GRPC_PORT", "0")
+                .envs(["GRPC_HOST", "HOST", "DEBUG_HOST"].map(|name| (name, "127.0.0.1")))
+                .envs(["GRPC_PORT", "PORT", "DEBUG_PORT"].map(|name| (name, "0")))
                 .envs(environment)
                 .arg("serve")
                 .args(flags),
-        );
+        )
+    }
+
+    /// Runs a command that starts the server.
+    ///
+    /// # Panics
+    /// When it does not come to accept calls.
+    pub fn run(command: &mut Command) -> Self {
+        let mut process = Process::start("ratekeeper", command);
         let address = process
             .wait_for("it listened", listening_address)
             .unwrap_or_else(|ended| panic!("{}", ended.report));
@@ -105,6 +112,25 @@ impl Ratekeeper {
     /// Where it serves gRPC.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it serves JSON and health.
+    pub fn http(&self) -> Http {
+        self.serves("/json")
+    }
+
+    /// Where it serves pages for people.
+    pub fn debug(&self) -> Http {
+        self.serves("/rlconfig")
+    }
+
+    fn serves(&self, path: &str) -> Http {
+        let mut lines = self
+            .log()
+            .lines()
+            .filter(|line| line.contains("listening for HTTP"));
+        let line = lines.find(|line| line.contains(path)).unwrap();
+        Http::at(address(line).unwrap())
     }
 
     /// Its process id.
@@ -176,7 +202,15 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
 
 /// Reads the address from the line that the server logs when it accepts connections.
 fn listening_address(line: &str) -> Option<SocketAddr> {
-    let (_, rest) = line.split_once("listening")?;
-    let (_, address) = rest.split_once("addr=")?;
-    address.split_whitespace().next()?.parse().ok()
+    line.contains("listening for gRPC").then(|| address(line))?
+}
+
+/// The address in a line; that of a Unix socket, which has none, is one that nobody has.
+fn address(line: &str) -> Option<SocketAddr> {
+    let (_, address) = line.split_once("addr=")?;
+    let address = address.split_whitespace().next()?;
+    if address.starts_with("unix:") {
+        return Some(SocketAddr::from(([0, 0, 0, 0], 0)));
+    }
+    address.parse().ok()
 }

@@ -1,5 +1,6 @@
 //! A real redis-server.
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -102,6 +103,19 @@ impl Redis {
     /// Lets it go on.
     pub fn resume(&self) {
         self.process.signal("CONT");
+    }
+
+    /// Whether bytes lie unread in a socket of it while it is stopped: then a call is in flight for certain.
+    pub fn has_unread(&self) -> bool {
+        let port = format!(":{:04X}", self.port);
+        let sockets = fs::read_to_string("/proc/net/tcp").unwrap();
+        sockets.lines().any(|line| {
+            let columns: Vec<&str> = line.split_whitespace().collect();
+            let queues = columns.get(4).and_then(|queues| queues.split_once(':'));
+            columns.get(1).is_some_and(|local| local.ends_with(&port))
+                && columns.get(3) == Some(&"01")
+                && queues.is_some_and(|(_, unread)| unread != "00000000")
+        })
     }
 
     /// A connection.

@@ -9,7 +9,7 @@ use tracing_subscriber::prelude::*;
 use crate::telemetry::logs::JsonLines;
 
 /// Where the lines on start, reload and stop come from.
-const LIFECYCLE: [&str; 2] = ["ratekeeper::app", "ratekeeper::source"];
+const LIFECYCLE: [&str; 3] = ["ratekeeper::app", "ratekeeper::source", "ratekeeper::tls"];
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Logs")]

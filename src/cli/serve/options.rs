@@ -1,42 +1,12 @@
 //! What can be typed for the server, by subject, and what it means.
 
-use std::num::NonZeroUsize;
-use std::thread;
-use std::time::Duration;
-
 use clap::ValueEnum;
 
-use super::super::options::{Keys, boolean, header_name, port, some, time};
+use super::super::options::{Keys, boolean, header_name, some};
 use super::redis::RedisOptions;
 use crate::app::StoreSettings;
 use crate::service::{HeaderNames, ResponseSettings};
 use crate::store::redis::BucketsSettings;
-
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Listening")]
-pub(super) struct Listen {
-    /// Address to serve gRPC on, or a name of it; :: means IPv4 and IPv6
-    #[arg(
-        long,
-        env = "GRPC_HOST",
-        value_name = "HOST",
-        default_value = "0.0.0.0"
-    )]
-    pub(super) grpc_host: String,
-
-    /// Port to serve gRPC on; 0 takes any free one, which the log names
-    #[arg(long, env = "GRPC_PORT", value_name = "PORT", default_value = "8081", value_parser = port)]
-    pub(super) grpc_port: u16,
-
-    /// Threads that serve requests [default: as many as there are processors for the process]
-    #[arg(long, env = "WORKER_THREADS", value_name = "COUNT")]
-    worker_threads: Option<NonZeroUsize>,
-
-    /// How long requests in flight may take to end after SIGTERM or SIGINT, such as 20s
-    #[arg(long, env = "SHUTDOWN_GRACE_PERIOD", value_name = "TIME", default_value = "20s",
-        value_parser = time)]
-    pub(super) shutdown_grace_period: Duration,
-}
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Buckets")]
@@ -52,26 +22,6 @@ pub(super) struct Store {
 
     #[command(flatten)]
     pub(super) keys: Keys,
-}
-
-/// What envoyproxy/ratelimit can do and this version cannot, and must not be thought to do.
-#[derive(Debug, clap::Args)]
-pub(super) struct NotYet {
-    #[arg(long, env = "GRPC_SERVER_USE_TLS", value_parser = boolean, default_value = "false", hide = true)]
-    grpc_server_use_tls: bool,
-}
-
-impl NotYet {
-    /// Refuses what would otherwise be silently left out.
-    pub(super) fn check(&self) -> anyhow::Result<()> {
-        if self.grpc_server_use_tls {
-            anyhow::bail!(
-                "GRPC_SERVER_USE_TLS=true: this version serves plaintext only; \
-                 leave it out, and have a proxy speak TLS"
-            );
-        }
-        Ok(())
-    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -172,13 +122,6 @@ pub(super) struct BoundOptions {
     pub(super) max_request_bytes: usize,
 }
 
-impl Listen {
-    pub(super) fn threads(&self) -> NonZeroUsize {
-        let available = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        self.worker_threads.unwrap_or_else(available)
-    }
-}
-
 impl VerdictOptions {
     pub(super) fn response(&self) -> ResponseSettings {
         ResponseSettings {
@@ -193,6 +136,11 @@ impl VerdictOptions {
 }
 
 impl Store {
+    /// Whether somebody has said where buckets live.
+    pub(super) fn is_chosen(&self) -> bool {
+        self.backend_type.is_some()
+    }
+
     pub(super) fn settings(&self, redis: &RedisOptions) -> anyhow::Result<StoreSettings> {
         let backend = self.backend_type.unwrap_or(match redis.is_named() {
             true => Backend::Redis,

@@ -56,18 +56,6 @@ pub(in crate::cli) const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ),
 ];
 
-/// Says once which of them are set.
-pub(super) fn tell() {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is where the environment is read"
-    )]
-    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    for (name, why) in WITHOUT_EFFECT.iter().filter(|(name, _)| is_set(name)) {
-        tracing::warn!("{name} has no effect: {why}");
-    }
-}
-
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Redis")]
 pub(super) struct RedisOptions {
@@ -140,8 +128,8 @@ pub(super) struct RedisOptions {
     #[command(flatten)]
     certificates: Certificates,
 
-    /// What envoyproxy/ratelimit did when all connections were busy.
-    #[arg(long, env = "REDIS_POOL_ON_EMPTY_BEHAVIOR", hide = true, value_parser = on_empty)]
+    /// What is done while all connections are busy: WAIT, as there is nothing else to do
+    #[arg(long, env = "REDIS_POOL_ON_EMPTY_BEHAVIOR", value_name = "NAME", value_parser = on_empty)]
     redis_pool_on_empty_behavior: Option<String>,
 
     #[command(flatten)]
@@ -242,7 +230,8 @@ struct PerSecondOptions {
         default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     redis_persecond_tls: bool,
 
-    #[arg(long, env = "REDIS_PERSECOND_POOL_ON_EMPTY_BEHAVIOR", hide = true, value_parser = on_empty)]
+    /// See REDIS_POOL_ON_EMPTY_BEHAVIOR
+    #[arg(long, env = "REDIS_PERSECOND_POOL_ON_EMPTY_BEHAVIOR", value_name = "NAME", value_parser = on_empty)]
     redis_persecond_pool_on_empty_behavior: Option<String>,
 }
 

@@ -49,7 +49,8 @@ pub(super) struct MetricOptions {
         default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     prometheus_response_time_as_milliseconds: bool,
 
-    #[arg(long, env = "PROMETHEUS_MAPPER_YAML", hide = true)]
+    /// Without effect: the metrics have the names and labels of the default mapping
+    #[arg(long, env = "PROMETHEUS_MAPPER_YAML", value_name = "PATH")]
     prometheus_mapper_yaml: Option<String>,
 
     /// The most names by rule that are counted apart; the rest is counted together
@@ -70,7 +71,8 @@ pub(super) struct MetricOptions {
         default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     use_dog_statsd: bool,
 
-    #[arg(long, env = "USE_DOG_STATSD_MOGRIFIERS", hide = true)]
+    /// Refused: names are not rewritten here; the Datadog agent can (dogstatsd_mapper_profiles)
+    #[arg(long, env = "USE_DOG_STATSD_MOGRIFIERS", value_name = "NAMES")]
     use_dog_statsd_mogrifiers: Option<String>,
 
     /// Where that daemon is
@@ -86,7 +88,8 @@ pub(super) struct MetricOptions {
     #[arg(long, env = "STATSD_PORT", value_name = "PORT", default_value = "8125", value_parser = port)]
     statsd_port: u16,
 
-    #[arg(long, env = "STATSD_PROTOCOL", hide = true)]
+    /// How that daemon is spoken to: udp, and nothing else
+    #[arg(long, env = "STATSD_PROTOCOL", value_name = "NAME")]
     statsd_protocol: Option<String>,
 
     /// Stand with every metric that is sent to it: key:value,key:value

@@ -106,7 +106,7 @@ impl Sentinel {
         if !std::mem::replace(&mut self.warned, true) {
             warn!(
                 %cause,
-                "file events cannot be had, so rule files are read every {} ms instead; \
+                "file events cannot be had, so files are read every {} ms instead; \
                  raise fs.inotify.max_user_instances and fs.inotify.max_user_watches on this machine",
                 POLL.as_millis()
             );
@@ -120,7 +120,7 @@ fn warn_of_place(warned: &mut bool, path: &Path, cause: &notify::Error) {
         warn!(
             path = %path.display(),
             %cause,
-            "something on the way to the rule files cannot be watched, so they are read every {} ms \
+            "something on the way to the files cannot be watched, so they are read every {} ms \
              as well; let the user whom this process runs as read it",
             POLL.as_millis()
         );

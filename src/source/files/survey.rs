@@ -29,7 +29,7 @@ pub(super) fn survey(location: &Location) -> Survey {
         entries: 0,
         open: Vec::new(),
     };
-    let files = walk.top().map(|()| {
+    let files = walk.all().map(|()| {
         walk.files.sort_by(|a, b| a.name.cmp(&b.name));
         walk.files
     });
@@ -53,24 +53,48 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
+    fn all(&mut self) -> Result<(), SourceError> {
+        match self.location {
+            Location::Files(paths) => paths.iter().try_for_each(|path| self.only(path)),
+            Location::Path(_) | Location::Runtime { .. } => self.top(),
+        }
+    }
+
+    /// A file that is named itself.
+    fn only(&mut self, shown: &Path) -> Result<(), SourceError> {
+        match self.named(shown)? {
+            Found::File(real) => self.file(shown, &real),
+            Found::Directory(_) | Found::Special => Err(SourceError::NotAFile {
+                path: shown.to_owned(),
+            }),
+        }
+    }
+
     fn top(&mut self) -> Result<(), SourceError> {
         let shown = self.location.top();
+        match self.named(&shown)? {
+            Found::Directory(real) => self.directory(&shown, real),
+            Found::File(real) => self.file(&shown, &real),
+            Found::Special => Err(SourceError::NotAFile { path: shown }),
+        }
+    }
+
+    /// What a path leads to that somebody wrote.
+    fn named(&mut self, shown: &Path) -> Result<Found, SourceError> {
         let start =
-            std::env::current_dir().map_err(|cause| SourceError::unreadable(&shown, &cause))?;
+            std::env::current_dir().map_err(|cause| SourceError::unreadable(shown, &cause))?;
         // The way to the working directory counts, too: a relative path hangs on it.
-        let path = start.join(&shown);
+        let path = start.join(shown);
         match resolve(Path::new("/"), &path, &mut self.places) {
-            Ok(Found::Directory(real)) => self.directory(&shown, real),
-            Ok(Found::File(real)) => self.file(&shown, &real),
-            Ok(Found::Special) => Err(SourceError::NotAFile { path: shown }),
+            Ok(found) => Ok(found),
             Err(Unresolved::Missing {
                 missing,
                 linked: false,
             }) => Err(SourceError::NotFound {
-                path: shown,
+                path: shown.to_owned(),
                 missing,
             }),
-            Err(unresolved) => Err(mistake(&shown, unresolved)),
+            Err(unresolved) => Err(mistake(shown, unresolved)),
         }
     }
 

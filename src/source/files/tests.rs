@@ -281,3 +281,27 @@ fn what_cannot_be_read_is_named() {
         "{error}"
     );
 }
+
+#[test]
+fn named_files_are_read_whatever_they_are_called_and_all_of_them() {
+    let dir = temp();
+    let (one, other) = (dir.path().join("..data/tls.crt"), dir.path().join(".key"));
+    write(&one, "1");
+    write(&other, "2");
+    let location = Location::Files(vec![one.clone(), other.clone()]);
+    let texts: Vec<_> = location
+        .read()
+        .unwrap()
+        .into_iter()
+        .map(|f| f.text)
+        .collect();
+    assert_eq!(texts, ["1", "2"]);
+    fs::remove_file(&other).unwrap();
+    let missing = SourceError::NotFound {
+        path: other.clone(),
+        missing: other.clone(),
+    };
+    assert_eq!(location.read(), Err(missing));
+    fs::create_dir(&other).unwrap();
+    assert_eq!(location.read(), Err(SourceError::NotAFile { path: other }));
+}

@@ -58,7 +58,7 @@ pub fn watch(location: Location) -> (Files, Changes) {
     let (files, changes, thread) = begin(location, Sentinel::new);
     if let Err(cause) = thread {
         // `Changes` tell the consumer; why it happened is known only here.
-        error!(%cause, "the thread that watches the rule files could not be started");
+        error!(%cause, "the thread that watches files could not be started");
     }
     (files, changes)
 }
@@ -94,6 +94,12 @@ impl Changes {
         }
         pending().await
     }
+
+    /// What has the files read again now, whether or not anything seems to have happened to them.
+    #[must_use]
+    pub fn poke(&self) -> Poke {
+        self.poke.clone()
+    }
 }
 
 impl Drop for Changes {
@@ -105,9 +111,9 @@ impl Drop for Changes {
     }
 }
 
-/// Wakes the thread. Any number of pokes before it looks are one.
+/// Has the files read again. Any number of pokes before that are one.
 #[derive(Debug, Clone)]
-pub(super) struct Poke(SyncSender<()>);
+pub struct Poke(SyncSender<()>);
 
 impl Poke {
     fn channel() -> (Self, Receiver<()>) {
@@ -115,7 +121,8 @@ impl Poke {
         (Self(sender), receiver)
     }
 
-    pub(super) fn poke(&self) {
+    /// Does so.
+    pub fn poke(&self) {
         // It fails when a poke is waiting already, or when nobody is left to be woken.
         let _ = self.0.try_send(());
     }
@@ -137,7 +144,7 @@ fn begin(location: Location, sentinel: impl FnOnce(Poke) -> Sentinel) -> Begun {
     let files = watch.settled();
     watch.told = fingerprint(&files);
     let thread = Builder::new()
-        .name("rule-files".to_owned())
+        .name("files".to_owned())
         .spawn(move || watch.run(&pokes, &tell));
     let changes = Changes {
         location,

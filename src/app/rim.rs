@@ -1,0 +1,210 @@
+//! What surrounds the decisions: ports for people and probes, certificates, and what to do on SIGHUP.
+
+use std::convert::Infallible;
+use std::fmt::Write as _;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::future::LocalBoxFuture;
+use tokio::sync::watch;
+
+use super::Rules;
+use super::health::{Health, HealthSettings};
+use crate::clock;
+use crate::limiter::InForce;
+use crate::service::pb::rate_limit_service_server::RateLimitService;
+use crate::service::{
+    ConnectionSettings, Failures, HttpPort, Listener, Page, Places, healthcheck, json, pages,
+    rlconfig,
+};
+use crate::source::files::Poke;
+use crate::telemetry::metrics::Metrics;
+use crate::tls::{Certificates, ServerTls, TlsError, follow};
+
+/// How the ports of a server are served.
+#[derive(Debug, Clone)]
+pub struct RimSettings {
+    /// What connections to the gRPC port may do.
+    pub connections: ConnectionSettings,
+    /// What they are secured with; `None` for plaintext.
+    pub tls: Option<ServerTls>,
+    /// When health is good.
+    pub health: HealthSettings,
+    /// Changes when files are to be read again although nothing seems to have happened to them.
+    pub reread: watch::Receiver<()>,
+}
+
+/// What can be seen of a running server.
+#[derive(Debug, Clone)]
+pub(super) struct View {
+    rules: Arc<InForce>,
+    metrics: Arc<Metrics>,
+    health: Health,
+    pub(super) places: Places,
+    pub(super) failures: Failures,
+    pub(super) certificates: Option<Arc<Certificates>>,
+    started: Instant,
+}
+
+impl View {
+    /// A server that has just started.
+    pub(super) fn new(
+        rules: &Rules,
+        health: &Health,
+        certificates: Option<Arc<Certificates>>,
+        settings: &RimSettings,
+    ) -> Self {
+        let most = settings.connections.connections;
+        Self {
+            rules: Arc::clone(&rules.in_force),
+            metrics: Arc::clone(&rules.metrics),
+            health: health.clone(),
+            places: Places::new(most, "GRPC_MAX_CONNECTIONS allows"),
+            failures: Failures::default(),
+            certificates,
+            started: Instant::now(),
+        }
+    }
+
+    /// The pages of the debug port.
+    pub(super) fn pages(&self) -> Vec<Page> {
+        let (rules, view) = (Arc::clone(&self.rules), self.clone());
+        let metrics = Arc::clone(&self.metrics);
+        vec![
+            Page::text(
+                "/rlconfig",
+                "the rules in force, a line for each limit",
+                move || {
+                    let snapshot = rules.snapshot();
+                    snapshot.map_or_else(String::new, |snapshot| rlconfig(&snapshot.rules))
+                },
+            ),
+            Page::text(
+                "/stats",
+                "what the server is and has, a line for each number",
+                move || view.stats(),
+            ),
+            Page {
+                path: "/metrics",
+                about: "what is counted, as Prometheus reads it",
+                kind: Metrics::TEXT_FORMAT,
+                write: Arc::new(move || metrics.encode()),
+            },
+        ]
+    }
+
+    fn stats(&self) -> String {
+        let snapshot = self.rules.snapshot();
+        let rules = snapshot.as_ref().map(|snapshot| &snapshot.rules);
+        let mut text = format!("server.version: {}\n", env!("CARGO_PKG_VERSION"));
+        let mut add = |name: &str, value: u64| {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "{name}: {value}");
+        };
+        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        add("server.uptime_seconds", self.started.elapsed().as_secs());
+        add("server.healthy", self.health.is_good().into());
+        add("config.loaded", snapshot.is_some().into());
+        add(
+            "config.domains",
+            rules.map_or(0, |rules| count(rules.domains().len())),
+        );
+        add(
+            "config.rules",
+            rules.map_or(0, |rules| count(rules.rules().len())),
+        );
+        add("grpc.connections.open", count(self.places.taken()));
+        add("grpc.connections.accepted", self.places.accepted());
+        add("grpc.connections.refused", self.places.refused());
+        add("grpc.connections.failed", self.failures.count());
+        if let Some(certificates) = &self.certificates {
+            add(
+                "tls.certificate.expires_unix_seconds",
+                certificates.expires(),
+            );
+            add("tls.certificate.rotations", certificates.rotations());
+            add("tls.certificate.failed_rotations", certificates.failures());
+        }
+        text
+    }
+}
+
+/// The ports that speak HTTP.
+#[derive(Debug)]
+pub(super) struct HttpPorts {
+    http: HttpPort,
+    debug: HttpPort,
+}
+
+impl HttpPorts {
+    /// Serves requests as JSON, of at most so many bytes, by `service`; and what is in view.
+    pub(super) fn new(
+        [http, pages_at]: [Listener; 2],
+        view: &View,
+        service: (impl RateLimitService, usize),
+    ) -> Self {
+        let (service, max_bytes) = service;
+        let told = view.health.clone();
+        let health = healthcheck(move || told.is_good());
+        tracing::info!(addr = %http, "listening for HTTP: /json, /healthcheck");
+        tracing::info!(addr = %pages_at, "listening for HTTP: /, /rlconfig, /stats, /metrics, /healthcheck");
+        Self {
+            http: HttpPort::new(
+                http,
+                json(service, max_bytes).merge(health.clone()),
+                clock::system(),
+            ),
+            debug: HttpPort::new(pages_at, pages(view.pages()).merge(health), clock::system()),
+        }
+    }
+
+    /// Serves. It never ends; it may be dropped and called again.
+    pub(super) async fn serve(&mut self) -> Infallible {
+        tokio::select! {
+            never = self.http.serve() => never,
+            never = self.debug.serve() => never,
+        }
+    }
+
+    /// Lets the requests in flight end.
+    pub(super) async fn end(self) {
+        tokio::join!(self.http.end(), self.debug.end());
+    }
+}
+
+/// Certificates, and what goes with them.
+pub(super) struct Secured {
+    /// What handshakes are made with; `None` for plaintext.
+    pub(super) certificates: Option<Arc<Certificates>>,
+    /// Has them read again.
+    pub(super) poke: Option<Poke>,
+    /// Follows the files that they come from; never ends.
+    pub(super) following: LocalBoxFuture<'static, Infallible>,
+}
+
+/// Reads the certificates of the server, if it is to have any.
+pub(super) fn secured(tls: Option<ServerTls>) -> Result<Secured, TlsError> {
+    let Some(tls) = tls else {
+        return Ok(Secured {
+            certificates: None,
+            poke: None,
+            following: Box::pin(pending()),
+        });
+    };
+    let (certificates, poke, following) = follow(tls, clock::system())?;
+    Ok(Secured {
+        certificates: Some(certificates),
+        poke: Some(poke),
+        following: Box::pin(following),
+    })
+}
+
+/// Has files read again whenever that is asked for.
+pub(super) async fn reread(mut asked: watch::Receiver<()>, pokes: Vec<Poke>) -> Infallible {
+    while asked.changed().await.is_ok() {
+        tracing::info!("told by SIGHUP to read the configuration and certificates again");
+        pokes.iter().for_each(Poke::poke);
+    }
+    pending().await
+}

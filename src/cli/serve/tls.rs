@@ -1,0 +1,125 @@
+//! What the gRPC port is secured with.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use tokio_rustls::rustls::pki_types::ServerName;
+
+use super::super::mistakes::Mistakes;
+use super::super::options::boolean;
+use crate::tls::{Clients, ServerTls};
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "TLS of the gRPC port")]
+pub(super) struct TlsOptions {
+    /// Serve gRPC with TLS; the files are read again when they are replaced
+    #[arg(long, env = "GRPC_SERVER_USE_TLS", value_name = "BOOL", value_parser = boolean,
+        default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    grpc_server_use_tls: bool,
+
+    /// The server's certificate, and those between it and an authority, as PEM
+    #[arg(long, env = "GRPC_SERVER_TLS_CERT", value_name = "PATH")]
+    grpc_server_tls_cert: Option<PathBuf>,
+
+    /// The key of the certificate, as PEM
+    #[arg(long, env = "GRPC_SERVER_TLS_KEY", value_name = "PATH")]
+    grpc_server_tls_key: Option<PathBuf>,
+
+    /// The authorities that sign clients' certificates, as PEM; clients must show one then
+    #[arg(long, env = "GRPC_CLIENT_TLS_CACERT", value_name = "PATH")]
+    grpc_client_tls_cacert: Option<PathBuf>,
+
+    /// The same, as Envoy Gateway calls it; GRPC_CLIENT_TLS_CACERT wins
+    #[arg(long, env = "GRPC_SERVER_TLS_CA_CERT", value_name = "PATH")]
+    grpc_server_tls_ca_cert: Option<PathBuf>,
+
+    /// The DNS name that clients' certificates must be for
+    #[arg(long, env = "GRPC_CLIENT_TLS_SAN", value_name = "NAME", value_parser = name)]
+    grpc_client_tls_san: Option<ServerName<'static>>,
+}
+
+/// Reads a name that a certificate can be for.
+fn name(text: &str) -> Result<ServerName<'static>, String> {
+    ServerName::try_from(text.to_owned())
+        .map_err(|_| "write a DNS name, such as envoy.example.com".to_owned())
+}
+
+impl TlsOptions {
+    /// What is asked for; `None` for plaintext, and for what cannot be had, which is noted.
+    pub(super) fn settings(&self, mistakes: &mut Mistakes) -> Option<ServerTls> {
+        if !self.grpc_server_use_tls {
+            return None;
+        }
+        let certificate = needed(
+            self.grpc_server_tls_cert.as_ref(),
+            "GRPC_SERVER_TLS_CERT, the path of a certificate",
+        );
+        let key = needed(
+            self.grpc_server_tls_key.as_ref(),
+            "GRPC_SERVER_TLS_KEY, the path of its key",
+        );
+        let clients = self.clients();
+        let (certificate, key, clients) = (
+            mistakes.take(certificate),
+            mistakes.take(key),
+            mistakes.take(clients),
+        );
+        let tls = ServerTls {
+            certificate: certificate?,
+            key: key?,
+            clients: clients?,
+        };
+        // So that files that cannot be used are told together with everything else.
+        let mistaken = tls.mistakes();
+        let is_usable = mistaken.is_empty();
+        for error in mistaken {
+            mistakes.add(format!("GRPC_SERVER_USE_TLS=true: {error}"));
+        }
+        is_usable.then_some(tls)
+    }
+
+    fn clients(&self) -> anyhow::Result<Option<Clients>> {
+        let authorities = self
+            .grpc_client_tls_cacert
+            .as_ref()
+            .or(self.grpc_server_tls_ca_cert.as_ref());
+        match (authorities, &self.grpc_client_tls_san) {
+            (Some(authorities), name) => Ok(Some(Clients {
+                authorities: authorities.clone(),
+                name: name.clone(),
+            })),
+            (None, None) => Ok(None),
+            (None, Some(_)) => anyhow::bail!(
+                "GRPC_CLIENT_TLS_SAN needs GRPC_CLIENT_TLS_CACERT: without authorities, a name proves nothing"
+            ),
+        }
+    }
+
+    /// What was given for TLS that is not asked for, and so has no effect.
+    pub(super) fn unused(&self) -> Vec<&'static str> {
+        if self.grpc_server_use_tls {
+            return Vec::new();
+        }
+        [
+            ("GRPC_SERVER_TLS_CERT", self.grpc_server_tls_cert.is_some()),
+            ("GRPC_SERVER_TLS_KEY", self.grpc_server_tls_key.is_some()),
+            (
+                "GRPC_CLIENT_TLS_CACERT",
+                self.grpc_client_tls_cacert.is_some(),
+            ),
+            (
+                "GRPC_SERVER_TLS_CA_CERT",
+                self.grpc_server_tls_ca_cert.is_some(),
+            ),
+            ("GRPC_CLIENT_TLS_SAN", self.grpc_client_tls_san.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(name, is_given)| is_given.then_some(name))
+        .collect()
+    }
+}
+
+fn needed(path: Option<&PathBuf>, what: &str) -> anyhow::Result<PathBuf> {
+    path.cloned()
+        .with_context(|| format!("GRPC_SERVER_USE_TLS=true needs {what}"))
+}

@@ -1,0 +1,157 @@
+//! HTTP/1.1: requests as JSON, health, and pages for people.
+//!
+//! No client has anything here for long: heads, bodies and answers have bounds in bytes and time, and so
+//! has the life of a connection.
+
+mod json;
+mod pages;
+mod rlconfig;
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tokio_stream::{Stream, StreamExt as _};
+use tower_service::Service as _;
+
+use super::connections::{Connection, Places, connections};
+use super::serving::{closed, drive};
+use super::socket::Listener;
+use crate::clock::Clock;
+
+pub use json::json;
+pub use pages::{Page, pages};
+pub use rlconfig::rlconfig;
+
+/// The most connections to a port.
+const MAX_CONNECTIONS: usize = 512;
+
+/// How long the head of a request may take, from the end of the request before it.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+
+/// How long the body of a request may take.
+const BODY_TIME: Duration = Duration::from_secs(10);
+
+/// The most bytes of a head.
+const MAX_HEAD: usize = 16 << 10;
+
+/// How old a connection may grow, and how long what is in flight on it may take then: nobody
+/// reads an answer for longer.
+const AGE: Duration = Duration::from_secs(60);
+const AGE_GRACE: Duration = Duration::from_secs(10);
+
+/// A port that is served by HTTP.
+pub struct HttpPort {
+    connections: Pin<Box<dyn Stream<Item = Connection> + Send>>,
+    router: Router,
+    tasks: JoinSet<()>,
+    stopping: watch::Sender<()>,
+}
+
+impl std::fmt::Debug for HttpPort {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HttpPort").finish_non_exhaustive()
+    }
+}
+
+impl HttpPort {
+    /// Serves the routes on the listener.
+    #[must_use]
+    pub fn new(listener: Listener, router: Router, clock: Clock) -> Self {
+        let places = Places::new(MAX_CONNECTIONS, "a port of HTTP serves");
+        Self {
+            connections: Box::pin(connections(listener, places, clock)),
+            router,
+            tasks: JoinSet::new(),
+            stopping: watch::channel(()).0,
+        }
+    }
+
+    /// Serves. It never ends; it may be dropped and called again.
+    pub async fn serve(&mut self) -> Infallible {
+        loop {
+            tokio::select! {
+                Some(connection) = self.connections.next() => {
+                    let (router, stopping) = (self.router.clone(), self.stopping.subscribe());
+                    self.tasks.spawn(serve_connection(connection, router, stopping));
+                }
+                Some(_) = self.tasks.join_next() => {}
+            }
+        }
+    }
+
+    /// Accepts nothing more, and lets the requests in flight end.
+    pub async fn end(self) {
+        let Self {
+            connections,
+            mut tasks,
+            stopping,
+            ..
+        } = self;
+        drop((connections, stopping));
+        while tasks.join_next().await.is_some() {}
+    }
+}
+
+async fn serve_connection(
+    connection: Connection,
+    router: Router,
+    mut stopping: watch::Receiver<()>,
+) {
+    let (socket, _place) = connection.into_parts();
+    // Routes are always ready.
+    let service = service_fn(move |request| router.clone().call(request));
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(socket), service);
+    let end = async {
+        tokio::select! {
+            () = sleep(AGE) => {}
+            () = closed(&mut stopping) => {}
+        }
+    };
+    if let Err(error) = drive(serving, end, AGE_GRACE).await {
+        tracing::debug!(%error, "an HTTP connection failed");
+    }
+}
+
+/// The routes of health: 200 "OK", or 500 and nothing, as envoyproxy/ratelimit answers. It is what gRPC's
+/// own health says.
+pub fn healthcheck(is_good: impl Fn() -> bool + Clone + Send + Sync + 'static) -> Router {
+    Router::new().route(
+        "/healthcheck",
+        any(async move || {
+            if is_good() {
+                text(StatusCode::OK, "OK")
+            } else {
+                StatusCode::INTERNAL_SERVER_ERROR.into_response()
+            }
+        }),
+    )
+}
+
+/// Plain text, which nothing is to take for anything else.
+fn text(status: StatusCode, text: impl Into<axum::body::Body>) -> Response {
+    let mut headers = HeaderMap::new();
+    headers.insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        header::HeaderValue::from_static("nosniff"),
+    );
+    (status, headers, text.into()).into_response()
+}

@@ -1,0 +1,121 @@
+//! `/json`: `ShouldRateLimit` with its messages as JSON, in protobuf's own mapping.
+//!
+//! The statuses are envoyproxy/ratelimit's: 200 for OK, 429 for over the limit, 400 for whatever got no
+//! verdict.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, FromRequest as _, Request};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::any;
+use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor};
+use tokio::time::timeout;
+use tonic::metadata::MetadataMap;
+use tonic::{Code as FailureCode, Extensions, Request as Call, Status as Failure};
+
+use super::{BODY_TIME, text};
+use crate::service::pb::rate_limit_response::Code;
+use crate::service::pb::rate_limit_service_server::RateLimitService;
+use crate::service::pb::{DESCRIPTORS, RateLimitRequest, RateLimitResponse};
+
+/// The routes of `/json`, for bodies of at most so many bytes.
+///
+/// # Panics
+/// Never: the messages are those that this program was built from.
+pub fn json(service: impl RateLimitService, max_bytes: usize) -> Router {
+    let (service, messages) = (Arc::new(service), Arc::new(Messages::new()));
+    let answer = any(async move |request: Request| {
+        answer(&*service, &messages, request)
+            .await
+            .unwrap_or_else(|refusal| refusal)
+    });
+    Router::new()
+        .route("/json", answer)
+        .layer(DefaultBodyLimit::max(max_bytes))
+}
+
+/// Answers a request, or says why there is no verdict.
+async fn answer(
+    service: &impl RateLimitService,
+    messages: &Messages,
+    request: Request,
+) -> Result<Response, Response> {
+    let headers = request.headers().clone();
+    let body = timeout(BODY_TIME, Bytes::from_request(request, &()))
+        .await
+        .map_err(|_| refused(StatusCode::BAD_REQUEST, "the body did not come in time"))?
+        .map_err(|error| refused(error.status(), &error.body_text()))?;
+    let message = messages
+        .read(&body)
+        .map_err(|why| refused(StatusCode::BAD_REQUEST, &why))?;
+    // As in gRPC, the headers say how long the caller waits and which trace the call is part of.
+    let call = Call::from_parts(
+        MetadataMap::from_headers(headers),
+        Extensions::default(),
+        message,
+    );
+    let response = service.should_rate_limit(call).await.map_err(failed)?;
+    let response = response.into_inner();
+    let status = match response.overall_code() {
+        Code::Ok => StatusCode::OK,
+        Code::OverLimit => StatusCode::TOO_MANY_REQUESTS,
+        Code::Unknown => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    Ok((status, kind, messages.write(&response)).into_response())
+}
+
+fn failed(failure: Failure) -> Response {
+    let status = match failure.code() {
+        FailureCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    refused(status, failure.message())
+}
+
+/// A refusal that begins with the words of its status, and says why.
+fn refused(status: StatusCode, why: &str) -> Response {
+    let words = status.canonical_reason().unwrap_or("Error");
+    text(status, format!("{words}: {why}\n"))
+}
+
+/// How the messages look as JSON.
+struct Messages {
+    request: MessageDescriptor,
+    response: MessageDescriptor,
+}
+
+impl Messages {
+    fn new() -> Self {
+        let pool = DescriptorPool::decode(DESCRIPTORS).expect("the build wrote it");
+        let message = |name| {
+            pool.get_message_by_name(&format!("envoy.service.ratelimit.v3.{name}"))
+                .expect("it is declared in proto/")
+        };
+        Self {
+            request: message("RateLimitRequest"),
+            response: message("RateLimitResponse"),
+        }
+    }
+
+    fn read(&self, text: &[u8]) -> Result<RateLimitRequest, String> {
+        let options = DeserializeOptions::new().deny_unknown_fields(true);
+        let mut json = serde_json::Deserializer::from_slice(text);
+        let message =
+            DynamicMessage::deserialize_with_options(self.request.clone(), &mut json, &options)
+                .map_err(|error| error.to_string())?;
+        json.end().map_err(|error| error.to_string())?;
+        message.transcode_to().map_err(|error| error.to_string())
+    }
+
+    fn write(&self, response: &RateLimitResponse) -> Vec<u8> {
+        let mut message = DynamicMessage::new(self.response.clone());
+        message
+            .transcode_from(response)
+            .expect("a message is what its descriptor says");
+        serde_json::to_vec(&message).expect("every message has a form in JSON")
+    }
+}

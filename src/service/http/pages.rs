@@ -1,0 +1,72 @@
+//! Pages for people and tools that look into a running server, and a list of them at `/`.
+
+use std::fmt;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse as _;
+use axum::routing::any;
+
+use super::text;
+
+/// A page that is written anew each time it is asked for.
+#[derive(Clone)]
+pub struct Page {
+    /// Where it is.
+    pub path: &'static str,
+    /// What it tells, for the list.
+    pub about: &'static str,
+    /// Its media type.
+    pub kind: &'static str,
+    /// Writes it. May take a while: it is not done where anything else waits.
+    pub write: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
+impl Page {
+    /// A page of plain text.
+    pub fn text(
+        path: &'static str,
+        about: &'static str,
+        write: impl Fn() -> String + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            path,
+            about,
+            kind: "text/plain; charset=utf-8",
+            write: Arc::new(write),
+        }
+    }
+}
+
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Page")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The routes of the pages, and of the list.
+pub fn pages(pages: Vec<Page>) -> Router {
+    let lines = pages
+        .iter()
+        .map(|page| format!("{}: {}\n", page.path, page.about));
+    let list: String = lines
+        .chain(["/healthcheck: 200 when the server should be sent requests\n".to_owned()])
+        .collect();
+    let router = Router::new().route("/", any(async move || text(StatusCode::OK, list)));
+    pages.into_iter().fold(router, |router, page| {
+        let Page {
+            path, kind, write, ..
+        } = page;
+        let show = async move || {
+            match tokio::task::spawn_blocking(move || write()).await {
+                Ok(text) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
+                // It panicked, and the log says where.
+                Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+            }
+        };
+        router.route(path, any(show))
+    })
+}

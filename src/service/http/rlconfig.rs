@@ -1,0 +1,105 @@
+//! The rules in force in the words of envoyproxy/ratelimit's `/rlconfig`, which tools read.
+
+use std::fmt::Write as _;
+
+use crate::rules::{Algorithm, Limit, Limits, Rule, RuleSet};
+
+/// A line for each limit, in the order of the files.
+///
+/// What envoyproxy/ratelimit does not know comes after what it says, and only where it is not as there.
+#[must_use]
+pub fn rlconfig(rules: &RuleSet) -> String {
+    let mut text = String::new();
+    for rule in rules.rules() {
+        match &rule.limits {
+            Limits::Unlimited { .. } => line(&mut text, rule, "UNKNOWN", 0, ""),
+            Limits::Limited(limits) => {
+                for limit in limits {
+                    let unit = limit.unit.name().to_ascii_uppercase();
+                    line(
+                        &mut text,
+                        rule,
+                        &unit,
+                        limit.requests_per_unit,
+                        &more(limit),
+                    );
+                }
+            }
+        }
+    }
+    text
+}
+
+fn line(text: &mut String, rule: &Rule, unit: &str, requests: u32, more: &str) {
+    let Rule {
+        path,
+        shadow_mode,
+        quota_mode,
+        ..
+    } = rule;
+    // Writing to a string does not fail.
+    let _ = writeln!(
+        text,
+        "{path}: unit={unit} requests_per_unit={requests}, shadow_mode: {shadow_mode}, quota_mode: {quota_mode}{more}"
+    );
+}
+
+fn more(limit: &Limit) -> String {
+    let mut text = String::new();
+    let mut add = |name: &str, value: &dyn std::fmt::Display| {
+        let _ = write!(text, ", {name}: {value}");
+    };
+    if limit.unit_multiplier > 1 {
+        add("unit_multiplier", &limit.unit_multiplier);
+    }
+    if limit.burst != limit.requests_per_unit {
+        add("burst", &limit.burst);
+    }
+    if limit.algorithm == Algorithm::FixedWindow {
+        add("algorithm", &"fixed_window");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::{LoadOptions, SourceFile};
+
+    #[test]
+    fn every_limit_is_a_line() {
+        let text = "
+domain: shop
+descriptors:
+  - key: client
+    rate_limit: {unit: minute, requests_per_unit: 60, burst: 100}
+  - key: path
+    value: /a
+    shadow_mode: true
+    rate_limit: {unlimited: true}
+  - key: path
+    descriptors:
+      - key: user
+        quota_mode: true
+        rate_limit:
+          - {unit: second, requests_per_unit: 1}
+          - {unit: day, unit_multiplier: 7, requests_per_unit: 9, algorithm: fixed_window}
+";
+        let file = SourceFile {
+            name: "shop.yaml".to_owned(),
+            text: text.to_owned(),
+        };
+        let rules = RuleSet::load(&[file], LoadOptions::default()).unwrap();
+        assert_eq!(
+            rlconfig(&rules).lines().collect::<Vec<_>>(),
+            [
+                "shop.client: unit=MINUTE requests_per_unit=60, shadow_mode: false, quota_mode: false, burst: 100",
+                "shop.path_/a: unit=UNKNOWN requests_per_unit=0, shadow_mode: true, quota_mode: false",
+                "shop.path.user: unit=SECOND requests_per_unit=1, shadow_mode: false, quota_mode: true",
+                "shop.path.user: unit=DAY requests_per_unit=9, shadow_mode: false, quota_mode: true, \
+                 unit_multiplier: 7, algorithm: fixed_window",
+            ]
+        );
+        assert_eq!(rlconfig(&RuleSet::empty()), "");
+    }
+}

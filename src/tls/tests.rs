@@ -1,0 +1,119 @@
+//! What certificates can be used, and what is said of those that cannot.
+
+use std::fs;
+use std::path::Path;
+
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use tempfile::TempDir;
+
+use super::*;
+
+/// A certificate for a name and its key, in files; signed by itself.
+fn pair(directory: &Path, stem: &str) -> (PathBuf, PathBuf) {
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.not_after = date_time_ymd(2040, 1, 2);
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    let paths = (
+        directory.join(format!("{stem}.crt")),
+        directory.join(format!("{stem}.key")),
+    );
+    fs::write(&paths.0, certificate.pem()).unwrap();
+    fs::write(&paths.1, key.serialize_pem()).unwrap();
+    paths
+}
+
+fn usable() -> (TempDir, ServerTls) {
+    let directory = tempfile::tempdir().unwrap();
+    let (certificate, key) = pair(directory.path(), "a");
+    let tls = ServerTls {
+        certificate,
+        key,
+        clients: None,
+    };
+    (directory, tls)
+}
+
+#[test]
+fn the_end_of_a_certificate_is_known() {
+    let (_directory, tls) = usable();
+    assert_eq!(tls.load().unwrap().expires, 2_209_075_200);
+}
+
+#[test]
+fn certificate_key_and_authorities_may_be_one_file() {
+    let (directory, mut tls) = usable();
+    let both =
+        fs::read_to_string(&tls.key).unwrap() + &fs::read_to_string(&tls.certificate).unwrap();
+    let path = directory.path().join("both");
+    fs::write(&path, both).unwrap();
+    tls.certificate.clone_from(&path);
+    tls.key.clone_from(&path);
+    tls.clients = Some(Clients {
+        authorities: path,
+        name: None,
+    });
+    tls.load().unwrap();
+}
+
+/// Checks that files cannot be used, and what is said of which of them.
+fn refused(tls: &ServerTls, file: &str, why: &str) {
+    let error = tls.load().expect_err(why).to_string();
+    assert!(error.contains(file) && error.contains(why), "{error}");
+    let key = fs::read_to_string(&tls.key).unwrap_or_default();
+    let secret = key.lines().nth(1).unwrap_or("no line");
+    assert!(!error.contains(secret), "it shows the key: {error}");
+}
+
+#[test]
+fn certificates_that_cannot_be_used_are_told_with_their_file() {
+    let (directory, tls) = usable();
+    let path = directory.path().join("file");
+    let with = ServerTls {
+        certificate: path.clone(),
+        ..tls.clone()
+    };
+    refused(&with, "file", "does not exist");
+    for (text, why) in [
+        ("", "has no certificate"),
+        ("certificate", "has no certificate"),
+        ("-----BEGIN CERTIFICATE-----\nAAAA\n", "END"),
+        (
+            "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n",
+            "base64",
+        ),
+        (
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            "cannot be used",
+        ),
+    ] {
+        fs::write(&path, text).unwrap();
+        refused(&with, "file", why);
+    }
+}
+
+#[test]
+fn keys_and_authorities_that_cannot_be_used_are_told_with_their_file() {
+    let (directory, tls) = usable();
+    let (_, other_key) = pair(directory.path(), "b");
+    let key = |path| ServerTls {
+        key: path,
+        ..tls.clone()
+    };
+    let authorities = |path| ServerTls {
+        clients: Some(Clients {
+            authorities: path,
+            name: None,
+        }),
+        ..tls.clone()
+    };
+    let cut = directory.path().join("cut");
+    let text = fs::read_to_string(&tls.key).unwrap();
+    fs::write(&cut, text.replace("-----END PRIVATE KEY-----\n", "")).unwrap();
+    let absent = directory.path().join("absent");
+    refused(&key(tls.certificate.clone()), "a.crt", "has no private key");
+    refused(&key(cut), "cut", "END");
+    refused(&key(other_key), "b.key", "cannot be used with the key");
+    refused(&authorities(absent), "absent", "does not exist");
+    refused(&authorities(tls.key.clone()), "a.key", "has no certificate");
+}

@@ -1,0 +1,64 @@
+//! A port of the server that speaks HTTP.
+
+use std::net::SocketAddr;
+
+use ureq::http;
+
+use super::envoy::agent;
+
+/// Where it is.
+#[derive(Debug)]
+pub struct Http {
+    address: SocketAddr,
+    agent: ureq::Agent,
+}
+
+/// What it answered.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The status.
+    pub status: u16,
+    /// The media type; empty when there is none.
+    pub kind: String,
+    /// The body.
+    pub body: String,
+}
+
+impl Http {
+    /// The port at this address.
+    pub fn at(address: SocketAddr) -> Self {
+        let agent = agent();
+        Self { address, agent }
+    }
+
+    /// The address.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Asks for a page.
+    pub fn get(&self, path: &str) -> Page {
+        self.send("GET", path, "")
+    }
+
+    /// Sends a request with a body.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub fn send(&self, method: &str, path: &str, body: &str) -> Page {
+        let request = http::Request::builder()
+            .method(method)
+            .uri(format!("http://{}{path}", self.address));
+        let sent = match body {
+            "" => self.agent.run(request.body(()).unwrap()),
+            body => self.agent.run(request.body(body).unwrap()),
+        };
+        let mut response = sent.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+        let kind = response.headers().get("content-type");
+        Page {
+            status: response.status().as_u16(),
+            kind: kind.map_or("", |kind| kind.to_str().unwrap()).to_owned(),
+            body: response.body_mut().read_to_string().unwrap(),
+        }
+    }
+}

@@ -1,0 +1,521 @@
+//! TLS on the gRPC port: who is let in, through a real Envoy too, and what happens when certificates are
+//! replaced while calls are in flight.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ratekeeper::rules::SourceFile;
+use ratekeeper::service::pb::rate_limit_service_client::RateLimitServiceClient;
+use ratekeeper::tls::{pem, provider};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, ClientConnection};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+
+use crate::support::{
+    Authority, Envoy, PATIENCE, Pair, Plan, Ratekeeper, Route, ask, eventually, extension, typed,
+};
+
+const RULES: &str = "
+domain: mesh
+descriptors: [{key: k, rate_limit: {unit: year, requests_per_unit: 1000000}}]
+";
+
+/// An authority, and a directory with certificates that it signed.
+struct Parties {
+    authority: Authority,
+    directory: TempDir,
+    server: Pair,
+}
+
+impl Parties {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let authority = Authority::new("mesh");
+        authority.write(&directory.path().join("ca.crt"));
+        let server = authority.sign(directory.path(), "tls", &["localhost"]);
+        Self {
+            authority,
+            directory,
+            server,
+        }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.directory
+            .path()
+            .join(name)
+            .to_str()
+            .unwrap()
+            .to_owned()
+    }
+
+    fn start(&self, more: &[(&'static str, &str)]) -> Ratekeeper {
+        let environment = [
+            ("GRPC_SERVER_USE_TLS", "true".to_owned()),
+            ("GRPC_SERVER_TLS_CERT", self.path("tls.crt")),
+            ("GRPC_SERVER_TLS_KEY", self.path("tls.key")),
+        ];
+        let more = more.iter().map(|&(name, value)| (name, value.to_owned()));
+        Ratekeeper::start(RULES, environment.into_iter().chain(more))
+    }
+}
+
+fn identity(pair: &Pair) -> Identity {
+    let read = |path: &PathBuf| fs::read(path).unwrap();
+    Identity::from_pem(read(&pair.certificate), read(&pair.key))
+}
+
+/// A connection that trusts an authority, and shows a certificate if there is one to show.
+async fn connect(
+    server: &Ratekeeper,
+    authority: &Authority,
+    shown: Option<&Pair>,
+) -> Result<Channel, tonic::transport::Error> {
+    let tls = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(authority.pem()))
+        .domain_name("localhost");
+    let tls = match shown {
+        None => tls,
+        Some(pair) => tls.identity(identity(pair)),
+    };
+    let address = format!("https://{}", server.address());
+    let endpoint = Endpoint::from_shared(address)?.tls_config(tls)?;
+    endpoint.connect().await
+}
+
+/// Whether a client is let in and answered, about the domain `mesh`.
+pub(crate) fn is_let_in(server: &Ratekeeper, authority: &Authority, shown: Option<&Pair>) -> bool {
+    Runtime::new().unwrap().block_on(async {
+        // In TLS 1.3 a client learns only afterwards that it was refused.
+        match connect(server, authority, shown).await {
+            Ok(channel) => RateLimitServiceClient::new(channel)
+                .should_rate_limit(ask("mesh", &["k=1"]))
+                .await
+                .is_ok(),
+            Err(_) => false,
+        }
+    })
+}
+
+/// The certificate that a handshake shows now.
+fn shown_by(server: &Ratekeeper, authority: &Authority) -> CertificateDer<'static> {
+    let roots = pem::authorities(&SourceFile {
+        name: "the authority".to_owned(),
+        text: authority.pem().to_owned(),
+    });
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots.unwrap())
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut connection = ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut socket = TcpStream::connect(server.address()).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    while connection.is_handshaking() {
+        connection.complete_io(&mut socket).unwrap();
+    }
+    assert_eq!(connection.alpn_protocol(), Some(&b"h2"[..]));
+    connection.peer_certificates().unwrap()[0]
+        .clone()
+        .into_owned()
+}
+
+fn certificate_in(pair: &Pair) -> CertificateDer<'static> {
+    let file = SourceFile {
+        name: "a certificate".to_owned(),
+        text: fs::read_to_string(&pair.certificate).unwrap(),
+    };
+    pem::certificates(&file).unwrap().remove(0)
+}
+
+#[test]
+fn tls_is_served_to_who_trusts_the_authority() {
+    let parties = Parties::new();
+    let mut server = parties.start(&[]);
+    assert!(is_let_in(&server, &parties.authority, None));
+    assert!(!is_let_in(&server, &Authority::new("another"), None));
+    // Health and JSON stay in clear: probes know no certificates.
+    assert_eq!(server.http().get("/healthcheck").status, 200);
+    let stats = server.debug().get("/stats").body;
+    assert!(
+        stats.contains("tls.certificate.expires_unix_seconds: "),
+        "{stats}"
+    );
+    server.wait_for_log("a client cannot connect");
+}
+
+#[test]
+fn plaintext_to_the_tls_port_is_refused_and_told_of() {
+    let parties = Parties::new();
+    let mut server = parties.start(&[]);
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        .unwrap();
+    let _ = stream.read_to_end(&mut Vec::new());
+    server.wait_for_log("it does not speak TLS");
+    assert!(is_let_in(&server, &parties.authority, None));
+}
+
+#[test]
+fn a_handshake_that_never_ends_is_not_waited_for() {
+    let parties = Parties::new();
+    let mut server = parties.start(&[("GRPC_HANDSHAKE_TIMEOUT", "200ms")]);
+    let mut silent = TcpStream::connect(server.address()).unwrap();
+    silent.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(silent.read_to_end(&mut Vec::new()).unwrap(), 0);
+    server.wait_for_log("TLS handshake in time");
+}
+
+#[test]
+fn clients_must_show_a_certificate_of_the_authority_when_there_is_one() {
+    let parties = Parties::new();
+    let client = parties
+        .authority
+        .sign(parties.directory.path(), "client", &["envoy.mesh"]);
+    let stranger =
+        Authority::new("another").sign(parties.directory.path(), "stranger", &["envoy.mesh"]);
+    let authorities = parties.path("ca.crt");
+    for variable in ["GRPC_CLIENT_TLS_CACERT", "GRPC_SERVER_TLS_CA_CERT"] {
+        let mut server = parties.start(&[(variable, &authorities)]);
+        assert!(
+            is_let_in(&server, &parties.authority, Some(&client)),
+            "{variable}"
+        );
+        assert!(!is_let_in(&server, &parties.authority, None), "{variable}");
+        server.wait_for_log("shows no certificate");
+        assert!(
+            !is_let_in(&server, &parties.authority, Some(&stranger)),
+            "{variable}"
+        );
+    }
+}
+
+#[test]
+fn clients_must_be_who_is_named() {
+    let parties = Parties::new();
+    let authorities = parties.path("ca.crt");
+    let sign = |stem, names: &[&str]| {
+        parties
+            .authority
+            .sign(parties.directory.path(), stem, names)
+    };
+    let named = sign("named", &["envoy.mesh", "other.mesh"]);
+    let other = sign("other", &["other.mesh"]);
+    let nobody = sign("nobody", &[]);
+    let server = parties.start(&[
+        ("GRPC_CLIENT_TLS_CACERT", &authorities),
+        ("GRPC_CLIENT_TLS_SAN", "envoy.mesh"),
+    ]);
+    assert!(is_let_in(&server, &parties.authority, Some(&named)));
+    for pair in [Some(&other), Some(&nobody), None] {
+        assert!(!is_let_in(&server, &parties.authority, pair), "{pair:?}");
+    }
+    assert!(is_let_in(&server, &parties.authority, Some(&named)));
+}
+
+/// Files of a secret as Kubernetes mounts them: links to `..data`, which is a link to a directory that
+/// is exchanged.
+struct Secret(TempDir);
+
+impl Secret {
+    fn mount(authority: &Authority, pair: &Pair) -> Self {
+        let secret = Self(tempfile::tempdir().unwrap());
+        secret.swap("..1", authority, pair);
+        for name in ["tls.crt", "tls.key", "ca.crt"] {
+            symlink(Path::new("..data").join(name), secret.0.path().join(name)).unwrap();
+        }
+        secret
+    }
+
+    fn swap(&self, version: &str, authority: &Authority, pair: &Pair) {
+        let directory = self.0.path().join(version);
+        fs::create_dir(&directory).unwrap();
+        fs::copy(&pair.certificate, directory.join("tls.crt")).unwrap();
+        fs::copy(&pair.key, directory.join("tls.key")).unwrap();
+        authority.write(&directory.join("ca.crt"));
+        symlink(version, self.0.path().join("..new")).unwrap();
+        fs::rename(self.0.path().join("..new"), self.0.path().join("..data")).unwrap();
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().unwrap().to_owned()
+    }
+}
+
+/// Calls over one connection for as long as a test runs; none may fail.
+struct Load {
+    runtime: Runtime,
+    stop: Arc<AtomicBool>,
+    calls: tokio::task::JoinHandle<u32>,
+}
+
+impl Load {
+    fn start(server: &Ratekeeper, authority: &Authority, shown: Option<&Pair>) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let channel = runtime.block_on(connect(server, authority, shown)).unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let mut client = RateLimitServiceClient::new(channel);
+        let calls = runtime.spawn(async move {
+            let mut count = 0;
+            while !stopped.load(Ordering::Relaxed) || count == 0 {
+                client
+                    .should_rate_limit(ask("mesh", &["k=1"]))
+                    .await
+                    .unwrap();
+                count += 1;
+            }
+            count
+        });
+        Self {
+            runtime,
+            stop,
+            calls,
+        }
+    }
+
+    fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        assert!(self.runtime.block_on(self.calls).unwrap() > 0);
+    }
+}
+
+#[test]
+fn certificates_that_are_replaced_are_shown_without_dropping_a_connection() {
+    let parties = Parties::new();
+    let secret = Secret::mount(&parties.authority, &parties.server);
+    let mut server = Ratekeeper::start(
+        RULES,
+        [
+            ("GRPC_SERVER_USE_TLS", "true".to_owned()),
+            ("GRPC_SERVER_TLS_CERT", secret.path("tls.crt")),
+            ("GRPC_SERVER_TLS_KEY", secret.path("tls.key")),
+        ],
+    );
+    assert_eq!(
+        shown_by(&server, &parties.authority),
+        certificate_in(&parties.server)
+    );
+    let load = Load::start(&server, &parties.authority, None);
+    // The whole secret is swapped, as Kubernetes does.
+    let second = parties
+        .authority
+        .sign(parties.directory.path(), "second", &["localhost"]);
+    secret.swap("..2", &parties.authority, &second);
+    server.wait_for_log("handshakes use the new ones");
+    assert_eq!(
+        shown_by(&server, &parties.authority),
+        certificate_in(&second)
+    );
+    // By another authority, whom the old clients do not know.
+    let another = Authority::new("another");
+    let third = another.sign(parties.directory.path(), "third", &["localhost"]);
+    secret.swap("..3", &another, &third);
+    server.wait_for_log("handshakes use the new ones");
+    assert_eq!(shown_by(&server, &another), certificate_in(&third));
+    assert!(!is_let_in(&server, &parties.authority, None));
+    assert!(
+        server
+            .debug()
+            .get("/stats")
+            .body
+            .contains("tls.certificate.rotations: 2")
+    );
+    load.end();
+}
+
+#[test]
+fn files_that_are_replaced_one_by_one_are_taken_over_too() {
+    let parties = Parties::new();
+    let server = parties.start(&[]);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let next = parties
+        .authority
+        .sign(elsewhere.path(), "next", &["localhost"]);
+    // Each by a rename, as who writes files with care does.
+    for (from, to) in [(&next.certificate, "tls.crt"), (&next.key, "tls.key")] {
+        let beside = parties.path("beside");
+        fs::copy(from, &beside).unwrap();
+        fs::rename(&beside, parties.path(to)).unwrap();
+    }
+    eventually("the new certificate is shown", || {
+        shown_by(&server, &parties.authority) == certificate_in(&next)
+    });
+}
+
+#[test]
+fn certificates_that_cannot_be_used_leave_the_old_ones_and_are_told_once() {
+    let parties = Parties::new();
+    let mut server = parties.start(&[]);
+    let load = Load::start(&server, &parties.authority, None);
+    let good = fs::read_to_string(&parties.server.certificate).unwrap();
+    let first = certificate_in(&parties.server);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let other = parties
+        .authority
+        .sign(elsewhere.path(), "other", &["localhost"]);
+    let mismatch = fs::read_to_string(&other.certificate).unwrap();
+    let certificate = parties.path("tls.crt");
+    for (text, why) in [
+        (Some("no certificate"), "has no certificate"),
+        (Some(mismatch.as_str()), "cannot be used with the key"),
+        (None, "does not exist"),
+    ] {
+        match text {
+            Some(text) => fs::write(&certificate, text).unwrap(),
+            None => fs::remove_file(&certificate).unwrap(),
+        }
+        server.wait_for_log(why);
+        assert_eq!(shown_by(&server, &parties.authority), first, "{why}");
+    }
+    let told = server.log().matches("handshakes use the old ones").count();
+    // A file that is written may be seen while it is empty, which is told, too.
+    assert!((3..=6).contains(&told), "{}", server.log());
+    fs::write(&certificate, good).unwrap();
+    server.wait_for_log("handshakes use the new ones");
+    assert_eq!(shown_by(&server, &parties.authority), first);
+    load.end();
+}
+
+#[test]
+fn authorities_that_are_replaced_decide_who_is_let_in() {
+    let parties = Parties::new();
+    let secret = Secret::mount(&parties.authority, &parties.server);
+    let old = parties
+        .authority
+        .sign(parties.directory.path(), "old", &["envoy"]);
+    let next = Authority::new("next");
+    let new = next.sign(parties.directory.path(), "new", &["envoy"]);
+    let mut server = Ratekeeper::start(
+        RULES,
+        [
+            ("GRPC_SERVER_USE_TLS", "true".to_owned()),
+            ("GRPC_SERVER_TLS_CERT", secret.path("tls.crt")),
+            ("GRPC_SERVER_TLS_KEY", secret.path("tls.key")),
+            ("GRPC_SERVER_TLS_CA_CERT", secret.path("ca.crt")),
+        ],
+    );
+    let load = Load::start(&server, &parties.authority, Some(&old));
+    assert!(!is_let_in(&server, &parties.authority, Some(&new)));
+    secret.swap("..2", &next, &parties.server);
+    server.wait_for_log("handshakes use the new ones");
+    assert!(is_let_in(&server, &parties.authority, Some(&new)));
+    assert!(!is_let_in(&server, &parties.authority, Some(&old)));
+    load.end();
+}
+
+/// What Envoy's cluster needs for mutual TLS.
+fn secured(parties: &Parties, client: &Pair) -> Value {
+    let file = |path: &Path| json!({"filename": path.to_str().unwrap()});
+    let socket = extension(
+        "envoy.transport_sockets.tls",
+        "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+        json!({
+            "sni": "localhost",
+            "common_tls_context": {
+                "tls_certificates": [{
+                    "certificate_chain": file(&client.certificate),
+                    "private_key": file(&client.key),
+                }],
+                "validation_context": {
+                    "trusted_ca": file(&parties.directory.path().join("ca.crt")),
+                },
+            },
+        }),
+    );
+    json!({"transport_socket": socket})
+}
+
+#[test]
+fn envoy_is_let_in_with_mutual_tls() {
+    let parties = Parties::new();
+    let authorities = parties.path("ca.crt");
+    let client = parties
+        .authority
+        .sign(parties.directory.path(), "envoy", &["envoy.mesh"]);
+    let other = parties
+        .authority
+        .sign(parties.directory.path(), "other", &["other.mesh"]);
+    let mut server = parties.start(&[
+        ("GRPC_SERVER_TLS_CA_CERT", &authorities),
+        ("GRPC_CLIENT_TLS_SAN", "envoy.mesh"),
+    ]);
+    let limits =
+        json!([{"actions": [{"generic_key": {"descriptor_key": "k", "descriptor_value": "1"}}]}]);
+    let plan = |pair: &Pair| Plan {
+        routes: vec![Route::new("/", limits.clone())],
+        cluster: secured(&parties, pair),
+        ..Plan::default()
+    };
+    let envoy = Envoy::start(server.address(), &plan(&client));
+    let reply = envoy.get("/", &[]);
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert!(
+        reply.header("x-ratelimit-limit").starts_with("1000000"),
+        "{reply:?}"
+    );
+    // Who has another name is refused, and so are those whose requests it lets through.
+    let envoy = Envoy::start(server.address(), &plan(&other));
+    assert_eq!(envoy.get("/", &[]).status, 500);
+    server.wait_for_log("a client cannot connect");
+}
+
+#[test]
+fn certificates_that_cannot_be_used_at_the_start_are_mistakes() {
+    let parties = Parties::new();
+    let start = |environment: &[(&str, &str)]| typed(["serve"], environment.iter().copied());
+    let (certificate, key) = (parties.path("tls.crt"), parties.path("tls.key"));
+    for (environment, texts) in [
+        (
+            &[("GRPC_SERVER_USE_TLS", "true")][..],
+            &["GRPC_SERVER_TLS_CERT", "GRPC_SERVER_TLS_KEY"][..],
+        ),
+        (
+            &[
+                ("GRPC_SERVER_USE_TLS", "true"),
+                ("GRPC_SERVER_TLS_CERT", "/nonexistent/tls.crt"),
+                ("GRPC_SERVER_TLS_KEY", "/nonexistent/tls.key"),
+            ],
+            &[
+                "/nonexistent/tls.crt",
+                "/nonexistent/tls.key",
+                "does not exist",
+            ],
+        ),
+        (
+            &[
+                ("GRPC_SERVER_USE_TLS", "true"),
+                ("GRPC_SERVER_TLS_CERT", &key),
+                ("GRPC_SERVER_TLS_KEY", &certificate),
+            ],
+            &["tls.key has no certificate"],
+        ),
+        (
+            &[
+                ("GRPC_SERVER_USE_TLS", "true"),
+                ("GRPC_SERVER_TLS_CERT", &certificate),
+                ("GRPC_SERVER_TLS_KEY", &key),
+                ("GRPC_CLIENT_TLS_SAN", "envoy"),
+            ],
+            &["GRPC_CLIENT_TLS_SAN needs GRPC_CLIENT_TLS_CACERT"],
+        ),
+    ] {
+        let printed = start(environment);
+        assert_eq!(printed.code, 2, "{environment:?}: {}", printed.stderr);
+        for text in texts {
+            assert!(printed.stderr.contains(text), "{text}: {}", printed.stderr);
+        }
+    }
+}
