@@ -87,19 +87,6 @@ impl Redis {
         self.process.signal("STOP");
     }
 
-    /// Whether something was sent to it that it has not read, such as while it is [paused](Self::pause).
-    pub fn has_unread(&self) -> bool {
-        let port = format!(":{:04X}", self.port);
-        let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
-        let mut sockets = sockets.lines().map(|line| line.split_whitespace());
-        sockets.any(|mut socket| {
-            let is_its = socket.nth(1).is_some_and(|local| local.ends_with(&port));
-            let queues = socket.nth(2).unwrap_or_default();
-            let unread = queues.split(':').nth(1).unwrap_or_default();
-            is_its && unread.bytes().any(|digit| digit != b'0')
-        })
-    }
-
     /// Lets it go on.
     pub fn resume(&self) {
         self.process.signal("CONT");
