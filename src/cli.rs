@@ -5,7 +5,9 @@ mod check;
 mod descriptor;
 mod explain;
 mod hit;
+mod migrate;
 mod options;
+mod reference;
 mod serve;
 
 use std::ffi::OsString;
@@ -59,6 +61,8 @@ enum Command {
     Check(check::Args),
     /// Show which rule and buckets a descriptor meets, and why not others
     Explain(explain::Args),
+    /// Tell what becomes of a deployment of envoyproxy/ratelimit that moves here
+    Migrate(migrate::Args),
     /// Send one request to a server and print the verdict
     Hit(hit::Args),
     /// Put a load on a server and measure it
@@ -92,6 +96,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<Outcome> 
         Some(Command::Serve(args)) => serve::run(*args),
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::Explain(args)) => explain::run(&args),
+        Some(Command::Migrate(args)) => migrate::run(&args),
         Some(Command::Hit(args)) => hit::run(&args),
         Some(Command::Bench(args)) => bench::run(&args),
         Some(Command::Schema) => {

@@ -30,6 +30,7 @@ mod hostile;
 mod integration;
 mod matching;
 mod metrics;
+mod migrate;
 mod modes;
 mod options;
 mod per_second;

@@ -91,6 +91,11 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+/// The variables of envoyproxy/ratelimit that have no effect here, and why; the log names them at the start.
+pub(super) fn without_effect() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+    redis::WITHOUT_EFFECT.iter()
+}
+
 /// What the first and the second signal to stop make ready.
 fn signals() -> anyhow::Result<(impl Future<Output = ()>, impl Future<Output = ()>)> {
     let mut terminate = signal(SignalKind::terminate())?;
