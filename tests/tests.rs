@@ -23,6 +23,7 @@ mod buckets;
 mod cluster;
 mod configuration;
 mod demo;
+mod deploy;
 mod envoy;
 mod faults;
 mod fleet;
