@@ -5,9 +5,11 @@ mod check;
 mod descriptor;
 mod explain;
 mod hit;
+mod migrate;
 mod mistakes;
 mod option_table;
 mod options;
+mod reference;
 mod serve;
 
 use std::ffi::OsString;
@@ -63,6 +65,8 @@ enum Command {
     Check(check::Args),
     /// Show which rule and buckets a descriptor meets, and why not others
     Explain(explain::Args),
+    /// Tell what becomes of a deployment of envoyproxy/ratelimit that moves here
+    Migrate(migrate::Args),
     /// Send one request to a server and print the verdict
     Hit(hit::Args),
     /// Put a load on a server and measure it
@@ -102,6 +106,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<Outcome> 
         _ if !mistakes.is_empty() => tell_mistakes(&mistakes, of_hit),
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::Explain(args)) => explain::run(&args),
+        Some(Command::Migrate(args)) => migrate::run(&args),
         Some(Command::Hit(args)) => hit::run(&args),
         Some(Command::Bench(args)) => bench::run(&args),
         Some(Command::Schema) => {

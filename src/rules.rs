@@ -28,6 +28,7 @@
 
 pub mod limit;
 mod mistake;
+mod parity;
 
 mod build;
 mod pattern;
@@ -39,13 +40,14 @@ mod trace;
 mod tree;
 mod value;
 mod vocabulary;
-mod yaml;
+pub(crate) mod yaml;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use limit::{Algorithm, Hits, Limit, Unit};
 pub use mistake::{Mistake, Mistakes, Position};
+pub use parity::Difference;
 pub use rule::{Limits, Rule};
 pub use schema::schema;
 pub use trace::{Candidate, End, Step, Trace};
@@ -144,6 +146,12 @@ impl RuleSet {
     #[must_use]
     pub fn rules(&self) -> &[Arc<Rule>] {
         &self.rules
+    }
+
+    /// What envoyproxy/ratelimit would make otherwise of the same files.
+    #[must_use]
+    pub fn differences(&self) -> Vec<Difference> {
+        parity::differences(self)
     }
 
     /// How a descriptor fares: the way it takes through the tree, and what comes close when no rule

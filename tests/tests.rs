@@ -24,7 +24,9 @@ mod cluster;
 mod configuration;
 mod connections;
 mod demo;
+mod deploy;
 mod deployments;
+
 mod envoy;
 mod failure;
 mod faults;
@@ -33,6 +35,7 @@ mod hostile;
 mod integration;
 mod matching;
 mod metrics;
+mod migrate;
 mod modes;
 mod options;
 mod per_second;

@@ -52,7 +52,7 @@ impl Node {
         self.rule.as_deref()
     }
 
-    fn is_wildcard(&self) -> bool {
+    pub(super) fn is_wildcard(&self) -> bool {
         is_wildcard(&self.key) || self.value.as_deref().is_some_and(is_wildcard)
     }
 
@@ -175,6 +175,11 @@ impl Domain {
 
     pub(super) fn node(&self, id: usize) -> &Node {
         &self.nodes[id]
+    }
+
+    /// All nodes, in the order of the files.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter()
     }
 
     pub(super) fn set_rule(&mut self, id: usize, rule: Arc<Rule>) {

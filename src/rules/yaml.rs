@@ -5,6 +5,7 @@
 //! here. No text can make it recurse deeply or grow the tree far beyond the text's own size.
 
 mod compose;
+mod json;
 mod scalar;
 
 use std::rc::Rc;
@@ -13,6 +14,7 @@ use saphyr_parser::{Parser, ScanError};
 
 use super::mistake::At;
 use compose::Composer;
+pub(crate) use json::documents;
 pub(super) use scalar::{Meaning, meaning};
 
 /// How deep collections may be nested. Descriptors at their own limit of depth need half of it.

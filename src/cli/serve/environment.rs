@@ -4,6 +4,7 @@
 //! goes through once at the start; a test holds it to that.
 
 use super::super::mistakes::Mistakes;
+use super::super::reference::MEMCACHED_PLACES;
 use super::redis;
 
 /// A variable, and why it has no effect.
@@ -43,9 +44,6 @@ const NO_MEMCACHED: &str = "buckets do not live in memcached, which cannot hold 
 /// How far a name may be from what it is meant for, and how long it must be: short ones are near to much.
 const MISSPELT_LETTERS: usize = 2;
 const SHORTEST_MISSPELT: usize = 9;
-
-/// Where memcached is. Whoever sets one of these expects buckets to live there.
-const MEMCACHED_PLACES: [&str; 2] = ["MEMCACHE_HOST_PORT", "MEMCACHE_SRV"];
 
 /// All variables without effect.
 pub(in crate::cli) fn without_effect() -> impl Iterator<Item = &'static WithoutEffect> {

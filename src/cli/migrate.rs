@@ -1,0 +1,95 @@
+//! `ratekeeper migrate`: what becomes of a deployment of envoyproxy/ratelimit when ratekeeper takes its
+//! place.
+//!
+//! It reads the environment of the deployment ([`environment`], [`manifest`]) and its rule files, holds
+//! them against what differs ([`variables`], [`files`]), and prints that ([`report`]). It changes nothing
+//! and asks nobody.
+
+mod environment;
+mod files;
+mod finding;
+mod manifest;
+mod report;
+mod variables;
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use super::Outcome;
+use environment::Environment;
+use finding::Kind;
+use manifest::Deployment;
+use report::Report;
+
+/// What can be typed.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Without --env and --manifest, the environment of this process is read.\n\n\
+    Try:  ratekeeper migrate --manifest rate-limit-service.yaml\n      \
+          kubectl get deployment,configmap -n envoy-gateway-system -o yaml | ratekeeper migrate --manifest -\n      \
+          ratekeeper migrate --env ratelimit.env --rules config/\n\n\
+    Exit code: 0 when the deployment can move, 1 when something must be changed first, 2 for wrong options."
+)]
+pub(super) struct Args {
+    /// A file of NAME=value lines, as docker and systemd read them
+    #[arg(long, value_name = "FILE", conflicts_with = "manifest")]
+    env: Option<PathBuf>,
+
+    /// A file of Kubernetes manifests with the Deployment and, for the rules, its ConfigMaps; - for
+    /// standard input; can be given several times
+    #[arg(long, value_name = "FILE")]
+    manifest: Vec<PathBuf>,
+
+    /// The container in the manifests [default: the one that runs ratelimit]
+    #[arg(long, value_name = "NAME", requires = "manifest")]
+    container: Option<String>,
+
+    /// The rule files: a file, or a directory of them [default: what the manifests mount, or where the
+    /// environment says]
+    #[arg(long, value_name = "PATH")]
+    rules: Option<PathBuf>,
+
+    /// Print JSON, for programs
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints what will be the same, what will differ and why, and what to change first.
+pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let Deployment {
+        environment,
+        mut rules,
+        mut findings,
+    } = deployment(args)?;
+    findings.extend(variables::findings(&environment));
+    if args.rules.is_some() || rules.is_empty() {
+        match files::read(args.rules.as_deref(), &environment) {
+            Ok(read) => rules = read,
+            Err(finding) => findings.push(finding),
+        }
+    }
+    findings.extend(files::findings(&rules, &environment));
+    let report = Report::new(&environment, rules.len(), findings);
+    let text = if args.json {
+        format!("{:#}\n", report.json())
+    } else {
+        report.text()
+    };
+    io::stdout().write_all(text.as_bytes())?;
+    Ok(if report.has(Kind::ChangeFirst) {
+        Outcome::Mistakes
+    } else {
+        Outcome::Done
+    })
+}
+
+fn deployment(args: &Args) -> anyhow::Result<Deployment> {
+    if !args.manifest.is_empty() {
+        return manifest::read(&args.manifest, args.container.as_deref());
+    }
+    let environment = match &args.env {
+        Some(path) => Environment::of_file(path)?,
+        None => Environment::of_process(),
+    };
+    Ok(Deployment::new(environment))
+}

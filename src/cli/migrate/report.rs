@@ -1,0 +1,114 @@
+//! The findings, for people and for programs.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::environment::Environment;
+use super::finding::{Finding, Kind};
+
+/// Everything that was found, what matters most first.
+#[derive(Debug)]
+pub(super) struct Report {
+    source: String,
+    variables: usize,
+    files: usize,
+    findings: Vec<Finding>,
+}
+
+impl Report {
+    pub(super) fn new(environment: &Environment, files: usize, mut findings: Vec<Finding>) -> Self {
+        findings.sort_by_key(|finding| finding.kind);
+        Self {
+            source: environment.source.clone(),
+            variables: environment.len(),
+            files,
+            findings,
+        }
+    }
+
+    pub(super) fn has(&self, kind: Kind) -> bool {
+        self.of_kind(kind).next().is_some()
+    }
+
+    fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Finding> {
+        self.findings
+            .iter()
+            .filter(move |finding| finding.kind == kind)
+    }
+
+    fn verdict(&self) -> Kind {
+        self.findings
+            .first()
+            .map_or(Kind::Same, |finding| match finding.kind {
+                Kind::NoEffect | Kind::Unknown => Kind::Same,
+                kind => kind,
+            })
+    }
+
+    /// What to set for what envoyproxy/ratelimit does, each with the finding that it undoes.
+    fn parity(&self) -> impl Iterator<Item = (&Finding, &'static str, &str)> {
+        self.findings.iter().filter_map(|finding| {
+            let (name, value) = finding.parity.as_ref()?;
+            Some((finding, *name, value.as_str()))
+        })
+    }
+
+    // --- For people ---
+
+    pub(super) fn text(&self) -> String {
+        let mut text = format!(
+            "{}: {} variables, {} rule files\n",
+            self.source, self.variables, self.files
+        );
+        for kind in Kind::ALL {
+            let count = self.of_kind(kind).count();
+            if count == 0 {
+                continue;
+            }
+            let _ = writeln!(text, "\n{} ({count}):", kind.title());
+            let mut plain = Vec::new();
+            for Finding { about, what, .. } in self.of_kind(kind) {
+                if what.is_empty() {
+                    plain.push(about.as_str());
+                } else {
+                    let _ = writeln!(text, "  {about}\n      {what}");
+                }
+            }
+            if !plain.is_empty() {
+                let _ = writeln!(text, "  {}", plain.join(", "));
+            }
+        }
+        if self.parity().next().is_some() {
+            text.push_str("\nTo have it exactly as it was, set:\n");
+        }
+        for (finding, name, value) in self.parity() {
+            let _ = writeln!(text, "  {name}={value}    ({})", finding.about);
+        }
+        text.push_str(match self.verdict() {
+            Kind::ChangeFirst => "\nChange what is named first; the rest can move as it is.\n",
+            _ => "\nIt can move as it is. docs/moving.md has the steps, and the way back.\n",
+        });
+        text
+    }
+
+    // --- For programs ---
+
+    pub(super) fn json(&self) -> Value {
+        let findings = self.findings.iter().map(|finding| {
+            json!({
+                "kind": finding.kind.name(),
+                "about": finding.about,
+                "what": finding.what,
+                "parity": finding.parity.as_ref().map(|(name, value)| json!({"name": name, "value": value})),
+            })
+        });
+        json!({
+            "verdict": self.verdict().name(),
+            "source": self.source,
+            "variables": self.variables,
+            "rule_files": self.files,
+            "findings": findings.collect::<Vec<_>>(),
+        })
+    }
+}

@@ -1,0 +1,522 @@
+//! `ratekeeper migrate`, fed with the environments that Istio and Envoy Gateway give the service, and with
+//! what cannot move as it is.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::typed;
+
+/// What Envoy Gateway 1.9 sets, but for the paths of certificates.
+const ENVOY_GATEWAY: &str = "\
+RUNTIME_ROOT=/data
+RUNTIME_SUBDIRECTORY=ratelimit
+RUNTIME_IGNOREDOTFILES=true
+RUNTIME_WATCH_ROOT=false
+LOG_LEVEL=info
+USE_STATSD=false
+CONFIG_TYPE=GRPC_XDS_SOTW
+CONFIG_GRPC_XDS_SERVER_URL=envoy-gateway:18001
+CONFIG_GRPC_XDS_NODE_ID=envoy-ratelimit
+CONFIG_GRPC_XDS_SERVER_USE_TLS=true
+CONFIG_GRPC_XDS_CLIENT_TLS_CERT=/certs/tls.crt
+CONFIG_GRPC_XDS_CLIENT_TLS_KEY=/certs/tls.key
+CONFIG_GRPC_XDS_SERVER_TLS_CACERT=/certs/ca.crt
+GRPC_SERVER_USE_TLS=true
+GRPC_SERVER_TLS_CERT=/certs/tls.crt
+GRPC_SERVER_TLS_KEY=/certs/tls.key
+GRPC_SERVER_TLS_CA_CERT=/certs/ca.crt
+FORCE_START_WITHOUT_INITIAL_CONFIG=true
+REDIS_SOCKET_TYPE=tcp
+REDIS_URL=redis.redis-system.svc.cluster.local:6379
+USE_PROMETHEUS=true
+PROMETHEUS_ADDR=:19001
+PROMETHEUS_MAPPER_YAML=/etc/statsd-exporter/conf.yaml
+TRACING_ENABLED=true
+TRACING_SERVICE_NAME=envoy-ratelimit
+TRACING_SAMPLING_RATE=1.0
+OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4317
+";
+
+/// A deployment as Istio's users have it: its environment, and rules in a ConfigMap.
+const ISTIO: &str = r#"
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: ratelimit-config}
+data:
+  config.yaml: |
+    domain: echo
+    descriptors:
+      - key: PATH
+        value: "/"
+        rate_limit: {unit: minute, requests_per_unit: 1}
+      - key: PATH
+        rate_limit: {unit: minute, requests_per_unit: 100}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: redis}
+spec:
+  template:
+    spec:
+      containers: [{name: redis, image: "redis:alpine"}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: ratelimit}
+spec:
+  template:
+    spec:
+      containers:
+        - name: ratelimit
+          image: envoyproxy/ratelimit:30a4ce1a
+          command: ["/bin/ratelimit"]
+          env:
+            - {name: LOG_LEVEL, value: debug}
+            - {name: REDIS_SOCKET_TYPE, value: tcp}
+            - {name: REDIS_URL, value: "redis:6379"}
+            - {name: USE_STATSD, value: "false"}
+            - {name: RUNTIME_ROOT, value: /data}
+            - {name: RUNTIME_SUBDIRECTORY, value: ratelimit}
+            - {name: RUNTIME_WATCH_ROOT, value: "false"}
+            - {name: RUNTIME_IGNOREDOTFILES, value: "true"}
+            - {name: HOST, value: "::"}
+            - {name: GRPC_HOST, value: "::"}
+          volumeMounts: [{name: config-volume, mountPath: /data/ratelimit/config}]
+      volumes: [{name: config-volume, configMap: {name: ratelimit-config}}]
+"#;
+
+const RULES: &str =
+    "domain: d\ndescriptors: [{key: a, rate_limit: {unit: day, requests_per_unit: 5}}]\n";
+
+/// Runs it with files in a directory of their own; every argument that is a file's name becomes its path.
+fn migrate(files: &[(&str, &str)], arguments: &[&str]) -> (i32, String, String) {
+    let directory = with(files);
+    let arguments = arguments.iter().map(|argument| {
+        if files.iter().any(|(name, _)| name == argument) {
+            directory.path().join(argument).to_str().unwrap().to_owned()
+        } else {
+            (*argument).to_owned()
+        }
+    });
+    let printed = typed(["migrate".to_owned()].into_iter().chain(arguments), []);
+    assert!(!printed.stderr.contains("panicked"), "{}", printed.stderr);
+    (printed.code, printed.stdout, printed.stderr)
+}
+
+fn with(files: &[(&str, &str)]) -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        fs::write(directory.path().join(name), text).unwrap();
+    }
+    directory
+}
+
+/// Its findings as JSON, with the exit code: by what each is about, its kind and what is said.
+fn findings(
+    files: &[(&str, &str)],
+    arguments: &[&str],
+) -> (i32, Value, BTreeMap<String, (String, String)>) {
+    let arguments: Vec<_> = arguments.iter().copied().chain(["--json"]).collect();
+    let (code, printed, said) = migrate(files, &arguments);
+    let report: Value =
+        serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}{said}"));
+    let text = |finding: &Value, key: &str| finding[key].as_str().unwrap().to_owned();
+    let findings = report["findings"].as_array().unwrap();
+    let by_subject = findings
+        .iter()
+        .map(|finding| {
+            (
+                text(finding, "about"),
+                (text(finding, "kind"), text(finding, "what")),
+            )
+        })
+        .collect();
+    (code, report.clone(), by_subject)
+}
+
+/// The variables that a report says to set.
+fn parity(report: &Value) -> BTreeMap<String, String> {
+    let findings = report["findings"].as_array().unwrap().iter();
+    let set = findings.filter(|finding| finding["parity"].is_object());
+    set.map(|finding| {
+        let text = |key: &str| finding["parity"][key].as_str().unwrap().to_owned();
+        (text("name"), text("value"))
+    })
+    .collect()
+}
+
+#[test]
+fn istios_deployment_moves_as_it_is() {
+    let (code, report, found) = findings(&[("istio.yaml", ISTIO)], &["--manifest", "istio.yaml"]);
+    assert_eq!(code, 0, "{report:#}");
+    assert_eq!(report["verdict"], "differs");
+    assert_eq!(
+        report["source"],
+        "Deployment ratelimit, container ratelimit"
+    );
+    assert_eq!(report["variables"], 10);
+    assert_eq!(report["rule_files"], 1);
+    for same in [
+        "HOST",
+        "GRPC_HOST",
+        "LOG_LEVEL",
+        "REDIS_URL",
+        "RUNTIME_ROOT",
+    ] {
+        assert_eq!(found[same].0, "same", "{same}: {:?}", found[same]);
+    }
+    assert_eq!(found["RUNTIME_WATCH_ROOT"].0, "differs");
+    assert!(
+        found["the algorithm"]
+            .1
+            .starts_with("2 limits are token buckets"),
+        "{report:#}"
+    );
+    let expected = [
+        ("DEFAULT_ALGORITHM", "fixed_window"),
+        ("STORE_FAILURE_MODE", "error"),
+    ];
+    let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(parity(&report), BTreeMap::from(expected));
+}
+
+#[test]
+fn envoy_gateways_environment_moves_as_it_is() {
+    let (code, report, found) = findings(&[("eg.env", ENVOY_GATEWAY)], &["--env", "eg.env"]);
+    assert_eq!(code, 0, "{report:#}");
+    assert!(
+        found.values().all(|(kind, _)| kind != "unknown"),
+        "{report:#}"
+    );
+    assert_eq!(found["PROMETHEUS_MAPPER_YAML"].0, "no_effect");
+    assert_eq!(found["GRPC_SERVER_TLS_CA_CERT"].0, "differs");
+    assert_eq!(found["the rules"].0, "same");
+    assert!(found["the rules"].1.contains("NACK"));
+    assert_eq!(parity(&report)["DEFAULT_ALGORITHM"], "fixed_window");
+}
+
+#[test]
+fn what_is_set_for_parity_is_not_a_difference_any_more() {
+    let environment = ISTIO.replace(
+        "- {name: LOG_LEVEL, value: debug}",
+        "- {name: DEFAULT_ALGORITHM, value: fixed_window}\n            - {name: STORE_FAILURE_MODE, value: error}",
+    );
+    let (code, report, found) = findings(
+        &[("istio.yaml", &environment)],
+        &["--manifest", "istio.yaml"],
+    );
+    assert_eq!(code, 0, "{report:#}");
+    assert!(!found.contains_key("the algorithm"), "{report:#}");
+    assert!(parity(&report).is_empty(), "{report:#}");
+    assert_eq!(found["DEFAULT_ALGORITHM"].0, "same");
+}
+
+#[test]
+fn people_read_the_same_as_programs() {
+    let (code, text, _) = migrate(&[("istio.yaml", ISTIO)], &["--manifest", "istio.yaml"]);
+    assert_eq!(code, 0);
+    for part in [
+        "Deployment ratelimit, container ratelimit: 10 variables, 1 rule files",
+        "Will differ (",
+        "Will be the same (",
+        "To have it exactly as it was, set:\n",
+        "\n  DEFAULT_ALGORITHM=fixed_window    (the algorithm)\n",
+        "docs/moving.md",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in:\n{text}");
+    }
+    assert!(!text.contains("Change first"), "{text}");
+}
+
+#[test]
+fn what_cannot_move_as_it_is_is_named() {
+    let rules = [("rules.yaml", RULES)];
+    for (environment, about, what) in [
+        (
+            "BACKEND_TYPE=memcache\nMEMCACHE_HOST_PORT=m:11211",
+            "BACKEND_TYPE",
+            "memcached cannot hold a bucket exactly",
+        ),
+        (
+            "MEMCACHE_SRV=_memcache._tcp.m",
+            "MEMCACHE_SRV",
+            "set REDIS_URL",
+        ),
+        ("LOG_LEVEL=info", "REDIS_URL is not set", "nutcracker"),
+        (
+            "REDIS_URL=a:1\nGRPC_PORT=none",
+            "GRPC_PORT",
+            "a number from 0 to 65535",
+        ),
+        (
+            "REDIS_URL=a:1\nUSE_DOG_STATSD_MOGRIFIERS=a",
+            "USE_DOG_STATSD_MOGRIFIERS",
+            "leave it out",
+        ),
+        (
+            "REDIS_URL=a:1\nREDIS_TYPE=many",
+            "REDIS_TYPE",
+            "use one of single",
+        ),
+        (
+            "REDIS_URL=a:1\nSHADOW_MODE=maybe",
+            "SHADOW_MODE",
+            "write true or false",
+        ),
+    ] {
+        let files = [rules[0], ("e.env", environment)];
+        let (code, report, found) = findings(&files, &["--env", "e.env", "--rules", "rules.yaml"]);
+        assert_eq!(code, 1, "{environment}: {report:#}");
+        assert_eq!(report["verdict"], "change_first", "{environment}");
+        assert_eq!(found[about].0, "change_first", "{environment}: {report:#}");
+        assert!(
+            found[about].1.contains(what),
+            "{environment}: {}",
+            found[about].1
+        );
+    }
+    // Beside a Redis, what is left of memcached's is a leftover.
+    let files = [
+        rules[0],
+        ("e.env", "REDIS_URL=a:1\nMEMCACHE_HOST_PORT=m:11211"),
+    ];
+    let (code, report, found) = findings(&files, &["--env", "e.env", "--rules", "rules.yaml"]);
+    assert_eq!(code, 0, "{report:#}");
+    assert_eq!(found["MEMCACHE_HOST_PORT"].0, "no_effect");
+}
+
+#[test]
+fn rules_are_read_and_their_mistakes_are_those_of_check() {
+    let misplaced = "domain: d\ndescriptors:\n- key: a\n  rate_limit: {unit: day, requests_per_unit: 5, shadow_mode: true}\n";
+    let wrong =
+        "domain: d\ndescriptors:\n- key: a\n  rate_limit: {unit: eon, requests_per_unit: 5}\n";
+    let redis = ("e.env", "REDIS_URL=a:1");
+    for (rules, place, says, only_ours) in [
+        (
+            misplaced,
+            "rules.yaml:4:",
+            "shadow_mode belongs beside rate_limit",
+            true,
+        ),
+        (
+            wrong,
+            "rules.yaml:4:",
+            "invalid rate limit unit 'eon'",
+            false,
+        ),
+    ] {
+        let files = [redis, ("rules.yaml", rules)];
+        let (code, report, found) = findings(&files, &["--env", "e.env", "--rules", "rules.yaml"]);
+        assert_eq!(code, 1, "{report:#}");
+        let (_, (kind, what)) = found
+            .iter()
+            .find(|(about, _)| about.contains(place))
+            .unwrap();
+        assert_eq!(kind, "change_first");
+        assert!(what.contains(says), "{what}");
+        assert_eq!(
+            what.contains("envoyproxy/ratelimit ignores it"),
+            only_ours,
+            "{what}"
+        );
+    }
+    // Patterns of several files, and keys that joining confuses.
+    let text = "domain: d\ndescriptors:\n- {key: a, value: 'x*', rate_limit: {unit: day, requests_per_unit: 5}}\n- {key: a_b, rate_limit: {unit: day, requests_per_unit: 5}}\n";
+    let directory = with(&[
+        ("1.yaml", text),
+        ("2.yaml", &text.replace("x*", "y*").replace("a_b", "c")),
+    ]);
+    let environment = with(&[("e.env", "REDIS_URL=a:1\nMERGE_DOMAIN_CONFIG=true")]);
+    let path = environment.path().join("e.env");
+    let printed = typed(
+        [
+            "migrate",
+            "--env",
+            path.to_str().unwrap(),
+            "--rules",
+            directory.path().to_str().unwrap(),
+        ],
+        [],
+    );
+    assert_eq!(printed.code, 0, "{}", printed.stdout);
+    for part in [
+        "in a random order",
+        "the keys 'a' and 'a_b' are two things here",
+    ] {
+        assert!(printed.stdout.contains(part), "{}", printed.stdout);
+    }
+}
+
+#[test]
+fn manifests_of_all_shapes_are_read() {
+    let rest = "env: [{name: REDIS_URL, valueFrom: {secretKeyRef: {name: s, key: url}}}]";
+    let container = |more: &str| {
+        format!("{{name: r, image: 'example.com/x/ratelimit@sha256:1', {rest}{more}}}")
+    };
+    for (manifest, variables) in [
+        (
+            format!(
+                "kind: Pod\nmetadata: {{name: p}}\nspec: {{containers: [{}]}}",
+                container("")
+            ),
+            1,
+        ),
+        (
+            format!(
+                "kind: List\nitems:\n- kind: StatefulSet\n  metadata: {{name: p}}\n  spec: {{template: {{spec: {{containers: [{}]}}}}}}",
+                container("")
+            ),
+            1,
+        ),
+        (
+            format!(
+                "kind: Pod\nmetadata: {{name: p}}\nspec: {{containers: [{}]}}\n---\nkind: ConfigMap\nmetadata: {{name: m}}\ndata: {{LOG_LEVEL: info, level: warn}}",
+                container(", envFrom: [{configMapRef: {name: m}}]")
+            ),
+            3,
+        ),
+    ] {
+        let files = [("m.yaml", manifest.as_str()), ("rules.yaml", RULES)];
+        let (code, report, found) =
+            findings(&files, &["--manifest", "m.yaml", "--rules", "rules.yaml"]);
+        assert_eq!(code, 0, "{manifest}: {report:#}");
+        assert_eq!(report["variables"], variables, "{manifest}");
+        assert_eq!(found["REDIS_URL"].0, "same", "{manifest}");
+    }
+}
+
+#[test]
+fn a_mounted_configmap_that_is_missing_or_never_updated_is_named() {
+    let (_, deployment) = ISTIO.split_once("---").unwrap();
+    let (code, _, found) = findings(&[("d.yaml", deployment)], &["--manifest", "d.yaml"]);
+    assert_eq!(code, 1);
+    assert!(
+        found["ConfigMap ratelimit-config"]
+            .1
+            .contains("add its file with another --manifest")
+    );
+    let sub = ISTIO.replace(
+        "mountPath: /data/ratelimit/config}",
+        "mountPath: /data/ratelimit/config/config.yaml, subPath: config.yaml}",
+    );
+    let (code, report, found) = findings(&[("d.yaml", &sub)], &["--manifest", "d.yaml"]);
+    assert_eq!(code, 0, "{report:#}");
+    assert!(
+        found["the mount at /data/ratelimit/config/config.yaml"]
+            .1
+            .contains("subPath")
+    );
+    assert_eq!(report["rule_files"], 1);
+}
+
+#[test]
+fn files_that_are_something_else_are_told_with_what_to_do() {
+    for (file, arguments, code, says) in [
+        (
+            "=x",
+            vec!["--env", "f"],
+            1,
+            "f:1: this is no NAME=value line",
+        ),
+        (
+            "kind: Pod",
+            vec!["--env", "f"],
+            1,
+            "this is no NAME=value line",
+        ),
+        (
+            "a: 1\na: 2",
+            vec!["--manifest", "f"],
+            1,
+            "line 2: duplicate key",
+        ),
+        (
+            "kind: Service",
+            vec!["--manifest", "f"],
+            1,
+            "there is no container in it",
+        ),
+        (
+            "- 1",
+            vec!["--manifest", "f"],
+            1,
+            "there is no container in it",
+        ),
+        (
+            "",
+            vec!["--manifest", "f"],
+            1,
+            "there is no container in it",
+        ),
+        (
+            "kind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: web, image: nginx}]}",
+            vec!["--manifest", "f"],
+            1,
+            "no container runs ratelimit; name one with --container: web in Pod p",
+        ),
+        (
+            "kind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: a, image: ratelimit}, {name: b, image: ratelimit}]}",
+            vec!["--manifest", "f"],
+            1,
+            "more than one container is meant",
+        ),
+        (
+            "kind: Pod\nspec: {containers: [{name: a, image: nginx}]}",
+            vec!["--manifest", "f", "--container", "b"],
+            1,
+            "no container is called 'b'",
+        ),
+        ("", vec!["--env", "/nonexistent"], 1, "/nonexistent"),
+        (
+            "",
+            vec!["--env", "f", "--manifest", "f"],
+            2,
+            "cannot be used with",
+        ),
+        ("", vec!["--container", "a"], 2, "--manifest"),
+    ] {
+        let (exit, _, said) = migrate(&[("f", file)], &arguments);
+        assert_eq!(exit, code, "{file:?} {arguments:?}: {said}");
+        assert!(said.contains(says), "{file:?} {arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn the_environment_around_it_is_read_when_no_file_is_named_and_secrets_are_not_shown() {
+    let rules = with(&[("rules.yaml", RULES)]);
+    let path = rules.path().join("rules.yaml");
+    let environment = [
+        ("REDIS_URL", "redis://user:hunter2@redis:6379"),
+        ("REDIS_AUTH", "hunter2"),
+        ("LOCAL_CACHE_SIZE_IN_BYTES", "1048576"),
+        ("REDIS_FANCY", "1"),
+        ("PATH", "/usr/bin"),
+    ];
+    let printed = typed(["migrate", "--rules", path.to_str().unwrap()], environment);
+    assert_eq!(printed.code, 0, "{}{}", printed.stdout, printed.stderr);
+    assert!(
+        printed
+            .stdout
+            .contains("the environment of this process: 4 variables"),
+        "{}",
+        printed.stdout
+    );
+    assert!(
+        printed
+            .stdout
+            .contains("Neither reads it (1):\n  REDIS_FANCY"),
+        "{}",
+        printed.stdout
+    );
+    assert!(
+        printed
+            .stdout
+            .contains("LOCAL_CACHE_SIZE_IN_BYTES\n      denials are remembered"),
+        "{}",
+        printed.stdout
+    );
+    assert!(!printed.stdout.contains("hunter2"), "{}", printed.stdout);
+}

@@ -1,0 +1,76 @@
+//! Manifests as the real tools render them, validated against the schemas of their kinds.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use super::root;
+
+/// A program of the environment of deploy/ that `tests/setup` makes.
+///
+/// # Panics
+/// When it is not there.
+pub fn deploy_tool(name: &str) -> PathBuf {
+    let path = root().join("target/test-tools/deploy/bin").join(name);
+    assert!(path.exists(), "{name} is not installed: run tests/setup");
+    path
+}
+
+/// The objects that kubectl's kustomize makes of a directory below deploy/kubernetes.
+pub fn kustomize(directory: &str) -> Vec<Value> {
+    let path = root().join("deploy/kubernetes").join(directory);
+    let rendered = super::run(
+        Command::new(deploy_tool("kubectl"))
+            .arg("kustomize")
+            .arg(path),
+    );
+    validated(&rendered).unwrap_or_else(|mistakes| panic!("{directory}: {mistakes}"))
+}
+
+/// What `helm template` prints of the chart with these options, or what it says is wrong.
+pub fn helm_template(options: &[&str]) -> Result<String, String> {
+    let output = Command::new(deploy_tool("helm"))
+        .args(["template", "rk"])
+        .arg(root().join("deploy/helm/ratekeeper"))
+        .args(options)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    if output.status.success() {
+        Ok(String::from_utf8(output.stdout).unwrap())
+    } else {
+        Err(String::from_utf8(output.stderr).unwrap())
+    }
+}
+
+/// The objects that helm makes of the chart with these options.
+pub fn helm(options: &[&str]) -> Vec<Value> {
+    let rendered = helm_template(options).unwrap_or_else(|said| panic!("{options:?}: {said}"));
+    validated(&rendered).unwrap_or_else(|mistakes| panic!("{options:?}: {mistakes}\n{rendered}"))
+}
+
+/// The objects of a text of manifests, or all that is wrong with them.
+pub fn validated(manifests: &str) -> Result<Vec<Value>, String> {
+    let mut child = Command::new(deploy_tool("python"))
+        .arg("-I")
+        .arg(root().join("tests/deploy/validate.py"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It reads everything before it prints anything. One that ended early has said why.
+    let _ = child
+        .stdin
+        .take()
+        .expect("stdin is piped")
+        .write_all(manifests.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    if output.status.success() {
+        Ok(serde_json::from_slice(&output.stdout).unwrap())
+    } else {
+        Err(String::from_utf8(output.stderr).unwrap())
+    }
+}
