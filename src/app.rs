@@ -243,19 +243,7 @@ async fn serve<S: Store>(
     let ([grpc, http, debug], _files) = listeners.into_parts();
     let max_bytes = service::message_bound(&settings.limiter.bounds);
     let connection = settings.rim.connections.clone();
-    let in_force = Arc::clone(&rules.in_force);
-    let tracing = telemetry.tracing().clone();
-    let rate_limit = move |recorder: &Recorder| {
-        let limiter = Limiter::new(
-            (backend.store)()?,
-            Arc::clone(&in_force),
-            settings.limiter.clone(),
-        )
-        .with_timeout(settings.store.timeout())
-        .counted_by(recorder.clone());
-        let rate_limit = RateLimit::new(limiter, settings.response.clone());
-        anyhow::Ok(rate_limit.traced_by(tracing.clone()))
-    };
+    let rate_limit = rate_limits(&settings, telemetry, &rules.in_force, backend.store);
     let json = (rate_limit(&metrics.recorder())?, max_bytes);
     let mut ports = HttpPorts::new([http, debug], &view, json);
     let (seen, opening) = (view.places.clone(), (view.certificates, view.failures));
@@ -285,6 +273,24 @@ async fn serve<S: Store>(
     tracing::info!(?grace, "stopping; requests in flight may end");
     health.end_watching().await;
     end(workers, ports, grace, abort).await
+}
+
+/// Makes the service of each thread, with a store and a recorder of its own.
+fn rate_limits<S: Store, F: Fn() -> anyhow::Result<S> + Clone>(
+    settings: &Settings,
+    telemetry: &Telemetry,
+    rules: &Arc<InForce>,
+    store: F,
+) -> impl Fn(&Recorder) -> anyhow::Result<RateLimit<S>> + Clone + use<S, F> {
+    let (limiter, response) = (settings.limiter.clone(), settings.response.clone());
+    let (rules, timeout) = (Arc::clone(rules), settings.store.timeout());
+    let tracing = telemetry.tracing().clone();
+    move |recorder| {
+        let limiter = Limiter::new(store()?, Arc::clone(&rules), limiter.clone())
+            .with_timeout(timeout)
+            .counted_by(recorder.clone());
+        Ok(RateLimit::new(limiter, response.clone()).traced_by(tracing.clone()))
+    }
 }
 
 /// Lets what has begun end, for no longer than the grace period or until `abort`.
