@@ -25,18 +25,21 @@ impl Backend {
         ]
     }
 
-    /// The environment variables that choose it.
+    /// The environment variables that choose it. A busy machine must not have requests decided without Redis.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
+        let patient = ("REDIS_TIMEOUT", "20s".to_owned());
         match self {
             Self::Memory => vec![("BACKEND_TYPE", "memory".to_owned())],
             Self::Redis(redis) => vec![
                 ("BACKEND_TYPE", "redis".to_owned()),
                 ("REDIS_SOCKET_TYPE", "tcp".to_owned()),
                 ("REDIS_URL", redis.url()),
+                patient,
             ],
             Self::Cluster(cluster) => vec![
                 ("REDIS_TYPE", "cluster".to_owned()),
                 ("REDIS_URL", cluster.url()),
+                patient,
                 ("CACHE_KEY_PREFIX", Cluster::prefix()),
             ],
         }
