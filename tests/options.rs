@@ -356,6 +356,8 @@ fn the_readme_has_the_table_that_the_program_prints() {
     let printed = typed(["options"], []).stdout;
     assert!(
         table == printed,
-        "README.md is not what `ratekeeper options` prints; put it between the two comments"
+        "README.md is not what `ratekeeper options` prints: run\n  \
+         target/debug/ratekeeper options | sed -i -e '/<!-- ratekeeper options/,/<!-- end of options/{{//!d}}' \
+         -e '/<!-- ratekeeper options/r /dev/stdin' README.md"
     );
 }
