@@ -50,7 +50,7 @@ fn hits_are_counted_as_the_reference_counts_them() {
         for (row, (limit, before, ..)) in rows.iter().enumerate() {
             // Only what is reported afterwards takes more than there is.
             let hits = if before > limit {
-                "postpaid, max_debt: 100"
+                "postpaid"
             } else {
                 "prepaid"
             };
