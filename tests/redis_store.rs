@@ -66,8 +66,9 @@ fn without_redis_it_says_so_and_recovers_by_itself() {
 #[test]
 fn connections_that_redis_closed_meanwhile_cost_no_request() {
     let redis = Redis::start();
+    let patient = ("REDIS_TIMEOUT", "10s".to_owned());
     let mode = ("STORE_FAILURE_MODE", "error".to_owned());
-    let server = Ratekeeper::start(RULES, [("REDIS_URL", redis.url()), mode]);
+    let server = Ratekeeper::start(RULES, [("REDIS_URL", redis.url()), patient, mode]);
     eventually("it is connected", || server.ask(ask("d", &["k=1"])).is_ok());
     let client = redis::Client::open(format!("redis://{}", redis.url())).unwrap();
     let mut other = client.get_connection().unwrap();

@@ -33,7 +33,7 @@ use super::{Charge, Decision, Store, StoreError};
 use crate::telemetry::StoreProbe;
 use crate::telemetry::traces::Caller;
 use batch::{Batch, Reply};
-use connection::{Calls, Connector, LastFailure, is_read_only, serves_nobody};
+use connection::{Calls, Connector, LastFailure, is_read_only, sentence, serves_nobody};
 use lane::{Decide, Job, Lane, MAX_WAITING, Undecided};
 use late::LateCalls;
 use master::Watch;
@@ -394,7 +394,7 @@ fn tell(breaker: Option<&Breaker>, error: Option<&StoreError>) {
 
 /// What a failed call means.
 fn failure(address: String, error: &RedisError) -> StoreError {
-    let cause = error.to_string();
+    let cause = sentence(error);
     if error.is_timeout() {
         StoreError::Timeout { address }
     } else if error.is_io_error() || error.is_connection_dropped() {

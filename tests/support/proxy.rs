@@ -121,7 +121,10 @@ fn pass(
             to.write_all(bytes)
         }
         Treatment::Drip(time) => bytes.iter().try_for_each(|byte| {
-            thread::sleep(time);
+            // What has begun to drip flows as soon as it may.
+            if *lock(treatment) == now {
+                thread::sleep(time);
+            }
             to.write_all(&[*byte])
         }),
         Treatment::Cut => {

@@ -47,6 +47,13 @@ const SERVES_NOBODY: [&str; 13] = [
     "UNKILLABLE",
 ];
 
+/// What went wrong, in one line: what cannot be parsed is told in several.
+pub(super) fn sentence(error: &RedisError) -> String {
+    let text = error.to_string();
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join("; ")
+}
+
 /// Whether others, who ask for something else, would have heard the same.
 pub(super) fn serves_nobody(error: &RedisError) -> bool {
     if matches!(
@@ -262,12 +269,12 @@ impl LastFailure {
 
     /// How making a connection ended.
     fn note(&self, error: Option<&RedisError>) {
-        *self.lock() = error.map(ToString::to_string);
+        *self.lock() = error.map(sentence);
         let Some(error) = error else { return };
         if let Some(breaker) = &self.0.breaker {
             breaker.failed(&StoreError::Unreachable {
                 address: self.0.address.clone(),
-                cause: error.to_string(),
+                cause: sentence(error),
             });
         }
         self.0.next.notify_waiters();
