@@ -193,6 +193,14 @@ pub(super) const VARIABLES: &[Variable] = &[
             "metrics are sent by UDP only; leave it out, and have the daemon listen on UDP",
         ),
     ),
+    variable("STATS_FLUSH_INTERVAL", Effect::Same),
+    variable("USE_DOG_STATSD", Effect::Same),
+    variable(
+        "USE_DOG_STATSD_MOGRIFIERS",
+        Effect::Refused(
+            "names are not rewritten here; leave it out, and have what receives them rewrite them",
+        ),
+    ),
     variable("EXTRA_TAGS", Effect::Same),
     variable("USE_PROMETHEUS", Effect::Same),
     variable("PROMETHEUS_ADDR", Effect::Same),
