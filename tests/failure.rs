@@ -188,7 +188,7 @@ fn what_cannot_be_meant_is_refused() {
         (
             "STORE_FAILURE_MODE",
             "open",
-            "possible values: local, allow, deny, error",
+            "write local or allow or deny or error",
         ),
         ("LOCAL_FALLBACK_SHARE", "0", "above 0 and up to 1"),
         ("LOCAL_FALLBACK_SHARE", "1.5", "above 0 and up to 1"),

@@ -73,7 +73,7 @@ pub fn free_port() -> u16 {
 ///
 /// # Panics
 /// When it does not come about.
-pub fn eventually(what: &str, so: impl Fn() -> bool) {
+pub fn eventually(what: &str, mut so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !so() {
         assert!(Instant::now() < deadline, "this did not come about: {what}");
