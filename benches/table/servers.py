@@ -136,6 +136,8 @@ class House:
             "PORT": "0",
             "DEBUG_HOST": "127.0.0.1",
             "DEBUG_PORT": "0",
+            "USE_PROMETHEUS": "true",
+            "PROMETHEUS_ADDR": "127.0.0.1:0",
             "WORKER_THREADS": str(threads or self.threads),
             "MEMORY_MAX_BUCKETS": "20000000",
         }
