@@ -13,6 +13,7 @@ mod lane;
 mod late;
 mod login;
 mod master;
+mod said;
 mod sentinel;
 mod servers;
 mod settings;
@@ -37,6 +38,7 @@ use connection::{Calls, Connector, LastFailure, is_read_only, serves_nobody};
 use lane::{Decide, Job, Lane, MAX_WAITING, Undecided};
 use late::LateCalls;
 use master::Watch;
+use said::said;
 
 pub use address::{Address, AddressError, Endpoint};
 pub use buckets::{Breakers, Buckets, BucketsSettings};
@@ -394,7 +396,7 @@ fn tell(breaker: Option<&Breaker>, error: Option<&StoreError>) {
 
 /// What a failed call means.
 fn failure(address: String, error: &RedisError) -> StoreError {
-    let cause = error.to_string();
+    let cause = said(error);
     if error.is_timeout() {
         StoreError::Timeout { address }
     } else if error.is_io_error() || error.is_connection_dropped() {

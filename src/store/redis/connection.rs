@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use super::address::Endpoint;
 use super::dial::{Link, Manner};
+use super::said::said;
 use super::sentinel::Sentinels;
 use super::settings::{RedisSettings, Topology};
 use crate::store::StoreError;
@@ -262,12 +263,13 @@ impl LastFailure {
 
     /// How making a connection ended.
     fn note(&self, error: Option<&RedisError>) {
-        *self.lock() = error.map(ToString::to_string);
-        let Some(error) = error else { return };
+        let cause = error.map(said);
+        self.lock().clone_from(&cause);
+        let Some(cause) = cause else { return };
         if let Some(breaker) = &self.0.breaker {
             breaker.failed(&StoreError::Unreachable {
                 address: self.0.address.clone(),
-                cause: error.to_string(),
+                cause,
             });
         }
         self.0.next.notify_waiters();
@@ -376,7 +378,7 @@ impl Connector {
                         return Ok(connection);
                     }
                     Err(error) => {
-                        causes.push(format!("{master}: {error}"));
+                        causes.push(format!("{master}: {}", said(&error)));
                         named.push(master);
                     }
                 },
