@@ -62,7 +62,18 @@ pub(super) fn serves_nobody(error: &RedisError) -> bool {
         let detail = error.detail().unwrap_or_default();
         detail.contains(&format!("-{code} "))
     };
-    SERVES_NOBODY.contains(&code) || (code == "ERR" && SERVES_NOBODY.into_iter().any(quotes))
+    lacks_rights(error)
+        || SERVES_NOBODY.contains(&code)
+        || (code == "ERR" && SERVES_NOBODY.into_iter().any(quotes))
+}
+
+/// Whether the user that we log in as may not do what the script does.
+pub(super) fn lacks_rights(error: &RedisError) -> bool {
+    // What happens in a script has no code of its own, in any version.
+    let detail = error.detail().unwrap_or_default();
+    error.code() == Some("NOPERM")
+        || detail.contains("-NOPERM ")
+        || (error.code() == Some("ERR") && detail.contains("The user executing the script can't"))
 }
 
 /// Calls of the script that are made together, each with a reply of its own.
