@@ -234,6 +234,18 @@ impl FailureKind {
 }
 
 impl StoreError {
+    /// Where the store is, without credentials.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        match self {
+            Self::Unreachable { address, .. }
+            | Self::Timeout { address }
+            | Self::Overloaded { address, .. }
+            | Self::Unfit { address, .. }
+            | Self::Refused { address, .. } => address,
+        }
+    }
+
     /// How it is counted.
     #[must_use]
     pub fn kind(&self) -> FailureKind {

@@ -164,6 +164,31 @@ fn options_of_redis_that_do_not_go_together_are_refused_with_what_to_do() {
             &["REDIS_PERSECOND_URL"],
         ),
         (
+            &[("REDIS_PERSECOND", "1"), ("REDIS_PERSECOND_URL", "b:1")],
+            &["REDIS_URL as well"],
+        ),
+        (&[url, ("REDIS_TLS_CACERT", missing)], &["REDIS_TLS=true"]),
+        (
+            &[url, ("REDIS_TLS_CLIENT_CERT", missing)],
+            &["REDIS_TLS=true"],
+        ),
+        (
+            &[url, ("REDIS_TLS_SKIP_HOSTNAME_VERIFICATION", "true")],
+            &["REDIS_TLS=true"],
+        ),
+        (
+            &[("REDIS_URL", "rediss://host:1"), ("REDIS_TLS", "false")],
+            &["REDIS_TLS=false", "rediss://"],
+        ),
+        (
+            &[("REDIS_URL", "m,a:1,b:1/3"), sentinel],
+            &["sentinel 2", "database"],
+        ),
+        (&[("REDIS_URL", "m,a:1,b:x"), sentinel], &["entry 2"]),
+        (&[("REDIS_URL", "redis://h/-1")], &["a number from 0"]),
+        (&[("REDIS_URL", "h:0")], &["port 0"]),
+        (&[url, ("REDIS_TIMEOUT", "10us")], &["REDIS_TIMEOUT", "1ms"]),
+        (
             &[
                 url,
                 ("REDIS_PERSECOND", "1"),
@@ -185,12 +210,17 @@ fn options_of_redis_that_mean_nothing_here_are_taken_and_told() {
         ("REDIS_POOL_ON_EMPTY_BEHAVIOR", "WAIT"),
         ("REDIS_PIPELINE_WINDOW", "150us"),
         ("REDIS_STARTUP_MAX_INTERVAL", "1s"),
+        ("REDIS_PERSECOND_URL", "127.0.0.1:2"),
     ];
     let environment = environment.map(|(name, value)| (name, value.to_owned()));
     let server = Ratekeeper::start("domain: d", environment);
     server.signal("TERM");
     let (_, log) = server.ended();
-    for name in ["REDIS_PIPELINE_WINDOW", "REDIS_STARTUP_MAX_INTERVAL"] {
+    for name in [
+        "REDIS_PIPELINE_WINDOW",
+        "REDIS_STARTUP_MAX_INTERVAL",
+        "REDIS_PERSECOND_URL",
+    ] {
         assert!(log.contains(&format!("{name} has no effect")), "{log}");
     }
     assert!(!log.contains("ON_EMPTY"), "{log}");

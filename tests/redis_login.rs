@@ -113,3 +113,18 @@ fn a_file_that_comes_late_is_told_and_read_again() {
     fs::write(&file, "hush").unwrap();
     eventually("it decides", || server.ask(ask("d", &["k=1"])).is_ok());
 }
+
+#[test]
+fn what_redis_quotes_of_the_login_is_not_repeated() {
+    let arguments = ["--rename-command", "HELLO", "", "--requirepass", "hush"];
+    let redis = Redis::start_with(&arguments);
+    let login = ("REDIS_AUTH", "hush".to_owned());
+    let mut server = Ratekeeper::start(RULES, environment(&redis).into_iter().chain([login]));
+    let failure = server.ask(ask("d", &["k=1"])).unwrap_err();
+    assert!(failure.message().contains("HELLO"), "{failure}");
+    assert!(!failure.message().contains("hush"), "{failure}");
+    server.wait_for_log("Redis does not decide");
+    server.signal("TERM");
+    let (_, log) = server.ended();
+    assert!(!log.contains("hush"), "{log}");
+}

@@ -72,6 +72,7 @@ pub(super) fn run(args: Args, mut mistakes: Mistakes) -> anyhow::Result<Outcome>
     };
     args.log.start();
     args.metrics.say_what_has_no_effect();
+    args.redis.say_what_has_no_effect();
     environment::tell(&args.tls.unused(), &variables());
     raise_open_files();
     // Requests are served by threads of their own, with runtimes of their own.

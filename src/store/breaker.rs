@@ -113,6 +113,10 @@ impl Breaker {
         }
         let mut record = self.record();
         record.last_failure = Some(error.clone());
+        if error.kind() == FailureKind::Unfit {
+            // Whoever serves nobody may still answer what takes no write: that speaks for nothing.
+            record.latest.retain(|(_, is_failure)| *is_failure);
+        }
         if self.note(&mut record, true) {
             self.become_open(&mut record);
         }
@@ -197,6 +201,13 @@ mod tests {
         }
     }
 
+    fn unfit() -> StoreError {
+        StoreError::Unfit {
+            address: "there".to_owned(),
+            cause: "READONLY".to_owned(),
+        }
+    }
+
     fn refused() -> StoreError {
         StoreError::Refused {
             address: "there".to_owned(),
@@ -204,13 +215,15 @@ mod tests {
         }
     }
 
-    /// Tells a breaker of calls: `.` for a good one, `x` for a failed one, `d` for one that failed for its data.
+    /// Tells a breaker of calls: `.` for a good one, `x` for a failed one, `u` for one that serves
+    /// nobody, `d` for one that failed for its data.
     async fn after(calls: &str) -> Breaker {
         let breaker = Breaker::default();
         for call in calls.chars() {
             match call {
                 '.' => breaker.succeeded(),
                 'x' => breaker.failed(&timeout()),
+                'u' => breaker.failed(&unfit()),
                 'd' => breaker.failed(&refused()),
                 _ => tokio::time::advance(STALE + Duration::from_secs(1)).await,
             }
@@ -231,6 +244,9 @@ mod tests {
             ("x.........xx", false),
             ("x.........xxx", true),
             ("dddddddddddddd", false),
+            ("uu", false),
+            ("u......u.......u", true),
+            ("u.........._u......u", false),
             ("xx_x", false),
             ("xx_xx", false),
             ("xx_xxx", true),

@@ -24,7 +24,7 @@ use crate::telemetry::Throttle;
 pub use prober::{Probe, Prober};
 
 /// The shortest time between two log lines about requests that the store failed.
-const WARN_EVERY: Micros = 1_000_000;
+const WARN_EVERY: Micros = 10_000_000;
 
 /// The longest that somebody is told to wait who is denied because the store does not answer. It is
 /// probed more often than that.
@@ -53,6 +53,8 @@ struct Inner {
     buckets: MemoryStore,
     clock: Clock,
     warning: Throttle,
+    /// Requests that the next warning is about.
+    untold: AtomicU64,
     /// Requests by what was done with them, [`OnStoreFailure::Error`] among them.
     requests: [AtomicU64; OnStoreFailure::ALL.len()],
 }
@@ -82,6 +84,7 @@ impl Standby {
             buckets: MemoryStore::new(settings.max_buckets, Arc::clone(&clock)),
             clock,
             warning: Throttle::every(WARN_EVERY),
+            untold: AtomicU64::new(0),
             requests: Default::default(),
         }))
     }
@@ -177,8 +180,13 @@ impl Standby {
     fn warn(&self, error: &StoreError) {
         // Whether a breaker opens is told by whoever watches it.
         let is_told = self.0.breakers.iter().any(Breaker::is_open);
-        if !is_told && self.0.warning.passes((self.0.clock)()) {
-            tracing::warn!(%error, "requests are decided without Redis, each by its policy");
+        if is_told {
+            return;
+        }
+        self.0.untold.fetch_add(1, Ordering::Relaxed);
+        if self.0.warning.passes((self.0.clock)()) {
+            let requests = self.0.untold.swap(0, Ordering::Relaxed);
+            tracing::warn!(%error, requests, "requests were decided without Redis, each by its policy");
         }
     }
 }

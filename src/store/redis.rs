@@ -13,6 +13,7 @@ mod lane;
 mod late;
 mod login;
 mod master;
+mod said;
 mod sentinel;
 mod servers;
 mod settings;
@@ -33,10 +34,11 @@ use super::{Charge, Decision, Store, StoreError};
 use crate::telemetry::StoreProbe;
 use crate::telemetry::traces::Caller;
 use batch::{Batch, Reply};
-use connection::{Calls, Connector, LastFailure, is_read_only, sentence, serves_nobody};
+use connection::{Calls, Connector, LastFailure, is_read_only, lacks_rights, serves_nobody};
 use lane::{Decide, Job, Lane, MAX_WAITING, Undecided};
 use late::LateCalls;
 use master::Watch;
+use said::said;
 
 pub use address::{Address, AddressError, Endpoint};
 pub use buckets::{Breakers, Buckets, BucketsSettings};
@@ -143,6 +145,9 @@ impl Store for RedisStore {
 
 // --- The server ---
 
+/// What a failed call means, by what server failed it.
+type Meaning = fn(String, &RedisError) -> StoreError;
+
 /// The way to Redis.
 #[derive(Debug)]
 struct Server {
@@ -155,6 +160,7 @@ struct Server {
     address: String,
     timeout: Duration,
     probe: StoreProbe,
+    meaning: Meaning,
     _watch: Option<Watch>,
 }
 
@@ -192,7 +198,16 @@ impl Server {
             address,
             timeout: settings.timeout,
             probe: settings.probe.clone(),
+            meaning: failure_alone,
             _watch: watch,
+        }
+    }
+
+    /// The same, known to be a node of a cluster.
+    fn in_cluster(self) -> Self {
+        Self {
+            meaning: failure,
+            ..self
         }
     }
 
@@ -231,14 +246,12 @@ impl Server {
     async fn ask(&self, batch: &Batch<'_>, deadline: Instant) -> Result<Vec<Decision>, StoreError> {
         let command = Arc::new(batch.command(self.script.get_hash()));
         let mut reply = self.call(&command, deadline).await?;
-        if reply.is_err() {
+        if reply.as_ref().is_err_and(is_read_only) {
             // That server is no master any more. It wrote nothing, and the connection to it is gone; the next one
             // is to the master of now.
             reply = self.call(&command, deadline).await?;
         }
-        let reply = reply.map_err(|error| failure(self.address.clone(), &error));
-        tell(self.breaker.as_ref(), reply.as_ref().err());
-        self.decisions(batch, &reply?)
+        self.decisions(batch, &self.told(reply)?)
     }
 
     /// Makes several calls of the script together, until the deadline. Each has its own reply.
@@ -250,7 +263,8 @@ impl Server {
         let mut connection = self.connection(deadline).await?;
         let script = Arc::clone(&self.script);
         let calls = async move { connection.call_each(&calls, &script).await };
-        self.until(deadline, calls).await
+        let replies = self.until(deadline, calls).await?;
+        self.told(replies)
     }
 
     /// The decisions of a batch, from what the script replied.
@@ -267,7 +281,7 @@ impl Server {
         }
     }
 
-    /// Makes one call of the script. Returns what it replies, or that the server [is a replica](is_read_only).
+    /// Makes one call of the script. What Redis replies is still to be [told](Self::told).
     async fn call(
         &self,
         command: &Arc<Cmd>,
@@ -275,12 +289,7 @@ impl Server {
     ) -> Result<Result<Vec<Value>, RedisError>, StoreError> {
         let mut connection = self.connection(deadline).await?;
         let (command, script) = (Arc::clone(command), Arc::clone(&self.script));
-        let call = async move {
-            match connection.call(&command, &script).await {
-                Err(error) if is_read_only(&error) => Ok(Err(error)),
-                other => other.map(Ok),
-            }
-        };
+        let call = async move { connection.call(&command, &script).await };
         self.until(deadline, call).await
     }
 
@@ -309,7 +318,7 @@ impl Server {
         }
     }
 
-    /// What a call of Redis answers, until the deadline; tells the breaker how it ended.
+    /// What a call of Redis answers, until the deadline, and is then to be [told](Self::told).
     ///
     /// Whether Redis is well is judged by how long it may take, not by how long these callers wait: what
     /// they do not wait for is waited for without them. Its connection is used again only when the reply has come.
@@ -317,21 +326,28 @@ impl Server {
         &self,
         deadline: Instant,
         call: impl Future<Output = Result<T, RedisError>> + Send + 'static,
-    ) -> Result<T, StoreError> {
+    ) -> Result<Result<T, RedisError>, StoreError> {
         let end = Instant::now() + self.timeout;
         let mut call = Box::pin(call);
+        // What comes late is told here.
         let Ok(reply) = timeout_at(deadline.min(end), &mut call).await else {
             let (breaker, address) = (self.breaker.clone(), self.address.clone());
+            let meaning = self.meaning;
             self.late.add(async move {
                 let result = match timeout_at(end, call).await {
-                    Ok(reply) => reply.map(|_| ()).map_err(|error| failure(address, &error)),
+                    Ok(reply) => reply.map(|_| ()).map_err(|error| meaning(address, &error)),
                     Err(_) => Err(StoreError::Timeout { address }),
                 };
                 tell(breaker.as_ref(), result.as_ref().err());
             });
             return Err(self.no_answer());
         };
-        let reply = reply.map_err(|error| failure(self.address.clone(), &error));
+        Ok(reply)
+    }
+
+    /// What a call answered in time, once the breaker has been told how it ended.
+    fn told<T>(&self, reply: Result<T, RedisError>) -> Result<T, StoreError> {
+        let reply = reply.map_err(|error| self.failure(&error));
         tell(self.breaker.as_ref(), reply.as_ref().err());
         reply
     }
@@ -354,7 +370,7 @@ impl Server {
 
     fn not_connected(&self, error: RunError<RedisError>) -> StoreError {
         match error {
-            RunError::User(error) => failure(self.address.clone(), &error),
+            RunError::User(error) => self.failure(&error),
             RunError::TimedOut => self.no_connection(),
         }
     }
@@ -366,6 +382,10 @@ impl Server {
         StoreError::Timeout {
             address: self.address.clone(),
         }
+    }
+
+    fn failure(&self, error: &RedisError) -> StoreError {
+        (self.meaning)(self.address.clone(), error)
     }
 
     fn not_reached(&self) -> StoreError {
@@ -394,26 +414,42 @@ fn tell(breaker: Option<&Breaker>, error: Option<&StoreError>) {
 
 /// What a failed call means.
 fn failure(address: String, error: &RedisError) -> StoreError {
-    let cause = sentence(error);
+    let cause = said(error);
     if error.is_timeout() {
         StoreError::Timeout { address }
     } else if error.is_io_error() || error.is_connection_dropped() {
         StoreError::Unreachable { address, cause }
+    } else if lacks_rights(error) {
+        let cause =
+            format!("{cause}; for the rights that it takes, see Redis, Rights in the README");
+        StoreError::Unfit { address, cause }
     } else if serves_nobody(error) {
         StoreError::Unfit { address, cause }
-    } else if is_of_cluster(error) {
-        let cause = format!("{cause}; a node of a Redis Cluster needs REDIS_TYPE=cluster");
-        StoreError::Refused { address, cause }
     } else {
         StoreError::Refused { address, cause }
     }
 }
 
-/// Whether only a node of a cluster says so, and only to somebody who does not know that it is one.
+/// The same where the server is taken for one that has all buckets.
+fn failure_alone(address: String, error: &RedisError) -> StoreError {
+    if !is_of_cluster(error) {
+        return failure(address, error);
+    }
+    let cause = format!(
+        "{}; a node of a Redis Cluster needs REDIS_TYPE=cluster",
+        said(error)
+    );
+    StoreError::Unfit { address, cause }
+}
+
+/// Whether only a node of a cluster says so.
 fn is_of_cluster(error: &RedisError) -> bool {
-    use ServerErrorKind::{Ask, CrossSlot, Moved, TryAgain};
+    use ServerErrorKind::{Ask, ClusterDown, CrossSlot, Moved, TryAgain};
     matches!(
         error.kind(),
-        ErrorKind::Server(Ask | CrossSlot | Moved | TryAgain)
+        ErrorKind::Server(Ask | ClusterDown | CrossSlot | Moved | TryAgain)
     )
 }
+
+#[cfg(test)]
+mod tests;

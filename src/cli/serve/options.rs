@@ -6,7 +6,6 @@ use super::super::options::{Keys, boolean, header_name, some};
 use super::redis::RedisOptions;
 use crate::app::StoreSettings;
 use crate::service::{HeaderNames, ResponseSettings};
-use crate::store::redis::BucketsSettings;
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Buckets")]
@@ -147,13 +146,15 @@ impl Store {
             false => Backend::Memory,
         });
         match backend {
-            Backend::Memory => Ok(StoreSettings::Memory {
-                max_buckets: self.max_buckets(),
-            }),
-            Backend::Redis => Ok(StoreSettings::Redis(Box::new(BucketsSettings {
-                others: redis.settings()?,
-                seconds: redis.per_second()?,
-            }))),
+            Backend::Memory => {
+                if !self.is_chosen() {
+                    redis.check_unnamed()?;
+                }
+                Ok(StoreSettings::Memory {
+                    max_buckets: self.max_buckets(),
+                })
+            }
+            Backend::Redis => Ok(StoreSettings::Redis(Box::new(redis.buckets()?))),
             Backend::Memcache => anyhow::bail!(
                 "BACKEND_TYPE=memcache: memcached cannot hold token buckets exactly; \
                  use BACKEND_TYPE=redis with REDIS_URL, or BACKEND_TYPE=memory"

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::super::options::{RedisType, Secret, boolean, some_time};
-use crate::store::redis::RedisSettings;
+use super::super::options::{RedisType, Secret, boolean, time};
+use crate::store::redis::{BucketsSettings, RedisSettings};
 
 use meaning::Typed;
 
@@ -117,13 +117,13 @@ pub(super) struct RedisOptions {
 
     /// How long Redis may take for a decision, such as 100ms
     #[arg(long, env = "REDIS_TIMEOUT", value_name = "TIME", default_value = "100ms",
-        value_parser = some_time)]
+        value_parser = patience)]
     redis_timeout: Duration,
 
-    /// Speak TLS to Redis, and to the sentinels, as rediss:// does
+    /// Speak TLS to Redis, and to the sentinels, as rediss:// does [default: false]
     #[arg(long, env = "REDIS_TLS", value_name = "BOOL", value_parser = boolean,
-        default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
-    redis_tls: bool,
+        default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    redis_tls: Option<bool>,
 
     #[command(flatten)]
     certificates: Certificates,
@@ -222,13 +222,13 @@ struct PerSecondOptions {
 
     /// As REDIS_TIMEOUT; the longer of both is how long a decision may take
     #[arg(long, env = "REDIS_PERSECOND_TIMEOUT", value_name = "TIME", default_value = "100ms",
-        value_parser = some_time)]
+        value_parser = patience)]
     redis_persecond_timeout: Duration,
 
-    /// As REDIS_TLS, with the same certificates
+    /// As REDIS_TLS, with the same certificates [default: false]
     #[arg(long, env = "REDIS_PERSECOND_TLS", value_name = "BOOL", value_parser = boolean,
-        default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
-    redis_persecond_tls: bool,
+        default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    redis_persecond_tls: Option<bool>,
 
     /// See REDIS_POOL_ON_EMPTY_BEHAVIOR
     #[arg(long, env = "REDIS_PERSECOND_POOL_ON_EMPTY_BEHAVIOR", value_name = "NAME", value_parser = on_empty)]
@@ -239,6 +239,15 @@ struct PerSecondOptions {
 enum SocketType {
     Tcp,
     Unix,
+}
+
+/// Reads a time that somebody can wait for: the timer counts milliseconds.
+fn patience(text: &str) -> Result<Duration, String> {
+    let time = time(text)?;
+    if time < Duration::from_millis(1) {
+        return Err("write a time of at least 1ms, such as 100ms".to_owned());
+    }
+    Ok(time)
 }
 
 /// Takes what envoyproxy/ratelimit takes: to wait, in any spelling.
@@ -268,8 +277,36 @@ impl RedisOptions {
         [self.redis_type].into_iter().chain(seconds)
     }
 
+    /// Refuses limits of a second in a Redis of their own where the others are in none.
+    pub(super) fn check_unnamed(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            !self.per_second.redis_persecond,
+            "REDIS_PERSECOND=true needs REDIS_URL as well: where the buckets of all other limits are; \
+             for all in memory, leave REDIS_PERSECOND out"
+        );
+        Ok(())
+    }
+
+    /// Says once what is set and has no effect.
+    pub(super) fn say_what_has_no_effect(&self) {
+        let own = &self.per_second;
+        if own.redis_persecond_url.is_some() && !own.redis_persecond {
+            tracing::warn!("REDIS_PERSECOND_URL has no effect: REDIS_PERSECOND is not true");
+        }
+    }
+
+    /// Where buckets are.
+    pub(super) fn buckets(&self) -> anyhow::Result<BucketsSettings> {
+        let (others, seconds) = (self.settings()?, self.per_second()?);
+        let seconds_speak_tls = seconds.as_ref().is_some_and(|redis| redis.tls.is_some());
+        if others.tls.is_none() && !seconds_speak_tls {
+            self.certificates.check_unused()?;
+        }
+        Ok(BucketsSettings { seconds, others })
+    }
+
     /// How to reach Redis.
-    pub(super) fn settings(&self) -> anyhow::Result<RedisSettings> {
+    fn settings(&self) -> anyhow::Result<RedisSettings> {
         let typed = Typed {
             prefix: "REDIS_",
             url: self.redis_url.as_ref(),
@@ -286,7 +323,7 @@ impl RedisOptions {
     }
 
     /// How to reach the Redis for limits of a second, if they have one of their own.
-    pub(super) fn per_second(&self) -> anyhow::Result<Option<RedisSettings>> {
+    fn per_second(&self) -> anyhow::Result<Option<RedisSettings>> {
         let own = &self.per_second;
         if !own.redis_persecond {
             return Ok(None);

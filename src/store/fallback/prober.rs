@@ -2,7 +2,10 @@
 //!
 //! One for each server, beside the threads that serve, with a way of its own to the store.
 
+mod spell;
+
 use std::convert::Infallible;
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,12 +19,7 @@ use crate::bucket::Terms;
 use crate::key::{BucketKey, KeyFormat, LimitTag, Segment};
 use crate::store::breaker::{Breaker, BreakerState};
 use crate::store::{Charge, OnStoreFailure, Part, Payment, Store, StoreError};
-
-/// How long after the breaker opened the first probe goes out, and how long after one another the last ones
-/// do: each time somewhat less, by chance, so that a fleet does not probe in step. A store is asked again within
-/// a second of its return.
-const FIRST_WAIT: Duration = Duration::from_millis(50);
-const LONGEST_WAIT: Duration = Duration::from_millis(250);
+use spell::Spell;
 
 /// How often a store that is asked by requests is probed as well, where somebody wants to know whether it answers.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -49,20 +47,21 @@ pub struct Prober<S> {
     standby: Standby,
     breaker: Breaker,
     probe: Probe,
-    /// Takes nothing, so that a store that answers has no more to hold for it.
-    question: Arc<[Charge]>,
-    /// Takes something, so that the store has to write.
+    /// Takes something, so that the store has to write: one that can only be read, or where we may only read, is
+    /// none.
     taking: Arc<[Charge]>,
     states: watch::Receiver<BreakerState>,
+    /// The last time that it opened.
+    spell: Option<Spell>,
     random: Xoshiro256PlusPlus,
 }
 
 /// A charge on a bucket that is full again at once.
-fn charge(key: BucketKey, hits: i64) -> Charge {
+fn charge(key: BucketKey) -> Charge {
     Charge {
         key,
         terms: Terms::token_bucket(1_000_000, 1_000_000, 1_000_000, 0),
-        hits,
+        hits: 1,
         payment: Payment::Prepaid,
         part: Part::Must,
         on_failure: None,
@@ -75,10 +74,10 @@ impl<S: Store> Prober<S> {
     pub fn new(store: S, standby: Standby, probe: Probe) -> Self {
         let key = Self::key(&probe.keys);
         Self {
-            question: [charge(key.clone(), 0)].into(),
-            taking: [charge(key, 1)].into(),
+            taking: [charge(key)].into(),
             states: standby.breaker().watch(),
             breaker: standby.breaker().clone(),
+            spell: None,
             random: Xoshiro256PlusPlus::seed_from_u64(probe.seed),
             store,
             standby,
@@ -109,7 +108,7 @@ impl<S: Store> Prober<S> {
 
     /// Probes the store, from now on. Ends only when it is dropped.
     pub async fn run(mut self) -> Infallible {
-        if let Err(error) = self.ask(&self.question).await {
+        if let Err(error) = self.ask().await {
             self.breaker.open(&error);
         }
         loop {
@@ -134,15 +133,22 @@ impl<S: Store> Prober<S> {
                 if !self.probe.always {
                     continue;
                 }
-                match self.ask(&self.question).await {
+                match self.ask().await {
                     Ok(()) => self.breaker.succeeded(),
                     Err(error) => self.breaker.failed(&error),
                 }
             }
         };
+        let calm = async {
+            if let Some(spell) = &self.spell {
+                spell.calms_down(&self.address(), || self.decided()).await;
+            }
+            pending().await
+        };
         tokio::select! {
             // An error would say that the breaker is gone, but this has one of it.
             _ = opened => {}
+            () = calm => {}
             () = forget => {}
             () = watch => {}
         }
@@ -151,34 +157,38 @@ impl<S: Store> Prober<S> {
     /// Until the breaker is closed, which this does.
     async fn watch_open(&mut self) {
         let breaker = self.breaker.clone();
-        let (since, before) = (Instant::now(), self.decided());
+        let mut spell = Spell::opens(self.spell.take(), self.decided());
         if let Some(error) = breaker.last_failure() {
-            let policy = self.standby.0.settings.mode.name();
-            tracing::warn!(%error, policy, "Redis does not decide; requests are decided by policy until it does");
+            spell.tell_opening(&error, self.standby.0.settings.mode.name());
         }
-        let mut wait = FIRST_WAIT;
+        let (mut wait, longest) = spell.waits();
         loop {
             let wait_now = wait.mul_f64(self.random.random_range(0.5..1.0));
             sleep(wait_now).await;
             breaker.half_open();
-            match self.ask(&self.taking).await {
+            match self.ask().await {
                 Ok(()) => break,
-                Err(error) => breaker.open(&error),
+                Err(error) => {
+                    spell.tell_cause(&error);
+                    breaker.open(&error);
+                }
             }
-            wait = (wait * 2).min(LONGEST_WAIT);
+            wait = (wait * 2).min(longest);
         }
         breaker.close();
-        let (after, requests) = (since.elapsed(), self.decided() - before);
-        tracing::warn!(
-            ?after,
-            requests,
-            "Redis decides again; requests so far were decided by policy"
-        );
+        spell.closes(&self.address(), self.decided());
+        self.spell = Some(spell);
     }
 
-    async fn ask(&self, charges: &Arc<[Charge]>) -> Result<(), StoreError> {
+    /// Where the store is, by what it last failed with.
+    fn address(&self) -> String {
+        let failure = self.breaker.last_failure();
+        failure.map_or_else(String::new, |error| error.address().to_owned())
+    }
+
+    async fn ask(&self) -> Result<(), StoreError> {
         let deadline = Instant::now() + self.probe.timeout;
-        let asked = self.store.decide(Arc::clone(charges), deadline);
+        let asked = self.store.decide(Arc::clone(&self.taking), deadline);
         asked.await.map(|_| ())
     }
 

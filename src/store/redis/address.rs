@@ -96,6 +96,14 @@ impl Address {
             ConnectionAddr::Unix(path) => Endpoint::Unix(path.clone()),
             _ => return Err(not_one()),
         };
+        let refuse = |text: &str| Err(AddressError(text.to_owned()));
+        if matches!(endpoint, Endpoint::Tcp { port: 0, .. }) {
+            return refuse("no server is at port 0; write host:port, with a port from 1 to 65535");
+        }
+        let database = info.redis_settings().db();
+        if database < 0 {
+            return refuse("the database, behind the last slash, is a number from 0");
+        }
         let (user, password) = (
             info.redis_settings().username(),
             info.redis_settings().password(),
@@ -103,7 +111,7 @@ impl Address {
         Ok(Self {
             endpoint,
             login: password.map(|password| Login::new(user, password)),
-            database: info.redis_settings().db(),
+            database,
             is_tls,
         })
     }

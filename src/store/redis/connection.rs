@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use super::address::Endpoint;
 use super::dial::{Link, Manner};
+use super::said::said;
 use super::sentinel::Sentinels;
 use super::settings::{RedisSettings, Topology};
 use crate::store::StoreError;
@@ -47,13 +48,6 @@ const SERVES_NOBODY: [&str; 13] = [
     "UNKILLABLE",
 ];
 
-/// What went wrong, in one line: what cannot be parsed is told in several.
-pub(super) fn sentence(error: &RedisError) -> String {
-    let text = error.to_string();
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    lines.collect::<Vec<_>>().join("; ")
-}
-
 /// Whether others, who ask for something else, would have heard the same.
 pub(super) fn serves_nobody(error: &RedisError) -> bool {
     if matches!(
@@ -68,7 +62,18 @@ pub(super) fn serves_nobody(error: &RedisError) -> bool {
         let detail = error.detail().unwrap_or_default();
         detail.contains(&format!("-{code} "))
     };
-    SERVES_NOBODY.contains(&code) || (code == "ERR" && SERVES_NOBODY.into_iter().any(quotes))
+    lacks_rights(error)
+        || SERVES_NOBODY.contains(&code)
+        || (code == "ERR" && SERVES_NOBODY.into_iter().any(quotes))
+}
+
+/// Whether the user that we log in as may not do what the script does.
+pub(super) fn lacks_rights(error: &RedisError) -> bool {
+    // What happens in a script has no code of its own, in any version.
+    let detail = error.detail().unwrap_or_default();
+    error.code() == Some("NOPERM")
+        || detail.contains("-NOPERM ")
+        || (error.code() == Some("ERR") && detail.contains("The user executing the script can't"))
 }
 
 /// Calls of the script that are made together, each with a reply of its own.
@@ -269,12 +274,13 @@ impl LastFailure {
 
     /// How making a connection ended.
     fn note(&self, error: Option<&RedisError>) {
-        *self.lock() = error.map(sentence);
-        let Some(error) = error else { return };
+        let cause = error.map(said);
+        self.lock().clone_from(&cause);
+        let Some(cause) = cause else { return };
         if let Some(breaker) = &self.0.breaker {
             breaker.failed(&StoreError::Unreachable {
                 address: self.0.address.clone(),
-                cause: sentence(error),
+                cause,
             });
         }
         self.0.next.notify_waiters();
@@ -383,7 +389,7 @@ impl Connector {
                         return Ok(connection);
                     }
                     Err(error) => {
-                        causes.push(format!("{master}: {error}"));
+                        causes.push(format!("{master}: {}", said(&error)));
                         named.push(master);
                     }
                 },

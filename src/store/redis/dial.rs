@@ -13,6 +13,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::address::Endpoint;
 use super::login::Login;
+use super::said;
 use super::tls::RedisTls;
 
 /// What can be read and written.
@@ -52,8 +53,9 @@ impl Manner {
     ) -> Result<Link, RedisError> {
         let info = self.info().await?;
         let stream = self.open(endpoint).await?;
-        let (connection, driver) =
-            MultiplexedConnection::new_with_config(&info, stream, config).await?;
+        let (connection, driver) = MultiplexedConnection::new_with_config(&info, stream, config)
+            .await
+            .map_err(|error| said::not_logged_in(&error, self.tls.is_some()))?;
         Ok(Link {
             connection,
             endpoint: endpoint.clone(),
@@ -105,7 +107,7 @@ impl Manner {
             .await;
         stream
             .map(|stream| Box::new(stream) as Box<dyn Stream>)
-            .map_err(|error| io::Error::new(error.kind(), format!("TLS: {error}")))
+            .map_err(|error| said::handshake_failed(&error))
     }
 }
 

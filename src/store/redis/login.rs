@@ -47,7 +47,7 @@ impl Login {
     /// Whether there is something to log in with now.
     ///
     /// # Errors
-    /// When the file cannot be read, or is empty.
+    /// When the file cannot be read, is empty, or has more than a line.
     pub fn check(&self) -> io::Result<()> {
         self.credentials().map(|_| ())
     }
@@ -65,6 +65,9 @@ impl Login {
         match text.trim_end_matches(['\r', '\n']) {
             "" => Err(io::Error::other(format!(
                 "the password file {file} is empty; write password or user:password into it"
+            ))),
+            text if text.contains('\n') => Err(io::Error::other(format!(
+                "the password file {file} has more than one line; write password or user:password on the only one"
             ))),
             text => Ok(Credentials::parse(text)),
         }
@@ -89,6 +92,38 @@ impl fmt::Debug for Login {
         match &self.0 {
             Source::Given(_) => f.write_str("Login(secret)"),
             Source::File(path) => f.debug_tuple("Login").field(path).finish(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_file_has_one_line() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for (text, mistake) in [
+            ("hush", None),
+            ("hush\n", None),
+            ("user:hush\r\n", None),
+            ("hush\nolder", Some("more than one line")),
+            ("\nhush\n", Some("more than one line")),
+            ("\n", Some("is empty")),
+        ] {
+            fs::write(file.path(), text).unwrap();
+            let found = Login::file(file.path().to_owned()).check();
+            let found = found.map_err(|error| error.to_string());
+            match mistake {
+                None => assert_eq!(found, Ok(()), "{text:?}"),
+                Some(mistake) => {
+                    let found = found.unwrap_err();
+                    assert!(
+                        found.contains(mistake) && !found.contains("hush"),
+                        "{found}"
+                    );
+                }
+            }
         }
     }
 }

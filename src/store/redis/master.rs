@@ -7,6 +7,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::connection::Connector;
+use super::said::said;
 use super::sentinel::{CHECK_EVERY, Sentinels};
 use super::settings::{RedisSettings, Topology};
 
@@ -45,7 +46,11 @@ async fn watch(sentinels: Arc<Sentinels>, connector: Connector) {
             // any more. When there is none yet, the next look comes soon.
             let opened = connector.open_to_master(&sentinels);
             if let Ok(Err(error)) = timeout(CHECK_EVERY, opened).await {
-                tracing::debug!(%error, "the sentinels name another master, but there is none yet");
+                let error = said(&error);
+                tracing::debug!(
+                    error,
+                    "the sentinels name another master, but there is none yet"
+                );
             }
         }
     }

@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout};
 use super::address::Endpoint;
 use super::dial::Manner;
 use super::login::Login;
+use super::said::{self, said};
 use super::tls::RedisTls;
 
 /// How often the sentinels are asked whether the master is still the master.
@@ -152,7 +153,7 @@ impl Sentinels {
     async fn ask(&self, sentinel: usize) -> Answer {
         let endpoint = &self.endpoints[sentinel];
         let master = match timeout(PATIENCE, self.master_by(endpoint)).await {
-            Ok(master) => master.map_err(|error| format!("{endpoint}: {error}")),
+            Ok(master) => master.map_err(|error| format!("{endpoint}: {}", said(&error))),
             Err(_) if self.manner.tls.is_some() => Err(format!(
                 "{endpoint} did not answer in time (does it speak TLS?)"
             )),
@@ -174,6 +175,8 @@ impl Sentinels {
             RedisError::from(io::Error::other(text))
         };
         let (host, port) = master.ok_or_else(unknown)?;
+        let host = said::host(&host)
+            .ok_or_else(|| io::Error::other("the address that it names is none"))?;
         Ok(Endpoint::Tcp { host, port })
     }
 

@@ -24,7 +24,8 @@ pub(super) struct Typed<'a> {
     pub(super) sentinel_auth: Option<&'a Secret>,
     pub(super) pool_size: u32,
     pub(super) timeout: Duration,
-    pub(super) tls: bool,
+    /// `None`: nothing is said.
+    pub(super) tls: Option<bool>,
 }
 
 impl Typed<'_> {
@@ -46,7 +47,11 @@ impl Typed<'_> {
         if login.is_some() {
             settings.login = login;
         }
-        if settings.tls.is_some() || self.tls {
+        anyhow::ensure!(
+            settings.tls.is_none() || self.tls != Some(false),
+            "{prefix}TLS=false, but {prefix}URL asks for TLS (rediss://); leave {prefix}TLS out, or write redis://"
+        );
+        if settings.tls.is_some() || self.speaks_tls() {
             let is_socket = matches!(&settings.topology, Topology::Single(Endpoint::Unix(_)));
             anyhow::ensure!(
                 !is_socket,
@@ -87,8 +92,7 @@ impl Typed<'_> {
                 "{prefix}TYPE=cluster needs {prefix}URL as host:port,host:port,...: where some of its nodes are"
             )
         };
-        let addresses = url.split(',').map(|text| Address::parse(text.trim()));
-        let addresses: Vec<Address> = addresses.collect::<Result<_, _>>().with_context(form)?;
+        let addresses = addresses(url).with_context(form)?;
         anyhow::ensure!(
             addresses.iter().all(|address| address.database == 0),
             "{prefix}TYPE=cluster: a cluster has no database but 0; leave it out of {prefix}URL"
@@ -123,9 +127,16 @@ impl Typed<'_> {
         let (name, list) = url.split_once(',').with_context(form)?;
         let name = name.trim();
         anyhow::ensure!(!name.is_empty() && !name.contains([':', '/']), form());
-        let addresses = list.split(',').map(|text| Address::parse(text.trim()));
-        let addresses: Vec<Address> = addresses.collect::<Result<_, _>>().with_context(form)?;
-        let is_tls = self.tls || addresses.iter().any(|address| address.is_tls);
+        let addresses = addresses(list).with_context(form)?;
+        let with_database = addresses.iter().position(|address| address.database != 0);
+        if let Some(entry) = with_database {
+            anyhow::bail!(
+                "{prefix}URL: sentinel {} has a database, which sentinels have none of, and those of their master are \
+                 not chosen with {prefix}TYPE=sentinel; leave it out",
+                entry + 1
+            );
+        }
+        let is_tls = self.speaks_tls() || addresses.iter().any(|address| address.is_tls);
         let tls = if is_tls {
             Some(certificates.tls()?)
         } else {
@@ -143,6 +154,10 @@ impl Typed<'_> {
             tls,
             ..RedisSettings::new(Topology::Sentinel(Arc::new(sentinels)))
         })
+    }
+
+    fn speaks_tls(&self) -> bool {
+        self.tls == Some(true)
     }
 
     fn login(&self) -> anyhow::Result<Option<Login>> {
@@ -164,7 +179,40 @@ impl Typed<'_> {
     }
 }
 
+/// Reads a list of addresses. Says which one is none; what it is may be a secret.
+fn addresses(list: &str) -> anyhow::Result<Vec<Address>> {
+    let entries = list.split(',').zip(1..);
+    entries
+        .map(|(text, number)| {
+            Address::parse(text.trim()).with_context(|| format!("entry {number} of the list"))
+        })
+        .collect()
+}
+
 impl Certificates {
+    /// What is said of TLS, which no Redis speaks.
+    pub(super) fn check_unused(&self) -> anyhow::Result<()> {
+        let named = [
+            ("REDIS_TLS_CACERT", self.redis_tls_cacert.is_some()),
+            (
+                "REDIS_TLS_CLIENT_CERT",
+                self.redis_tls_client_cert.is_some(),
+            ),
+            ("REDIS_TLS_CLIENT_KEY", self.redis_tls_client_key.is_some()),
+            (
+                "REDIS_TLS_SKIP_HOSTNAME_VERIFICATION",
+                self.redis_tls_skip_hostname_verification,
+            ),
+        ];
+        match named.into_iter().find(|(_, is_named)| *is_named) {
+            None => Ok(()),
+            Some((name, _)) => anyhow::bail!(
+                "{name} is for TLS, which is not spoken: write REDIS_TLS=true (or rediss:// in REDIS_URL), or \
+                 leave {name} out"
+            ),
+        }
+    }
+
     fn tls(&self) -> anyhow::Result<RedisTls> {
         let client = match (&self.redis_tls_client_cert, &self.redis_tls_client_key) {
             (Some(certificate), Some(key)) => Some(ClientCertificate {

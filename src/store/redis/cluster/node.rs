@@ -81,7 +81,7 @@ impl Member {
         let (host, port) = address;
         let settings = cluster.settings.at(host, *port);
         let server = |settings: &RedisSettings, breaker| {
-            Server::new(settings, Arc::clone(&cluster.script), breaker)
+            Server::new(settings, Arc::clone(&cluster.script), breaker).in_cluster()
         };
         let breaker = Breaker::default();
         let node = Arc::new(Node {

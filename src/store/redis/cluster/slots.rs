@@ -5,6 +5,8 @@
 
 use bb8_redis::redis::Value;
 
+use crate::store::redis::said;
+
 /// How many slots there are in every Redis Cluster.
 pub(super) const SLOTS: usize = 16384;
 
@@ -107,7 +109,7 @@ fn node(node: &Value, asked: &str) -> Option<Address> {
         Value::Nil => "",
         _ => return None,
     };
-    Some((known(host, asked), number(port)?))
+    Some((said::host(&known(host, asked))?, number(port)?))
 }
 
 /// The host that is meant.
@@ -130,7 +132,7 @@ fn number(value: &Value) -> Option<u16> {
 pub(super) fn redirected(address: &str, asked: &str) -> Option<Address> {
     let (host, port) = address.rsplit_once(':')?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    Some((known(host, asked), port.parse().ok()?))
+    Some((said::host(&known(host, asked))?, port.parse().ok()?))
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use super::slots::{Address, Range, ranges};
 use super::{Cluster, shown};
 use crate::store::StoreError;
 use crate::store::redis::connection::{Connector, LastFailure};
+use crate::store::redis::said::said;
 
 /// The shortest time between two readings. The nodes need longer to notice that one of them is gone.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -167,7 +168,7 @@ impl Cluster {
 
 /// Why a node did not say what was asked.
 fn failure(address: &Address, error: &RedisError) -> StoreError {
-    let (address, cause) = (shown(address), error.to_string());
+    let (address, cause) = (shown(address), said(error));
     match error.kind() {
         // Nothing else tells a Redis that is no node of a cluster.
         ErrorKind::Server(ServerErrorKind::ResponseError)

@@ -1,0 +1,138 @@
+//! What is told of a breaker that opens, and how soon its store is probed then.
+//!
+//! A store may answer probes and fail its work, as one does behind a proxy that hangs. Its breaker opens again as soon
+//! as it was closed: each time, the probe comes later, and only now and then is that told.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use crate::store::StoreError;
+
+/// How long after the breaker opened the first probe goes out, and how long after one another the last ones
+/// do: each time somewhat less, by chance, so that a fleet does not probe in step. A store is asked again within
+/// a second of its return.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_millis(250);
+
+/// The same of a breaker that opens again and again.
+const LONGEST_FIRST_WAIT: Duration = Duration::from_millis(600);
+
+/// How long a breaker must have been closed for its next opening to have nothing to do with the last one.
+const CALM: Duration = Duration::from_secs(5);
+
+/// So many openings, one soon after the other, are told one by one; then one line stands for all of such a time.
+const TOLD_ONE_BY_ONE: u32 = 2;
+const TOLD_EVERY: Duration = Duration::from_secs(10);
+
+/// The most causes that are told while it is open.
+const MOST_CAUSES: usize = 8;
+
+/// Openings of a breaker, one soon after the other.
+#[derive(Debug)]
+pub(super) struct Spell {
+    /// When it first opened, and how many requests the store had not decided by then.
+    since: Instant,
+    before: u64,
+    /// The same of the last time.
+    last: (Instant, u64),
+    openings: u32,
+    closed: Instant,
+    /// When an opening was last told.
+    told: Instant,
+    /// What has been told of why it is open.
+    causes: Vec<String>,
+}
+
+impl Spell {
+    /// What began with the opening before, or begins now; `decided` is how many requests the store did not decide so
+    /// far.
+    pub(super) fn opens(before: Option<Self>, decided: u64) -> Self {
+        let now = Instant::now();
+        let spell = before.filter(|spell| now < spell.closed + CALM);
+        let spell = spell.unwrap_or(Self {
+            since: now,
+            before: decided,
+            last: (now, decided),
+            openings: 0,
+            closed: now,
+            told: now,
+            causes: Vec::new(),
+        });
+        Self {
+            openings: spell.openings + 1,
+            last: (now, decided),
+            causes: Vec::new(),
+            ..spell
+        }
+    }
+
+    /// How long to wait before the first probe, and at most between any two.
+    pub(super) fn waits(&self) -> (Duration, Duration) {
+        let doublings = (self.openings - 1).min(5);
+        let first = (FIRST_WAIT * (1 << doublings)).min(LONGEST_FIRST_WAIT);
+        (first, LONGEST_WAIT.max(first))
+    }
+
+    /// Tells that it opened.
+    pub(super) fn tell_opening(&mut self, error: &StoreError, policy: &'static str) {
+        self.causes.push(cause(error));
+        let now = Instant::now();
+        if self.openings <= TOLD_ONE_BY_ONE {
+            tracing::warn!(%error, policy, "Redis does not decide; requests are decided by policy until it does");
+        } else if self.openings == TOLD_ONE_BY_ONE + 1 || self.told + TOLD_EVERY <= now {
+            let (openings, requests) = (self.openings, self.last.1 - self.before);
+            tracing::warn!(
+                %error, policy, openings, requests,
+                "Redis comes and goes: it answers when it is probed, but not its requests; these are decided by \
+                 policy, most of the time"
+            );
+        } else {
+            return;
+        }
+        self.told = now;
+    }
+
+    /// Tells why it is still open, if that is something new.
+    pub(super) fn tell_cause(&mut self, error: &StoreError) {
+        let cause = cause(error);
+        if self.causes.len() < MOST_CAUSES && !self.causes.contains(&cause) {
+            self.causes.push(cause);
+            if self.openings <= TOLD_ONE_BY_ONE {
+                tracing::warn!(%error, "Redis still does not decide, but for another cause by now");
+            }
+        }
+    }
+
+    /// It was closed. Tells so, unless that means little.
+    pub(super) fn closes(&mut self, address: &str, decided: u64) {
+        self.closed = Instant::now();
+        if self.openings <= TOLD_ONE_BY_ONE {
+            let (since, before) = self.last;
+            tell_closing(address, since.elapsed(), decided - before);
+        }
+    }
+
+    /// Once it has stayed closed for a while: tells what was not told when it was closed.
+    pub(super) async fn calms_down(&self, address: &str, decided: impl Fn() -> u64) {
+        sleep_until(self.closed + CALM).await;
+        if self.openings > TOLD_ONE_BY_ONE {
+            tell_closing(address, self.closed - self.since, decided() - self.before);
+        }
+    }
+}
+
+fn tell_closing(address: &str, after: Duration, requests: u64) {
+    tracing::warn!(
+        address,
+        ?after,
+        requests,
+        "Redis decides again; requests so far were decided by policy"
+    );
+}
+
+/// What makes two errors the same; numbers such as a time do not.
+fn cause(error: &StoreError) -> String {
+    let text = error.to_string();
+    text.chars().filter(|c| !c.is_ascii_digit()).collect()
+}
