@@ -3,7 +3,7 @@
 
 mod image;
 mod istio;
-mod monitoring;
+pub mod monitoring;
 mod workload;
 
 use std::collections::BTreeSet;

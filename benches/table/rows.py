@@ -222,7 +222,7 @@ def latency(run):
     ))
     run.ratio(f"the same vs the naive server's p50 at half of its own ({highest['naive'] / 2:,.0f}/s)", 2.0,
               ours, theirs)
-    busy = [sum(p["cpu_share"] for p in r["processes"]) + sum(r["client"]["cpu_share_per_thread"])
+    busy = [sum(p["cpu_share"] for p in r["processes"]) + r["client"]["cpu_share_per_thread"]
             for r in found["redis"]]
     run.rows.append(Row("processors busy meanwhile: server, Redis and load", None, "of 2", busy))
     for name, whose in (("redis slowly", "Redis mode"), ("naive slowly", "naive server")):
