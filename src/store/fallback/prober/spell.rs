@@ -173,7 +173,7 @@ mod tests {
         spell.tell_cause(&failed("refused (os error 111)"));
         spell.tell_cause(&failed("NOAUTH"));
         assert_eq!(spell.causes.len(), 2);
-        for cause in 'a'..'z' {
+        for cause in 'a'..='z' {
             spell.tell_cause(&failed(&cause.to_string()));
         }
         assert_eq!(spell.causes.len(), MOST_CAUSES);
