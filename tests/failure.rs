@@ -204,3 +204,20 @@ fn what_cannot_be_meant_is_refused() {
         assert!(printed.stderr.contains(part), "{}", printed.stderr);
     }
 }
+
+/// What it still answers to those who take nothing speaks for nothing.
+#[test]
+fn a_replica_that_answers_questions_opens_the_breaker() {
+    let redis = Redis::start();
+    let mut server = Ratekeeper::start(RULES, [("REDIS_URL", redis.url())]);
+    server.ask(ask("d", &["k=1"])).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(redis.run::<()>(&["REPLICAOF", "127.0.0.1", "1"]));
+    for _ in 0..20 {
+        server.ask(ask("d", &["k=1 x0"])).unwrap();
+        server.ask(ask("d", &["k=2"])).unwrap();
+    }
+    server.wait_for_log("Redis does not decide");
+    runtime.block_on(redis.run::<()>(&["REPLICAOF", "NO", "ONE"]));
+    server.wait_for_log("Redis decides again");
+}

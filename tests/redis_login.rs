@@ -128,3 +128,15 @@ fn what_redis_quotes_of_the_login_is_not_repeated() {
     let (_, log) = server.ended();
     assert!(!log.contains("hush"), "{log}");
 }
+
+/// Redis 7 says of a right that the script lacks what has no code of its own, and only once the script writes.
+#[test]
+fn a_right_that_the_script_lacks_is_found_at_the_start() {
+    let redis = Redis::start();
+    let rights: Vec<&str> = RIGHTS.split(' ').filter(|right| *right != "+set").collect();
+    let user = ["ACL", "SETUSER", "ratekeeper", "on", ">hush"];
+    run::<()>(&redis, &[&user[..], &rights[..]].concat());
+    let login = ("REDIS_AUTH", "ratekeeper:hush".to_owned());
+    let mut server = Ratekeeper::start(RULES, environment(&redis).into_iter().chain([login]));
+    server.wait_for_log("see Redis, Rights in the README");
+}

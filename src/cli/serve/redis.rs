@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::super::options::{RedisType, Secret, boolean, time};
+use super::super::options::{RedisType, Secret, boolean, some_time};
 use crate::store::redis::{BucketsSettings, RedisSettings};
 
 use meaning::Typed;
@@ -243,7 +243,7 @@ enum SocketType {
 
 /// Reads a time that somebody can wait for: the timer counts milliseconds.
 fn patience(text: &str) -> Result<Duration, String> {
-    let time = time(text)?;
+    let time = some_time(text)?;
     if time < Duration::from_millis(1) {
         return Err("write a time of at least 1ms, such as 100ms".to_owned());
     }

@@ -1,11 +1,13 @@
 //! From an endpoint to a connection that speaks Redis's protocol: socket, TLS, login.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bb8_redis::redis::aio::MultiplexedConnection;
 use bb8_redis::redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo, RedisError};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_rustls::TlsConnector;
@@ -20,6 +22,61 @@ use super::tls::RedisTls;
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+/// The most bytes that may come for what was written last: many times what the replies to any batch take up, and
+/// enough for the map of any cluster. The driver would keep what it is sent, however much that is.
+const MOST_BYTES: usize = 8 << 20;
+
+/// A stream that fails when more comes than any reply is long.
+struct Bounded<S> {
+    stream: S,
+    /// Bytes since something was last written.
+    read: usize,
+}
+
+impl<S> Bounded<S> {
+    fn new(stream: S) -> Self {
+        Self { stream, read: 0 }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        self.read += buf.filled().len() - before;
+        if self.read > MOST_BYTES {
+            return Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("it replies with more than {MOST_BYTES} bytes, which no reply has"),
+            )));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.read = 0;
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
 
 /// How to speak to a server.
 #[derive(Debug, Clone)]
@@ -52,7 +109,7 @@ impl Manner {
         config: AsyncConnectionConfig,
     ) -> Result<Link, RedisError> {
         let info = self.info().await?;
-        let stream = self.open(endpoint).await?;
+        let stream = Bounded::new(self.open(endpoint).await?);
         let (connection, driver) = MultiplexedConnection::new_with_config(&info, stream, config)
             .await
             .map_err(|error| said::not_logged_in(&error, self.tls.is_some()))?;
@@ -116,4 +173,34 @@ async fn blocking<T: Send + 'static>(
     read: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     spawn_blocking(read).await.map_err(io::Error::other)?
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy, duplex, empty, repeat};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn more_than_any_reply_is_not_read() {
+        let (ours, theirs) = duplex(1 << 16);
+        let replies = tokio::spawn(async move {
+            let (_reader, mut writer) = tokio::io::split(theirs);
+            // Ends when nobody reads.
+            let _ = copy(&mut repeat(b'x'), &mut writer).await;
+        });
+        let mut bounded = Bounded::new(ours);
+        let mut half = vec![0; MOST_BYTES / 2 + 1];
+        for _ in 0..3 {
+            bounded.write_all(b"?").await.unwrap();
+            bounded.read_exact(&mut half).await.unwrap();
+        }
+        let failure = copy(&mut bounded, &mut tokio::io::sink())
+            .await
+            .unwrap_err();
+        assert_eq!(failure.kind(), io::ErrorKind::InvalidData);
+        replies.abort();
+        let mut nothing = Bounded::new(tokio::io::join(empty(), empty()));
+        assert_eq!(nothing.read(&mut half).await.unwrap(), 0);
+    }
 }

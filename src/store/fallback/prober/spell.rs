@@ -136,3 +136,46 @@ fn cause(error: &StoreError) -> String {
     let text = error.to_string();
     text.chars().filter(|c| !c.is_ascii_digit()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_breaker_that_opens_again_and_again_is_probed_later_each_time() {
+        let mut before = None;
+        for first in [50, 100, 200, 400, 600, 600] {
+            let mut spell = Spell::opens(before, 0);
+            let (wait, longest) = spell.waits();
+            assert_eq!(wait, Duration::from_millis(first));
+            assert!(wait <= longest && longest < Duration::from_secs(1));
+            spell.closes("there", 0);
+            before = Some(spell);
+            advance(CALM - Duration::from_millis(1)).await;
+        }
+        advance(Duration::from_millis(1)).await;
+        assert_eq!(Spell::opens(before, 0).waits().0, FIRST_WAIT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn causes_are_new_once_and_not_for_their_numbers() {
+        let failed = |cause: &str| StoreError::Unreachable {
+            address: "there:1".to_owned(),
+            cause: cause.to_owned(),
+        };
+        let mut spell = Spell::opens(None, 0);
+        spell.tell_opening(&failed("refused (os error 111)"), "local");
+        spell.tell_cause(&failed("refused (os error 112)"));
+        assert_eq!(spell.causes.len(), 1);
+        spell.tell_cause(&failed("NOAUTH"));
+        spell.tell_cause(&failed("refused (os error 111)"));
+        spell.tell_cause(&failed("NOAUTH"));
+        assert_eq!(spell.causes.len(), 2);
+        for cause in 'a'..='z' {
+            spell.tell_cause(&failed(&cause.to_string()));
+        }
+        assert_eq!(spell.causes.len(), MOST_CAUSES);
+    }
+}

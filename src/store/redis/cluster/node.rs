@@ -2,8 +2,7 @@
 //! each slot.
 
 use std::collections::HashMap;
-use std::iter;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bb8_redis::redis::{ErrorKind, RedisError, ServerErrorKind, Value};
 use tokio::time::Instant;
@@ -15,7 +14,7 @@ use crate::store::redis::batch::Batch;
 use crate::store::redis::connection::Calls;
 use crate::store::redis::lane::{self, Decide, Job, Lane, Undecided};
 use crate::store::redis::{NOT_OURS, RedisSettings, Server, failure};
-use crate::store::{Decision, StoreError};
+use crate::store::{Charge, Decision, FailureKind, Payment, StoreError};
 
 /// How often a request is sent on, having been turned away. A slot that is moved takes four: its node says
 /// to ask for each key alone, then where; the move ends; and one more for a node that has not heard of it.
@@ -73,6 +72,8 @@ struct Node {
     address: Address,
     server: Server,
     cluster: Weak<Cluster>,
+    /// What was asked the last time that it failed: a node may fail with some slots and answer all else.
+    failed: Mutex<Option<Charge>>,
 }
 
 impl Member {
@@ -88,6 +89,7 @@ impl Member {
             address: address.clone(),
             server: server(&settings, Some(breaker.clone())),
             cluster: cluster.this.clone(),
+            failed: Mutex::default(),
         });
         Self {
             address: address.clone(),
@@ -106,10 +108,14 @@ impl Member {
     /// Finds out whether a node that is down decides again.
     pub(super) async fn probe(&self) {
         self.breaker.half_open();
-        let nothing = Batch::new(iter::empty());
+        let question = self.node.question();
+        let request = (!question.is_empty()).then_some(question.as_slice());
+        let question = Batch::new(request.into_iter());
         let deadline = Instant::now() + self.probed.timeout;
-        match self.probed.decide_batch(&nothing, None, deadline).await {
+        match self.probed.decide_batch(&question, None, deadline).await {
             Ok(_) => self.breaker.close(),
+            // The slot may be another node's by now; this one answers.
+            Err(error) if error.kind() == FailureKind::Refused => self.breaker.close(),
             Err(error) => self.breaker.open(&error),
         }
     }
@@ -204,6 +210,7 @@ impl Decide<Route> for Node {
             Err(error) => {
                 // Maybe another node has its slots by now.
                 self.doubt();
+                self.remember(&parts);
                 lane::answer(parts.into_iter().flat_map(|part| part.jobs), Err(error));
             }
         }
@@ -223,6 +230,25 @@ enum Refusal {
 }
 
 impl Node {
+    /// Remembers something of what failed.
+    fn remember(&self, parts: &[Part]) {
+        let jobs = parts.iter().flat_map(|part| &part.jobs);
+        let charge = jobs.flat_map(|job| job.charges.iter()).next().cloned();
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        *failed = charge;
+    }
+
+    /// What takes nothing from the bucket that failed.
+    fn question(&self) -> Vec<Charge> {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let question = failed.clone().map(|charge| Charge {
+            hits: 0,
+            payment: Payment::Question,
+            ..charge
+        });
+        question.into_iter().collect()
+    }
+
     fn read(
         &self,
         batch: &Batch<'_>,
