@@ -119,6 +119,7 @@ pub async fn run(
         let (addr, path) = (prometheus.local_addr()?, &told.prometheus_path);
         tracing::info!(%addr, path, "telling metrics to Prometheus");
     }
+    let prometheus = prometheus.map(rim::prometheus).transpose()?;
     let telemetry = Telemetry::start(told, settings.threads, prometheus)?;
     let metrics = telemetry.metrics();
     let served = match settings.store.clone() {

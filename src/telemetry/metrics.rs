@@ -6,7 +6,7 @@
 
 mod calls;
 mod families;
-pub mod listener;
+mod listener;
 mod process;
 mod pulled;
 mod rare;
@@ -27,6 +27,7 @@ use rare::{Configuration, Rare};
 use series::Table;
 
 pub use calls::{DecidedBy, Method, Times, Told};
+pub use listener::{Port, Serving};
 pub use recorder::Recorder;
 pub use series::{Hits, OTHER, Series};
 pub use store::{BatchMetrics, StoreMetrics, Waiting};
