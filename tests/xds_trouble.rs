@@ -156,6 +156,27 @@ fn a_stream_that_closes_at_once_is_not_opened_in_a_hot_loop() {
 }
 
 #[test]
+fn a_stream_that_answers_and_closes_is_opened_ever_more_seldom_and_told_of_once() {
+    let management = Management::start();
+    let longest = ("XDS_CLIENT_BACKOFF_MAX_INTERVAL", "60s".to_owned());
+    let server = start(&management.address().to_string(), [longest]);
+    // Between them are waits of 20, 20, 40, 80, 160, 320 and 640 ms.
+    let mut opened = Vec::new();
+    for version in 1..=8 {
+        let session = management.session();
+        session.request();
+        session.accepted(&version.to_string(), &[config("d", 50)]);
+        opened.push(session.opened);
+    }
+    let took = opened[7] - opened[0];
+    assert!(took >= Duration::from_millis(1_280), "{took:?}");
+    key(&server, "meanwhile", "OK: OK 49 of 50/year");
+    let (told, log) = logged(server, "closed the stream");
+    assert_eq!(told, 1, "{log}");
+    assert_eq!(log.matches("answers again").count(), 1, "{log}");
+}
+
+#[test]
 fn a_refusal_that_is_answered_with_the_same_does_not_go_round_and_round() {
     let management = Management::start();
     let server = asking(&management);
