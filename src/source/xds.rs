@@ -26,17 +26,13 @@ use pb::google::rpc;
 use pb::{DiscoveryResponse, Node};
 use resources::Fingerprint;
 use stream::{Event, SILENCE, Stream};
-use trouble::Trouble;
+use trouble::{Trouble, shown};
 
 pub use backoff::Retry;
 pub use resources::Update;
 
 /// The type of the resources that are asked for.
 pub const TYPE_URL: &str = "type.googleapis.com/ratelimit.config.ratelimit.v3.RateLimitConfig";
-
-/// The longest text that says why a response is not accepted, in bytes. It fits a gRPC message many
-/// times over; who has more mistakes than that finds them all in the log.
-const MAX_REASON: usize = 256 << 10;
 
 /// The wire types, generated from `proto/`.
 #[allow(
@@ -265,7 +261,7 @@ impl Client {
         let Some(outcome) = known else {
             tracing::info!(
                 server = self.settings.server,
-                version = told.version,
+                version = shown(&told.version),
                 resources = response.resources.len(),
                 "the management server sent a configuration"
             );
@@ -273,7 +269,7 @@ impl Client {
             return Some(Update::new(response));
         };
         tracing::debug!(
-            version = told.version,
+            version = shown(&told.version),
             "nothing new from the management server"
         );
         // Some servers answer a refusal with the same again, at once. That must not go round and round.
@@ -306,16 +302,9 @@ impl Settings {
 }
 
 /// Why a response is not accepted, for the server.
-fn refusal(reason: &str) -> rpc::Status {
-    let mut message = reason.to_owned();
-    if message.len() > MAX_REASON {
-        let ends = 0..=MAX_REASON;
-        let end = ends.rev().find(|&end| message.is_char_boundary(end));
-        message.truncate(end.unwrap_or_default());
-        message.push_str("\n... and more");
-    }
+fn refusal(reason: String) -> rpc::Status {
     rpc::Status {
         code: tonic::Code::InvalidArgument.into(),
-        message,
+        message: reason,
     }
 }

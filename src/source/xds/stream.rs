@@ -170,7 +170,7 @@ impl Stream {
         }
         DiscoveryRequest {
             response_nonce: response.nonce.clone(),
-            error_detail: outcome.err().map(|reason| refusal(&reason)),
+            error_detail: outcome.err().map(refusal),
             ..self.request()
         }
     }
