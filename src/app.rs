@@ -119,6 +119,7 @@ pub async fn run(
         let (addr, path) = (prometheus.local_addr()?, &told.prometheus_path);
         tracing::info!(%addr, path, "telling metrics to Prometheus");
     }
+    let prometheus = prometheus.map(rim::prometheus).transpose()?;
     let telemetry = Telemetry::start(told, settings.threads, prometheus)?;
     let metrics = telemetry.metrics();
     let served = match settings.store.clone() {
@@ -187,6 +188,7 @@ fn on_redis(
         true => breakers.all(),
         false => Vec::new(),
     };
+    observed::certificates_for_redis(telemetry.metrics(), &redis);
     // Each thread has a store, and so has /json. Only what is done for requests is counted and traced.
     let redis = redis
         .shared_by(settings.threads.saturating_add(1))
@@ -194,6 +196,7 @@ fn on_redis(
     let denials = Arc::new(Denials::default());
     observed::redis(telemetry.metrics(), &standby, &denials);
     let give_backs = GiveBacks::default();
+    observed::give_backs(telemetry.metrics(), &give_backs);
     let store = move || {
         let store = Buckets::new(&redis, &breakers, give_backs.clone());
         let store = RememberedDenials::new(store, Arc::clone(&denials));
@@ -222,6 +225,10 @@ async fn serve<S: Store>(
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let mut health = Health::new(reporter, settings.rim.health).await;
     let secured = rim::secured(settings.rim.tls.clone())?;
+    if let Some(certificates) = &secured.certificates {
+        observed::certificates(&metrics, certificates);
+    }
+    observed::certificate_for_xds(&metrics, &settings.origin);
 
     let mut source = Source::open(settings.origin.clone());
     let pokes = secured.poke.into_iter().chain(source.poke()).collect();

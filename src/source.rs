@@ -4,12 +4,14 @@
 //! decides what is in force; whoever does tells it, by [`Source::answer`].
 
 pub mod files;
+mod told;
 pub mod xds;
 
 use thiserror::Error;
 
 use crate::rules::{LoadOptions, RuleSet, SourceFile};
 use files::{Changes, Location, Poke, SourceError};
+use told::told;
 
 /// Where to look for rules.
 #[derive(Debug, Clone)]
@@ -49,7 +51,7 @@ pub enum Refusal {
     /// There is nothing to read.
     #[error("{0}")]
     Unreadable(#[from] SourceError),
-    /// It was read, and this is wrong with it; a line each.
+    /// It was read, and this is wrong with it: the first mistakes, a line each, and how many more.
     #[error("{0}")]
     Mistakes(String),
 }
@@ -109,12 +111,15 @@ impl Offer {
     /// The rules. Many take a second or more.
     ///
     /// # Errors
-    /// When it cannot be read, or has mistakes: all of them.
+    /// When it cannot be read, or has mistakes: the first of them.
     pub fn load(self, options: LoadOptions) -> Result<RuleSet, Refusal> {
         match self {
             Self::Files(files) => {
                 let loaded = RuleSet::load(&files?, options);
-                loaded.map_err(|mistakes| Refusal::Mistakes(mistakes.to_string()))
+                loaded.map_err(|mistakes| {
+                    let mistakes = mistakes.into_iter().map(|mistake| mistake.to_string());
+                    Refusal::Mistakes(told(mistakes))
+                })
             }
             Self::Xds(update) => update.load(options).map_err(Refusal::Mistakes),
         }

@@ -13,10 +13,9 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use thiserror::Error;
-use tokio::net::TcpListener;
 
 use background::{Background, Work};
-use metrics::{BatchMetrics, Metrics, MetricsSettings};
+use metrics::{BatchMetrics, Metrics, MetricsSettings, Port};
 use statsd::StatsdSettings;
 use traces::{TraceSettings, Tracing};
 
@@ -66,14 +65,14 @@ pub struct StoreProbe {
 }
 
 impl Telemetry {
-    /// Begins to tell, also at the listener for Prometheus if there is one, about a server with so many threads.
+    /// Begins to tell, also at the port for Prometheus if there is one, about a server with so many threads.
     ///
     /// # Errors
     /// When the operating system has no thread for it, or traces cannot be sent as they are to be.
     pub fn start(
         settings: TelemetrySettings,
         threads: NonZeroUsize,
-        prometheus: Option<TcpListener>,
+        prometheus: Option<Port>,
     ) -> Result<Self, TelemetryError> {
         let metrics = Arc::new(Metrics::new(settings.metrics.clone(), threads));
         let (background, tracing) = Background::start(Work {

@@ -10,7 +10,7 @@ mod clients;
 mod expiry;
 mod rotation;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -25,6 +25,15 @@ pub use rotation::{Certificates, follow};
 
 /// The one protocol that is spoken within: HTTP/2.
 const ALPN: &[u8] = b"h2";
+
+/// When the certificate in a file ends, in seconds since the Unix epoch; `None` when it cannot be read.
+#[must_use]
+pub fn expiry_in(path: &Path) -> Option<u64> {
+    let files = Location::Path(path.to_owned()).read().ok()?;
+    let mut chains = files.iter().filter_map(|file| pem::certificates(file).ok());
+    let end = expiry::of(chains.next()?.first()?);
+    (end > 0).then_some(end)
+}
 
 /// What a server shows and asks for.
 #[derive(Debug, Clone)]

@@ -6,15 +6,19 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
+use ratekeeper::source::xds::pb::{
+    RateLimitConfig, RateLimitDescriptor, RateLimitPolicy, RateLimitUnit,
+};
 use tempfile::TempDir;
 use tonic_health::pb::health_check_response::ServingStatus;
 
-use crate::support::{Authority, Ratekeeper, Redis, ask, typed};
-use crate::tls::is_let_in;
+use crate::support::{Authority, Http, Management, Ratekeeper, Redis, Scrape, ask, typed};
+use crate::tls::{answered, expiry, is_let_in};
 
 const RULES: &str = "
 domain: mesh
@@ -97,7 +101,7 @@ HOST=::
 GRPC_HOST=::
 ";
 
-/// What Envoy Gateway 1.9 sets, with tracing on.
+/// What Envoy Gateway 1.9 sets.
 const ENVOY_GATEWAY: &str = "\
 RUNTIME_ROOT=/data
 RUNTIME_SUBDIRECTORY=ratelimit
@@ -122,6 +126,10 @@ REDIS_URL=redis.redis-system.svc.cluster.local:6379
 USE_PROMETHEUS=true
 PROMETHEUS_ADDR=:19001
 PROMETHEUS_MAPPER_YAML=/etc/statsd-exporter/conf.yaml
+";
+
+/// What it sets besides when traces are wanted; nobody collects them here.
+const ENVOY_GATEWAY_TRACING: &str = "\
 TRACING_ENABLED=true
 TRACING_SERVICE_NAME=envoy-ratelimit
 TRACING_SERVICE_NAMESPACE=envoy-gateway-system
@@ -156,8 +164,9 @@ fn has_rules(server: &Ratekeeper) {
     let request = r#"{"domain":"mesh","descriptors":[{"entries":[{"key":"k","value":"2"}]}]}"#;
     let page = server.http().send("POST", "/json", request);
     assert_eq!(page.status, 200, "{page:?}");
-    let lines = "mesh.k: unit=YEAR requests_per_unit=5, shadow_mode: false, quota_mode: false\n";
-    assert_eq!(server.debug().get("/rlconfig").body, lines);
+    let rule = "mesh.k: unit=YEAR requests_per_unit=5, shadow_mode: false, quota_mode: false";
+    let rules = server.debug().get("/rlconfig").body;
+    assert!(rules.lines().any(|line| line == rule), "{rules}");
 }
 
 #[test]
@@ -175,34 +184,109 @@ fn istio_s_sample_is_served() {
     assert_eq!(server.stop().code(), Some(0));
 }
 
-/// Rules from files: what the management server would send is tested where that server is.
-const FROM_FILES: (&str, &str) = ("CONFIG_TYPE", "FILE");
+/// A rule for a year, as management servers send it.
+fn per_year(key: &str, value: &str, requests_per_unit: u32) -> RateLimitDescriptor {
+    RateLimitDescriptor {
+        rate_limit: Some(RateLimitPolicy {
+            unit: RateLimitUnit::Year.into(),
+            requests_per_unit,
+            ..RateLimitPolicy::default()
+        }),
+        ..level(key, value, Vec::new())
+    }
+}
+
+/// A level without a limit of its own.
+fn level(key: &str, value: &str, below: Vec<RateLimitDescriptor>) -> RateLimitDescriptor {
+    RateLimitDescriptor {
+        key: key.to_owned(),
+        value: value.to_owned(),
+        descriptors: below,
+        ..RateLimitDescriptor::default()
+    }
+}
+
+fn config(domain: &str, descriptors: Vec<RateLimitDescriptor>) -> RateLimitConfig {
+    RateLimitConfig {
+        name: domain.to_owned(),
+        domain: domain.to_owned(),
+        descriptors,
+    }
+}
 
 #[test]
 fn envoy_gateway_s_deployment_is_served() {
+    envoy_gateway("");
+}
+
+#[test]
+fn envoy_gateway_s_deployment_is_served_with_tracing() {
+    envoy_gateway(ENVOY_GATEWAY_TRACING);
+}
+
+/// Starts what Envoy Gateway starts, and is its controller, its Envoy and its Prometheus.
+fn envoy_gateway(more: &str) {
     let redis = Redis::start();
-    let container = Container::new(Some(RULES));
+    let container = Container::new(None);
     let authority = Authority::new("envoy-gateway");
     let certs = container.at("/certs");
     fs::create_dir(&certs).unwrap();
     authority.write(&Path::new(&certs).join("ca.crt"));
     authority.sign(Path::new(&certs), "tls", &["envoy-ratelimit", "localhost"]);
     let envoy = authority.sign(container.root.path(), "envoy", &["envoy"]);
-    let url = redis.url();
+    let management = Management::start_with_tls(&authority, &authority.certify("localhost"));
+    let (controller, url) = (
+        format!("localhost:{}", management.address().port()),
+        redis.url(),
+    );
     let replaced = [
-        FROM_FILES,
-        ("REDIS_URL", url.as_str()),
+        ("CONFIG_GRPC_XDS_SERVER_URL", controller.as_str()),
+        ("REDIS_URL", &url),
         ("REDIS_TIMEOUT", "10s"),
-        ("PROMETHEUS_ADDR", "127.0.0.1:0"),
+        ("PROMETHEUS_ADDR", ":0"),
     ];
-    let server = container.start(ENVOY_GATEWAY, &replaced);
+    let server = container.start(&(ENVOY_GATEWAY.to_owned() + more), &replaced);
+
+    // Its probes must pass before there is anything to configure.
+    let session = management.session();
+    assert_eq!(session.request().node.unwrap().id, "envoy-ratelimit");
+    is_well(&server);
+    let addresses = per_year("remote_address", "", 1);
+    let masked = level("masked_remote_address", "0.0.0.0/0", vec![addresses]);
+    let route = level("route", "route", vec![masked]);
+    let (shop, mesh) = (
+        config("eg/http", vec![route]),
+        config("mesh", vec![per_year("k", "", 5)]),
+    );
+    session.accepted("1", &[shop, mesh]);
     is_well(&server);
     has_rules(&server);
+
     assert!(is_let_in(&server, &authority, Some(&envoy)));
     assert!(
         !is_let_in(&server, &authority, None),
         "Envoy shows a certificate"
     );
+    let asked = || {
+        let address = "route=route,masked_remote_address=0.0.0.0/0,remote_address=10.0.0.1";
+        let answer = answered(
+            &server,
+            &authority,
+            Some(&envoy),
+            ask("eg/http", &[address]),
+        );
+        answer.unwrap().overall_code
+    };
+    assert_eq!([asked(), asked()], [1, 2]);
+
+    // What Envoy Gateway's own tests look for.
+    let port = Scrape::address(&server).port();
+    let metrics = Http::at(SocketAddr::from(([127, 0, 0, 1], port))).get("/metrics");
+    let over = "ratelimit_service_rate_limit_over_limit{domain=\"eg/http\",key1=\"route_route\",\
+                key2=\"masked_remote_address_0_0_0_0/0\"} 1";
+    let is_told = metrics.body.lines().any(|line| line == over);
+    assert!(is_told, "{}", metrics.body);
+    assert!(expiry(&server, "grpc") > 0.0 && expiry(&server, "xds") > 0.0);
     assert_eq!(server.stop().code(), Some(0));
 }
 
@@ -210,14 +294,35 @@ fn envoy_gateway_s_deployment_is_served() {
 fn ai_gateway_s_deployment_is_served() {
     let redis = Redis::start();
     let container = Container::new(None);
-    let url = redis.url();
-    let server = container.start(AI_GATEWAY, &[FROM_FILES, ("REDIS_URL", url.as_str())]);
+    let management = Management::start();
+    let (controller, url) = (management.address().to_string(), redis.url());
+    let replaced = [
+        ("CONFIG_GRPC_XDS_SERVER_URL", controller.as_str()),
+        ("REDIS_URL", &url),
+        ("REDIS_TIMEOUT", "10s"),
+    ];
+    let server = container.start(AI_GATEWAY, &replaced);
+    let session = management.session();
+    let id = session.request().node.unwrap().id;
+    assert_eq!(id, "envoy-ai-gateway-ratelimit");
+    is_well(&server);
+    let quota = |backend: &str, limit| {
+        let model = RateLimitDescriptor {
+            quota_mode: true,
+            ..per_year("model_name_override", "gpt", limit)
+        };
+        level("backend_name", backend, vec![model])
+    };
+    let quotas = vec![quota("a", 1), quota("b", 2)];
+    session.accepted("1", &[config("ai-gateway-quota", quotas)]);
     is_well(&server);
     assert_eq!(server.health(""), ServingStatus::Serving);
-    assert!(
-        server.ask(ask("ai-gateway-quota", &["k=1"])).is_ok(),
-        "nothing is limited yet"
-    );
+    let asked = || {
+        let both = ["a", "b"].map(|name| format!("backend_name={name},model_name_override=gpt"));
+        let request = ask("ai-gateway-quota", &[&both[0], &both[1]]);
+        server.ask(request).unwrap().overall_code
+    };
+    assert_eq!([asked(), asked(), asked()], [1, 1, 2], "two quotas");
     assert_eq!(server.stop().code(), Some(0));
 }
 

@@ -2,7 +2,9 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
 
+use prost::Message as _;
 use prost::bytes::{Buf as _, BufMut as _};
 use ratekeeper::service::pb::rate_limit_descriptor::{Entry, RateLimitOverride};
 use ratekeeper::service::pb::{RateLimitDescriptor, RateLimitRequest};
@@ -508,6 +510,46 @@ fn calls_that_are_reset_at_once_end_the_connection_not_the_server() {
         assert!(read > 0, "it closed after {} bytes", answer.len());
         answer.extend(&buffer[..read]);
     }
+    well_behaved(&server, "afterwards");
+}
+
+/// Calls whose answers nobody reads: in time the server reads no more of them, and it keeps little of what it has.
+#[test]
+fn who_never_reads_answers_does_not_fill_the_memory() {
+    let server = Ratekeeper::start(RULES, []);
+    well_behaved(&server, "before");
+    let before = server.peak_memory();
+    let message = ask("d", &["k=slow"; 100]).encode_to_vec();
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    let message = [&[0][..], &length, &message].concat();
+    // One lets the server send no more than 64 KiB by the rules of HTTP/2, one all that the socket takes.
+    let open = frame(8, 0, 0, &0x7fff_0000_u32.to_be_bytes());
+    let mut deaf = Vec::new();
+    for (name, window) in [("a closed window", &[][..]), ("an open one", &open[..])] {
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        stream
+            .set_write_timeout(Some(Duration::from_secs(2)))
+            .unwrap();
+        stream
+            .write_all(&[PREFACE, SETTINGS, window].concat())
+            .unwrap();
+        let mut sent = 0;
+        for call in 0..40_000 {
+            let call = 2 * call + 1;
+            let bytes = [frame(1, 4, call, &headers()), frame(0, 1, call, &message)].concat();
+            // It takes no more, or has closed.
+            if stream.write_all(&bytes).is_err() {
+                break;
+            }
+            sent += 1;
+        }
+        assert!(sent > 100, "{name}: {sent} calls");
+        well_behaved(&server, name);
+        deaf.push(stream);
+    }
+    let grown = server.peak_memory() - before;
+    assert!(grown < 48, "{grown} MiB more");
+    drop(deaf);
     well_behaved(&server, "afterwards");
 }
 

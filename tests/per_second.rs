@@ -90,6 +90,17 @@ fn what_one_denies_is_given_back_to_the_other() {
             "OK: OK 0 of 1/40000second",
         );
     }
+    let told = || {
+        let metrics = server.debug().get("/metrics").body;
+        ["given_back", "lost"].map(|outcome| {
+            let series = format!("ratekeeper_give_backs_total{{outcome=\"{outcome}\"}} ");
+            let value = metrics.lines().find_map(|line| line.strip_prefix(&series));
+            value.unwrap().parse::<u32>().unwrap()
+        })
+    };
+    // Not all of them: some are denied by what was known to be empty.
+    eventually("it is counted", || told()[0] > 0);
+    assert_eq!(told()[1], 0);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::net::{Ipv6Addr, SocketAddr, TcpStream};
 use serde_json::{Value, json};
 use tonic_health::pb::health_check_response::ServingStatus;
 
-use crate::support::{Backend, Http, PATIENCE, Page, Ratekeeper, Redis, ask, eventually};
+use crate::support::{Backend, Http, PATIENCE, Page, Ratekeeper, Redis, Scrape, ask, eventually};
 
 const RULES: &str = "
 domain: d
@@ -330,6 +330,37 @@ fn whoever_is_slow_is_in_nobodys_way_and_is_not_waited_for() {
         late.starts_with("HTTP/1.1 400") && late.contains("in time"),
         "{late}"
     );
+}
+
+#[test]
+fn connections_to_every_port_of_http_are_bounded() {
+    let own = Scrape::environment().map(|(name, value)| (name, value.to_owned()));
+    let mut server = Ratekeeper::start(RULES, own);
+    for address in [
+        server.http().address(),
+        server.debug().address(),
+        Scrape::address(&server),
+    ] {
+        let connect = || TcpStream::connect(address).unwrap();
+        let idle: Vec<_> = (0..512).map(|_| connect()).collect();
+        // There is no room for this one.
+        assert_eq!(closed_after(address, b""), b"");
+        server.wait_for_log("there are as many as a port of HTTP serves");
+        drop(idle);
+        let request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        eventually("there is room again", || {
+            let mut stream = connect();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            let mut answer = Vec::new();
+            // It may be closed before it is read.
+            let _ = stream.write_all(request);
+            let _ = stream.read_to_end(&mut answer);
+            answer.starts_with(b"HTTP/1.1")
+        });
+    }
+    // Whoever asks for metrics slowly is not waited for.
+    let half = b"GET /metrics HTTP/1.1\r\nHost: x\r\n";
+    closed_after(Scrape::address(&server), half);
 }
 
 #[test]

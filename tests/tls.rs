@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ratekeeper::rules::SourceFile;
 use ratekeeper::service::pb::rate_limit_service_client::RateLimitServiceClient;
+use ratekeeper::service::pb::{RateLimitRequest, RateLimitResponse};
 use ratekeeper::tls::{pem, provider};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -93,15 +94,22 @@ async fn connect(
 
 /// Whether a client is let in and answered, about the domain `mesh`.
 pub(crate) fn is_let_in(server: &Ratekeeper, authority: &Authority, shown: Option<&Pair>) -> bool {
+    answered(server, authority, shown, ask("mesh", &["k=1"])).is_some()
+}
+
+/// What a client is answered, if it is let in.
+pub(crate) fn answered(
+    server: &Ratekeeper,
+    authority: &Authority,
+    shown: Option<&Pair>,
+    request: RateLimitRequest,
+) -> Option<RateLimitResponse> {
     Runtime::new().unwrap().block_on(async {
         // In TLS 1.3 a client learns only afterwards that it was refused.
-        match connect(server, authority, shown).await {
-            Ok(channel) => RateLimitServiceClient::new(channel)
-                .should_rate_limit(ask("mesh", &["k=1"]))
-                .await
-                .is_ok(),
-            Err(_) => false,
-        }
+        let channel = connect(server, authority, shown).await.ok()?;
+        let mut client = RateLimitServiceClient::new(channel);
+        let answer = client.should_rate_limit(request).await;
+        Some(answer.ok()?.into_inner())
     })
 }
 
@@ -333,7 +341,24 @@ fn certificates_that_are_replaced_are_shown_without_dropping_a_connection() {
             .body
             .contains("tls.certificate.rotations: 2")
     );
+    let metrics = server.debug().get("/metrics").body;
+    for line in [
+        "ratekeeper_tls_certificate_rotations_total{outcome=\"used\"} 2",
+        "ratekeeper_tls_certificate_rotations_total{outcome=\"unusable\"} 0",
+    ] {
+        assert!(metrics.lines().any(|told| told == line), "{metrics}");
+    }
+    assert!(expiry(&server, "grpc") > 0.0);
     load.end();
+}
+
+/// When a certificate ends, as the metrics tell.
+pub(crate) fn expiry(server: &Ratekeeper, used_for: &str) -> f64 {
+    let metrics = server.debug().get("/metrics").body;
+    let series =
+        format!("ratekeeper_tls_certificate_expiry_timestamp_seconds{{use=\"{used_for}\"}} ");
+    let value = metrics.lines().find_map(|line| line.strip_prefix(&series));
+    value.map_or(0.0, |value| value.parse().unwrap())
 }
 
 #[test]

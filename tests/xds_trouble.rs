@@ -156,6 +156,59 @@ fn a_stream_that_closes_at_once_is_not_opened_in_a_hot_loop() {
 }
 
 #[test]
+fn a_stream_that_answers_and_closes_is_opened_ever_more_seldom_and_told_of_once() {
+    let management = Management::start();
+    let longest = ("XDS_CLIENT_BACKOFF_MAX_INTERVAL", "60s".to_owned());
+    let server = start(&management.address().to_string(), [longest]);
+    // Between them are waits of 20, 20, 40, 80, 160, 320 and 640 ms.
+    let mut opened = Vec::new();
+    for version in 1..=8 {
+        let session = management.session();
+        session.request();
+        session.accepted(&version.to_string(), &[config("d", 50)]);
+        opened.push(session.opened);
+    }
+    let took = opened[7] - opened[0];
+    assert!(took >= Duration::from_millis(1_280), "{took:?}");
+    key(&server, "meanwhile", "OK: OK 49 of 50/year");
+    let (told, log) = logged(server, "closed the stream");
+    assert_eq!(told, 1, "{log}");
+    assert_eq!(log.matches("answers again").count(), 1, "{log}");
+}
+
+#[test]
+fn however_much_is_wrong_little_is_told() {
+    let management = Management::start();
+    let mut server = asking(&management);
+    let session = management.session();
+    session.request();
+    let mut wrong = config("", 1);
+    wrong.descriptors = vec![RateLimitDescriptor::default(); 100_000];
+    session.send("1", &[wrong]);
+    let reason = session.refused("1", "");
+    assert_eq!(reason.lines().count(), 101, "{reason}");
+    assert!(reason.len() < 300_000, "{}", reason.len());
+    assert!(reason.ends_with("\n... and 99901 more"), "{reason}");
+    // Two names that are alike as far as they are told.
+    let long = format!("\u{1b}[2J{}", "x".repeat(200_000));
+    let named = |end: &str| RateLimitConfig {
+        name: format!("{long}{end}"),
+        ..config("", 1)
+    };
+    session.send(&long, &[named("a"), named("b")]);
+    let reason = session.refused(&long, "");
+    assert_eq!(reason.lines().count(), 2, "{reason}");
+    assert!(reason.len() < 2_000, "{}", reason.len());
+    server.wait_for_log("... and 99901 more");
+    let (_, log) = logged(server, "");
+    assert!(log.len() < 300_000, "{}", log.len());
+    assert!(
+        log.contains("[2Jxxx") && !log.contains("\u{1b}[2J"),
+        "{log}"
+    );
+}
+
+#[test]
 fn a_refusal_that_is_answered_with_the_same_does_not_go_round_and_round() {
     let management = Management::start();
     let server = asking(&management);
@@ -191,14 +244,14 @@ fn a_server_that_reads_no_answers_does_not_stop_us() {
     session.accepted("1", &[config("d", 50)]);
     session.stop_reading();
     // The refusal of each is long, so that what the connection holds is soon full.
-    for i in 0..40 {
+    for i in 0..250 {
         let mut wrong = config(&format!("d{i}"), 50);
         let rule = RateLimitDescriptor {
             key: String::new(),
             value: "x".repeat(70),
             ..RateLimitDescriptor::default()
         };
-        wrong.descriptors.resize(1_000, rule);
+        wrong.descriptors.resize(110, rule);
         session.send("2", &[wrong]);
     }
     server.wait_for_log("does not read the answers to what it sends; the rules in force stay");
@@ -247,11 +300,12 @@ fn what_is_no_configuration_is_refused() {
     // Deeper than rules may be nested, and deeper than protobuf may be.
     for (depth, expected) in [
         (90, "descriptors are nested deeper than 64 levels"),
-        (5_000, "resource #1 cannot be decoded: "),
+        (5_000, "resource #1 is nested too deep; nest"),
     ] {
         session.send("2", &[nested(depth)]);
         let reason = session.refused("2", "1");
         assert!(reason.contains(expected), "{reason}");
+        assert!(reason.len() < 1_000, "{reason}");
     }
 
     session.respond(Ok(DiscoveryResponse {

@@ -1,13 +1,18 @@
-//! What of the stores is told as metrics, asked for when it is told.
+//! What of stores and certificates is told as metrics, asked for when it is told.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::source::Origin;
 use crate::store::FailureKind;
 use crate::store::breaker::{Breaker, BreakerState};
 use crate::store::denied::Denials;
 use crate::store::fallback::Standby;
 use crate::store::memory::MemoryStore;
+use crate::store::redis::BucketsSettings;
+use crate::store::split::GiveBacks;
 use crate::telemetry::metrics::Metrics;
+use crate::tls::{Certificates, expiry_in};
 
 /// Buckets in memory.
 pub(super) fn memory(metrics: &Metrics, store: &Arc<MemoryStore>) {
@@ -42,5 +47,51 @@ pub(super) fn redis(metrics: &Metrics, standby: &Standby, denials: &Arc<Denials>
         let of_all = breakers.clone();
         let failures = move || of_all.iter().map(|breaker| breaker.failures(kind)).sum();
         store.failures(kind.name(), failures);
+    }
+}
+
+/// What becomes of hits that were taken in vain.
+pub(super) fn give_backs(metrics: &Metrics, give_backs: &GiveBacks) {
+    let counts = give_backs.clone();
+    metrics
+        .store
+        .give_backs("given_back", move || counts.given());
+    let counts = give_backs.clone();
+    metrics.store.give_backs("lost", move || counts.lost());
+}
+
+/// The certificates of the gRPC server.
+pub(super) fn certificates(metrics: &Metrics, certificates: &Arc<Certificates>) {
+    let of = Arc::clone(certificates);
+    let end = move || Some(of.expires()).filter(|&end| end > 0);
+    metrics.certificate_expires("grpc", end);
+    let (used, unusable) = (Arc::clone(certificates), Arc::clone(certificates));
+    metrics.certificate_rotations(move || used.rotations(), move || unusable.failures());
+}
+
+/// The certificate that management servers are shown, if there is one.
+pub(super) fn certificate_for_xds(metrics: &Metrics, origin: &Origin) {
+    let Origin::Xds(settings) = origin else {
+        return;
+    };
+    let identity = settings.tls.as_ref().and_then(|tls| tls.identity.as_ref());
+    let path = identity.map(|(certificate, _)| certificate.clone());
+    files_expire(metrics, "xds", path.into_iter().collect());
+}
+
+/// The certificates that servers of Redis are shown, if there are any.
+pub(super) fn certificates_for_redis(metrics: &Metrics, redis: &BucketsSettings) {
+    let all = [&redis.others].into_iter().chain(&redis.seconds);
+    let client = all.filter_map(|redis| redis.tls.as_ref()?.client.as_ref());
+    let paths = client.map(|client| client.certificate.clone()).collect();
+    files_expire(metrics, "redis", paths);
+}
+
+/// The first end of the certificates in files. They are read whenever it is asked for: whoever uses them reads
+/// them for each connection, too.
+fn files_expire(metrics: &Metrics, used_for: &str, files: Vec<PathBuf>) {
+    if !files.is_empty() {
+        let end = move || files.iter().filter_map(|file| expiry_in(file)).min();
+        metrics.certificate_expires(used_for, end);
     }
 }

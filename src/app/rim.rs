@@ -3,10 +3,12 @@
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::future::pending;
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::future::LocalBoxFuture;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::Rules;
@@ -19,7 +21,7 @@ use crate::service::{
     rlconfig,
 };
 use crate::source::files::Poke;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, Port};
 use crate::tls::{Certificates, ServerTls, TlsError, follow};
 
 /// How the ports of a server are served.
@@ -171,6 +173,18 @@ impl HttpPorts {
     pub(super) async fn end(self) {
         tokio::join!(self.http.end(), self.debug.end());
     }
+}
+
+/// The port of Prometheus, which is bounded as the others are. Another thread serves it.
+pub(super) fn prometheus(listener: TcpListener) -> io::Result<Port> {
+    let listener = listener.into_std()?;
+    Ok(Port::new(|router| {
+        Box::pin(async move {
+            let listener = Listener::Tcp(TcpListener::from_std(listener)?);
+            let mut port = HttpPort::new(listener, router, clock::system());
+            Ok(port.serve().await)
+        })
+    }))
 }
 
 /// Certificates, and what goes with them.

@@ -26,17 +26,13 @@ use pb::google::rpc;
 use pb::{DiscoveryResponse, Node};
 use resources::Fingerprint;
 use stream::{Event, SILENCE, Stream};
-use trouble::Trouble;
+use trouble::{Trouble, shown};
 
 pub use backoff::Retry;
 pub use resources::Update;
 
 /// The type of the resources that are asked for.
 pub const TYPE_URL: &str = "type.googleapis.com/ratelimit.config.ratelimit.v3.RateLimitConfig";
-
-/// The longest text that says why a response is not accepted, in bytes. It fits a gRPC message many
-/// times over; who has more mistakes than that finds them all in the log.
-const MAX_REASON: usize = 256 << 10;
 
 /// The wire types, generated from `proto/`.
 #[allow(
@@ -100,14 +96,25 @@ pub struct Client {
     settings: Settings,
     backoff: Backoff,
     stream: Option<Stream>,
-    /// The failure that was logged last, until the server answers: it is told once, not per retry.
-    failing: Option<Trouble>,
+    /// What was told of the server, until a stream has lived for long: each is told once, not per retry.
+    told: Told,
     /// What was accepted last, on any stream.
     accepted: Option<Fingerprint>,
     /// What was not accepted last, and why.
     refused: Option<(Fingerprint, String)>,
     /// What [`Client::answer`] will answer.
     unanswered: Option<Response>,
+}
+
+/// What the log knows of a server.
+#[derive(Debug, Default)]
+struct Told {
+    /// The failure that was told last.
+    failing: Option<Trouble>,
+    /// After that, that it answers again.
+    answers: bool,
+    /// That it took a stream and sends nothing.
+    silent: bool,
 }
 
 /// What an answer needs to know of its response.
@@ -126,7 +133,7 @@ impl Client {
             backoff: Backoff::new(settings.retry.clone()),
             settings,
             stream: None,
-            failing: None,
+            told: Told::default(),
             accepted: None,
             refused: None,
             unanswered: None,
@@ -185,19 +192,30 @@ impl Client {
     }
 
     fn failed(&mut self, trouble: Trouble) {
-        self.stream = None;
+        let stream = self.stream.take();
+        let lived = stream.as_ref().map(Stream::lived).unwrap_or_default();
+        if self.backoff.worked(lived) {
+            self.backoff.succeeded();
+            self.told = Told::default();
+        }
         let retry_in = self.backoff.failed();
-        if self.failing.as_ref() == Some(&trouble) {
+        let is_known = self.told.failing.as_ref() == Some(&trouble);
+        // Who comes and goes is told of once. Whoever was said to answer again, and does not, once more.
+        let is_as_told = !self.told.answers || stream.is_some_and(|stream| stream.has_answered());
+        if is_known && is_as_told {
             tracing::debug!(?retry_in, "{trouble}");
             return;
         }
         tracing::warn!(?retry_in, "{trouble}; {}", self.meanwhile());
-        self.failing = Some(trouble);
+        self.told.failing = Some(trouble);
+        self.told.answers = false;
     }
 
     /// The server took the stream, but says nothing.
     fn silent(&mut self) {
-        self.backoff.succeeded();
+        if std::mem::replace(&mut self.told.silent, true) {
+            return;
+        }
         let Settings {
             server, node_id, ..
         } = &self.settings;
@@ -206,8 +224,6 @@ impl Client {
              check that it has one for node id {node_id:?} (CONFIG_GRPC_XDS_NODE_ID); {}",
             self.meanwhile()
         );
-        // It is no failure, but what comes next is worth a line.
-        self.failing = None;
     }
 
     fn meanwhile(&self) -> &'static str {
@@ -221,8 +237,8 @@ impl Client {
 
     /// What there is to load; nothing when it is known already, and then it is answered as before.
     fn consider(&mut self, response: DiscoveryResponse) -> Option<Update> {
-        self.backoff.succeeded();
-        if self.failing.take().is_some() {
+        self.told.silent = false;
+        if self.told.failing.is_some() && !std::mem::replace(&mut self.told.answers, true) {
             let server = &self.settings.server;
             tracing::info!("the management server {server} answers again");
         }
@@ -245,7 +261,7 @@ impl Client {
         let Some(outcome) = known else {
             tracing::info!(
                 server = self.settings.server,
-                version = told.version,
+                version = shown(&told.version),
                 resources = response.resources.len(),
                 "the management server sent a configuration"
             );
@@ -253,7 +269,7 @@ impl Client {
             return Some(Update::new(response));
         };
         tracing::debug!(
-            version = told.version,
+            version = shown(&told.version),
             "nothing new from the management server"
         );
         // Some servers answer a refusal with the same again, at once. That must not go round and round.
@@ -286,16 +302,9 @@ impl Settings {
 }
 
 /// Why a response is not accepted, for the server.
-fn refusal(reason: &str) -> rpc::Status {
-    let mut message = reason.to_owned();
-    if message.len() > MAX_REASON {
-        let ends = 0..=MAX_REASON;
-        let end = ends.rev().find(|&end| message.is_char_boundary(end));
-        message.truncate(end.unwrap_or_default());
-        message.push_str("\n... and more");
-    }
+fn refusal(reason: String) -> rpc::Status {
     rpc::Status {
         code: tonic::Code::InvalidArgument.into(),
-        message,
+        message: reason,
     }
 }

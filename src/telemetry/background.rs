@@ -1,16 +1,14 @@
 //! The thread that tells what others count: it answers Prometheus, and sends metrics and traces. The threads that
 //! serve requests never wait for it, nor for whom it tells.
 
-use std::io;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
-use super::metrics::{Metrics, listener};
+use super::metrics::{Metrics, Port};
 use super::statsd::Sender;
 use super::traces::{Traces, Tracing};
 use super::{TelemetryError, TelemetrySettings};
@@ -34,7 +32,7 @@ pub(super) struct Background {
 pub(super) struct Work {
     pub(super) settings: TelemetrySettings,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) prometheus: Option<TcpListener>,
+    pub(super) prometheus: Option<Port>,
 }
 
 impl Background {
@@ -57,7 +55,6 @@ impl Background {
             },
             None => (None, Tracing::default()),
         };
-        let prometheus = prometheus.map(TcpListener::into_std).transpose()?;
         let (stop, stopped) = oneshot::channel();
         let (end, ended) = oneshot::channel();
         let work = async move {
@@ -114,17 +111,10 @@ impl Background {
 }
 
 /// Answers Prometheus, if it is listened for.
-async fn scrapes(listener: Option<std::net::TcpListener>, path: &str, metrics: &Arc<Metrics>) {
-    let serve = async {
-        match listener {
-            Some(listener) => {
-                let listener = TcpListener::from_std(listener)?;
-                listener::serve(listener, path, Arc::clone(metrics)).await
-            }
-            None => std::future::pending::<io::Result<()>>().await,
-        }
-    };
-    if let Err(error) = serve.await {
+async fn scrapes(port: Option<Port>, path: &str, metrics: &Arc<Metrics>) {
+    if let Some(port) = port
+        && let Err(error) = port.serve(path, Arc::clone(metrics)).await
+    {
         tracing::error!(%error, "metrics are no longer told to Prometheus; restart the server");
     }
     std::future::pending().await

@@ -6,7 +6,7 @@
 
 mod calls;
 mod families;
-pub mod listener;
+mod listener;
 mod process;
 mod pulled;
 mod rare;
@@ -23,10 +23,12 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncode
 
 use crate::bucket::Micros;
 use calls::Shard;
+use pulled::Pulled;
 use rare::{Configuration, Rare};
 use series::Table;
 
 pub use calls::{DecidedBy, Method, Times, Told};
+pub use listener::{Port, Serving};
 pub use recorder::Recorder;
 pub use series::{Hits, OTHER, Series};
 pub use store::{BatchMetrics, StoreMetrics, Waiting};
@@ -145,12 +147,41 @@ impl Metrics {
         self.configuration.refused();
     }
 
-    /// The certificate that is used for that (`grpc`, `redis` or `xds`) ends then, in seconds since the Unix epoch.
-    pub fn certificate_expires(&self, used_for: &str, at: i64) {
-        self.rare
-            .certificate_expiry
-            .with_label_values(&[used_for])
-            .set(at);
+    /// The certificate that is used for that (`grpc`, `redis` or `xds`) ends then, in seconds since the Unix epoch;
+    /// `None` while that is not known.
+    pub fn certificate_expires(
+        &self,
+        used_for: &str,
+        at: impl Fn() -> Option<u64> + Send + Sync + 'static,
+    ) {
+        let options = Opts::new(
+            "ratekeeper_tls_certificate_expiry_timestamp_seconds",
+            "When the certificate ends",
+        );
+        registered(
+            &self.registry,
+            Pulled::gauge(&options.const_label("use", used_for), at),
+        );
+    }
+
+    /// Certificates of the gRPC server that were replaced: so many were taken over, so many could not be used.
+    pub fn certificate_rotations(
+        &self,
+        used: impl Fn() -> u64 + Send + Sync + 'static,
+        unusable: impl Fn() -> u64 + Send + Sync + 'static,
+    ) {
+        let options = |outcome| {
+            let options = Opts::new(
+                "ratekeeper_tls_certificate_rotations_total",
+                "Certificates that were replaced, and whether they could be used",
+            );
+            options.const_label("outcome", outcome)
+        };
+        registered(&self.registry, Pulled::counter(&options("used"), used));
+        registered(
+            &self.registry,
+            Pulled::counter(&options("unusable"), unusable),
+        );
     }
 }
 

@@ -43,6 +43,12 @@ impl Backoff {
         }
     }
 
+    /// Whether what lived for so long worked. A server that takes a stream, answers and closes it works no
+    /// better than one that does not take it.
+    pub(super) fn worked(&self, lived: Duration) -> bool {
+        lived > self.retry.longest
+    }
+
     /// Notes a failure, and tells how long to wait because of it.
     pub(super) fn failed(&mut self) -> Duration {
         let wait = self.retry.wait(self.failures);
@@ -113,6 +119,13 @@ mod tests {
             assert_eq!(backoff.failed(), Duration::from_secs(60));
             backoff.succeeded();
         }
+    }
+
+    #[test]
+    fn what_ends_before_the_longest_wait_has_not_worked() {
+        let backoff = Backoff::new(retry(0.0));
+        assert!(!backoff.worked(Duration::from_secs(60)));
+        assert!(backoff.worked(Duration::from_secs(61)));
     }
 
     #[test]

@@ -15,7 +15,9 @@ use super::TYPE_URL;
 use super::pb::{
     DiscoveryResponse, RateLimitConfig, RateLimitDescriptor, RateLimitPolicy, RateLimitUnit,
 };
+use super::trouble::shown;
 use crate::rules::{LoadOptions, RuleSet, SourceValue};
+use crate::source::told::told;
 
 /// Stands for all that a response says; the order of its resources says nothing.
 pub(super) type Fingerprint = [u8; 32];
@@ -60,7 +62,7 @@ impl Update {
     /// [`merge_domains`](LoadOptions::merge_domains) the order of patterns hangs on it.
     ///
     /// # Errors
-    /// All that is wrong, a line each.
+    /// What is wrong: the first mistakes, a line each, and how many more.
     pub fn load(&self, options: LoadOptions) -> Result<RuleSet, String> {
         let Decoded { values, mut flaws } = self.decoded();
         match RuleSet::load_values(&values, options) {
@@ -68,7 +70,7 @@ impl Update {
             Ok(_) => {}
             Err(mistakes) => flaws.extend(mistakes.into_iter().map(|mistake| mistake.to_string())),
         }
-        Err(flaws.join("\n"))
+        Err(told(flaws))
     }
 
     fn decoded(&self) -> Decoded {
@@ -77,7 +79,8 @@ impl Update {
         let sent = &self.response.type_url;
         if message_name(sent) != wanted {
             decoded.flaws.push(format!(
-                "the response is of type {sent:?}, but only {TYPE_URL} was asked for"
+                "the response is of type \"{}\", but only {TYPE_URL} was asked for",
+                shown(sent)
             ));
             return decoded;
         }
@@ -85,33 +88,47 @@ impl Update {
         for (i, resource) in self.response.resources.iter().enumerate() {
             let sent = &resource.type_url;
             if message_name(sent) != wanted {
-                let what = format!("resource #{} is of type {sent:?}, not {TYPE_URL}", i + 1);
+                let (number, sent) = (i + 1, shown(sent));
+                let what = format!("resource #{number} is of type \"{sent}\", not {TYPE_URL}");
                 decoded.flaws.push(what);
                 continue;
             }
             match RateLimitConfig::decode(&*resource.value) {
                 Ok(config) => configs.push((i, config)),
-                Err(error) => decoded.flaws.push(format!(
-                    "resource #{} cannot be decoded: {error}; check that the server knows the \
-                     published fields of RateLimitConfig",
-                    i + 1
-                )),
+                Err(error) => {
+                    decoded
+                        .flaws
+                        .push(format!("resource #{} {}", i + 1, flaw(&error.to_string())))
+                }
             }
         }
         configs.sort_by(|(_, one), (_, other)| one.name.cmp(&other.name));
         let mut names = HashSet::new();
         for (i, config) in configs {
-            let name = if config.name.is_empty() {
+            let name = shown(&config.name);
+            let name = if name.is_empty() {
                 format!("resource #{}", i + 1)
-            } else if names.insert(config.name.clone()) {
-                format!("resource {}", config.name.escape_debug())
+            } else if names.insert(name.clone()) {
+                format!("resource {name}")
             } else {
-                format!("resource {} (#{})", config.name.escape_debug(), i + 1)
+                format!("resource {name} (#{})", i + 1)
             };
             decoded.add(name, config);
         }
         decoded
     }
+}
+
+/// What is wrong with bytes that the library does not decode, by what it says.
+fn flaw(error: &str) -> String {
+    if error.ends_with("recursion limit reached") {
+        // It lists all of the levels.
+        return "is nested too deep; nest its descriptors less".to_owned();
+    }
+    format!(
+        "cannot be decoded: {}; check that the server knows the published fields of RateLimitConfig",
+        shown(error)
+    )
 }
 
 /// The message that a type URL names.

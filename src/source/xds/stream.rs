@@ -39,6 +39,7 @@ type Responses = dyn AnyStream<Item = Result<DiscoveryResponse, Status>> + Send;
 /// An open stream.
 pub(super) struct Stream {
     settings: Settings,
+    opened: Instant,
     requests: mpsc::Sender<DiscoveryRequest>,
     responses: Pin<Box<Responses>>,
     /// The version that was accepted last, on this stream.
@@ -70,6 +71,7 @@ impl Stream {
         };
         let mut stream = Self {
             settings: settings.clone(),
+            opened: Instant::now(),
             requests,
             responses: Box::pin(responses.try_flatten_stream()),
             version: String::new(),
@@ -130,6 +132,16 @@ impl Stream {
         }
     }
 
+    /// For how long it has been open.
+    pub(super) fn lived(&self) -> Duration {
+        self.opened.elapsed()
+    }
+
+    /// Whether the server has sent anything on it.
+    pub(super) fn has_answered(&self) -> bool {
+        self.last.is_some()
+    }
+
     /// Notes what a response says, and whether that was the same as in the one before.
     pub(super) fn heard(&mut self, fingerprint: Fingerprint) -> bool {
         self.last.replace(fingerprint) == Some(fingerprint)
@@ -158,7 +170,7 @@ impl Stream {
         }
         DiscoveryRequest {
             response_nonce: response.nonce.clone(),
-            error_detail: outcome.err().map(|reason| refusal(&reason)),
+            error_detail: outcome.err().map(refusal),
             ..self.request()
         }
     }

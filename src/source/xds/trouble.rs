@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 
 use super::{Settings, TlsFiles};
 
-/// The longest message of a server that is repeated, in characters.
+/// The longest text of a server that is repeated, in characters.
 const MAX_SHOWN: usize = 300;
 
 /// A sentence without its end.
@@ -168,10 +168,13 @@ impl Trouble {
     }
 }
 
-/// What a server says of itself, fit for a log.
-fn shown(message: &str) -> String {
-    let start: String = message.chars().take(MAX_SHOWN).collect();
-    start.escape_debug().to_string()
+/// What a server says, fit for a log.
+pub(super) fn shown(message: &str) -> String {
+    let end = message.char_indices().nth(MAX_SHOWN);
+    match end {
+        Some((end, _)) => format!("{}...", message[..end].escape_debug()),
+        None => message.escape_debug().to_string(),
+    }
 }
 
 /// The option to check for what TLS complains of.

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use prometheus::proto::{Bucket, Counter, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::{
+    Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
+};
 
 use super::calls::{self, BOUNDS, DecidedBy, Method, Times, Told};
 use super::{Hits, Metrics};
@@ -167,6 +169,12 @@ pub(super) fn value_of_counter(value: u64) -> Counter {
     let mut counter = Counter::default();
     counter.set_value(number(value));
     counter
+}
+
+pub(super) fn value_of_gauge(value: u64) -> Gauge {
+    let mut gauge = Gauge::default();
+    gauge.set_value(number(value));
+    gauge
 }
 
 fn pairs<const N: usize>(labels: [(&str, &str); N]) -> Vec<LabelPair> {

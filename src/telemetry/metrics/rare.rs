@@ -1,6 +1,6 @@
 //! Counters and gauges that change seldom: of requests that fail or are let pass, and of configurations.
 
-use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Registry};
 
 use super::{counter, counters, gauge, registered};
 use crate::bucket::Micros;
@@ -11,7 +11,6 @@ pub(super) struct Rare {
     pub(super) service_errors: IntCounterVec,
     pub(super) global_shadow: IntCounter,
     pub(super) domain_not_found: IntCounter,
-    pub(super) certificate_expiry: IntGaugeVec,
     pub(super) series: IntGauge,
     pub(super) refused: IntCounter,
 }
@@ -39,10 +38,6 @@ impl Rare {
         for kind in ["redis_error", "service_error"] {
             service_errors.with_label_values(&[kind]);
         }
-        let about_certificates = Opts::new(
-            "ratekeeper_tls_certificate_expiry_timestamp_seconds",
-            "When the certificate in use ends",
-        );
         Self {
             service_errors,
             global_shadow: counter(
@@ -54,10 +49,6 @@ impl Rare {
                 registry,
                 "ratelimit_service_rate_limit_domain_not_found",
                 "Descriptors of a domain that no file has",
-            ),
-            certificate_expiry: registered(
-                registry,
-                IntGaugeVec::new(about_certificates, &["use"]),
             ),
             series: gauge(
                 registry,

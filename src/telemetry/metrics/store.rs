@@ -168,7 +168,7 @@ impl StoreMetrics {
             "ratekeeper_store_breaker_opened_total",
             "How often the breaker opened",
         );
-        registered(&self.registry, Pulled::new(&options, times));
+        registered(&self.registry, Pulled::counter(&options, times));
     }
 
     /// How many calls of the store failed in a way.
@@ -179,7 +179,19 @@ impl StoreMetrics {
         );
         registered(
             &self.registry,
-            Pulled::new(&options.const_label("kind", kind), calls),
+            Pulled::counter(&options.const_label("kind", kind), calls),
+        );
+    }
+
+    /// Hits that were taken in vain in one of several places went back in that way so often.
+    pub fn give_backs(&self, outcome: &str, times: impl Fn() -> u64 + Send + Sync + 'static) {
+        let options = Opts::new(
+            "ratekeeper_give_backs_total",
+            "How often a place took hits in vain, and whether it got them back",
+        );
+        registered(
+            &self.registry,
+            Pulled::counter(&options.const_label("outcome", outcome), times),
         );
     }
 

@@ -53,7 +53,10 @@ fn every_metric_is_on_its_page() {
         1,
         IntCounter::new("ratekeeper_buckets_dropped_total", "-").unwrap(),
     );
-    metrics.certificate_expires("grpc", 1);
+    metrics.certificate_expires("grpc", || Some(1));
+    metrics.certificate_expires("xds", || None);
+    metrics.certificate_rotations(|| 2, || 1);
+    metrics.store.give_backs("lost", || 1);
     let recorder = metrics.recorder();
     recorder.count(&recorder.series("d.k"), &Hits::default());
     recorder.store_failed();
@@ -68,6 +71,11 @@ fn every_metric_is_on_its_page() {
     assert!(
         text.contains("ratekeeper_store_errors_total{kind=\"unfit\"} 3\n"),
         "{text}"
+    );
+    let expiry = "ratekeeper_tls_certificate_expiry_timestamp_seconds{use=\"grpc\"} 1\n";
+    assert!(
+        text.contains(expiry) && !text.contains("xds"),
+        "what is not known is not told: {text}"
     );
     let names = text
         .lines()
