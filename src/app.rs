@@ -225,10 +225,7 @@ async fn serve<S: Store>(
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let mut health = Health::new(reporter, settings.rim.health).await;
     let secured = rim::secured(settings.rim.tls.clone())?;
-    if let Some(certificates) = &secured.certificates {
-        observed::certificates(&metrics, certificates);
-    }
-    observed::certificate_for_xds(&metrics, &settings.origin);
+    observed::certificates(&metrics, secured.certificates.as_ref(), &settings.origin);
 
     let mut source = Source::open(settings.origin.clone());
     let pokes = secured.poke.into_iter().chain(source.poke()).collect();

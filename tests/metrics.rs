@@ -372,7 +372,12 @@ fn a_real_prometheus_scrapes_and_answers() {
     }
     // What the dashboard asks, it answers, too, but for what there is none of here: a Redis, certificates, and
     // rules that something happens to while it looks.
-    let elsewhere = ["ratekeeper_store_", "ratekeeper_remembered_", "_certificate_", "> 0"];
+    let elsewhere = [
+        "ratekeeper_store_",
+        "ratekeeper_remembered_",
+        "_certificate_",
+        "> 0",
+    ];
     let questions = questions();
     let here = questions
         .iter()

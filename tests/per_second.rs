@@ -30,6 +30,8 @@ fn server_within(timeout: &str, seconds: &Redis, others: &Redis) -> Ratekeeper {
         ("REDIS_PERSECOND_URL", seconds.url()),
         ("REDIS_PERSECOND_TIMEOUT", timeout.to_owned()),
         ("STORE_FAILURE_MODE", "error".to_owned()),
+        // What is given back is in line before its request is answered, in the line of one thread.
+        ("WORKER_THREADS", "1".to_owned()),
     ];
     Ratekeeper::start(RULES, environment)
 }

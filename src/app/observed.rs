@@ -60,23 +60,28 @@ pub(super) fn give_backs(metrics: &Metrics, give_backs: &GiveBacks) {
     metrics.store.give_backs("lost", move || counts.lost());
 }
 
-/// The certificates of the gRPC server.
-pub(super) fn certificates(metrics: &Metrics, certificates: &Arc<Certificates>) {
+/// The certificates of the gRPC server, and the one that management servers are shown, where there are any.
+pub(super) fn certificates(
+    metrics: &Metrics,
+    grpc: Option<&Arc<Certificates>>,
+    rules_come_from: &Origin,
+) {
+    if let Some(certificates) = grpc {
+        certificates_of_grpc(metrics, certificates);
+    }
+    if let Origin::Xds(settings) = rules_come_from {
+        let identity = settings.tls.as_ref().and_then(|tls| tls.identity.as_ref());
+        let path = identity.map(|(certificate, _)| certificate.clone());
+        files_expire(metrics, "xds", path.into_iter().collect());
+    }
+}
+
+fn certificates_of_grpc(metrics: &Metrics, certificates: &Arc<Certificates>) {
     let of = Arc::clone(certificates);
     let end = move || Some(of.expires()).filter(|&end| end > 0);
     metrics.certificate_expires("grpc", end);
     let (used, unusable) = (Arc::clone(certificates), Arc::clone(certificates));
     metrics.certificate_rotations(move || used.rotations(), move || unusable.failures());
-}
-
-/// The certificate that management servers are shown, if there is one.
-pub(super) fn certificate_for_xds(metrics: &Metrics, origin: &Origin) {
-    let Origin::Xds(settings) = origin else {
-        return;
-    };
-    let identity = settings.tls.as_ref().and_then(|tls| tls.identity.as_ref());
-    let path = identity.map(|(certificate, _)| certificate.clone());
-    files_expire(metrics, "xds", path.into_iter().collect());
 }
 
 /// The certificates that servers of Redis are shown, if there are any.
