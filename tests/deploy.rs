@@ -3,7 +3,7 @@
 
 mod image;
 mod istio;
-pub mod monitoring;
+pub(crate) mod monitoring;
 mod workload;
 
 use std::collections::BTreeSet;

@@ -18,7 +18,7 @@ fn dashboard() -> Value {
 }
 
 /// What the panels of the dashboard ask Prometheus, with Grafana's variables filled in.
-pub fn questions() -> Vec<String> {
+pub(crate) fn questions() -> Vec<String> {
     let dashboard = dashboard();
     let panels = dashboard["panels"].as_array().unwrap();
     let targets = panels.iter().flat_map(|panel| {
