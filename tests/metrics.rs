@@ -374,6 +374,7 @@ fn a_real_prometheus_scrapes_and_answers() {
     // rules that something happens to while it looks.
     let elsewhere = [
         "ratekeeper_store_",
+        "ratekeeper_degraded",
         "ratekeeper_remembered_",
         "_certificate_",
         "> 0",
