@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
+use ratekeeper::service::pb::RateLimitRequest;
 use ratekeeper::service::pb::rate_limit_service_client::RateLimitServiceClient;
 use tokio::runtime::Runtime;
 use tonic::transport::Endpoint;
@@ -198,14 +199,30 @@ fn headers_that_are_too_large_end_their_call_alone() {
     let server = with(&[("GRPC_MAX_HEADER_BYTES", "4096")]);
     Runtime::new().unwrap().block_on(async {
         let mut client = server.client().await;
-        for (bytes, passes) in [(100, true), (3_000, true), (8_000, false), (60_000, false)] {
-            let mut call = tonic::Request::new(ask("d", &["k=1"]));
-            let value = "x".repeat(bytes).parse().unwrap();
-            call.metadata_mut().insert("x-large", value);
-            let answer = client.should_rate_limit(call).await;
+        for (bytes, passes) in [(100, true), (3_000, true), (8_000, false), (100, true)] {
+            let answer = client.should_rate_limit(with_header(bytes)).await;
             assert_eq!(answer.is_ok(), passes, "{bytes}: {answer:?}");
         }
-        assert!(client.should_rate_limit(ask("d", &["k=1"])).await.is_ok());
+    });
+    assert_eq!(server.stop().code(), Some(0));
+}
+
+fn with_header(bytes: usize) -> tonic::Request<RateLimitRequest> {
+    let mut call = tonic::Request::new(ask("d", &["k=1"]));
+    let value = "x".repeat(bytes).parse().unwrap();
+    call.metadata_mut().insert("x-large", value);
+    call
+}
+
+#[test]
+fn headers_that_are_many_times_too_large_may_end_their_connection() {
+    let server = with(&[("GRPC_MAX_HEADER_BYTES", "4096")]);
+    Runtime::new().unwrap().block_on(async {
+        let mut client = server.client().await;
+        assert!(client.should_rate_limit(with_header(60_000)).await.is_err());
+        // Others are served, and so is this client once it is connected again.
+        let mut other = server.client().await;
+        assert!(other.should_rate_limit(with_header(100)).await.is_ok());
     });
     assert_eq!(server.stop().code(), Some(0));
 }
