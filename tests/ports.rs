@@ -129,8 +129,10 @@ fn what_is_no_request_is_refused_with_a_sentence() {
     }
     assert_eq!(http.get("/json").status, 400);
     assert_eq!(http.get("/nothing").status, 404);
-    let vast = json!({"domain": "x".repeat(1_000_000)}).to_string();
-    assert_eq!(http.send("POST", "/json", &vast).status, 413);
+    let vast = json!({"domain": "x".repeat(5_000_000)}).to_string();
+    let page = http.send("POST", "/json", &vast);
+    assert_eq!(page.status, 413);
+    assert!(page.body.contains("more than"), "{page:?}");
     let deep = "[".repeat(100_000);
     assert_eq!(http.send("POST", "/json", &deep).status, 400);
     let many = format!(

@@ -6,13 +6,14 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, FromRequest as _, Request};
+use axum::body::Body;
+use axum::extract::Request;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor};
 use tokio::time::timeout;
+use tokio_stream::StreamExt as _;
 use tonic::metadata::MetadataMap;
 use tonic::{Code as FailureCode, Extensions, Request as Call, Status as Failure};
 
@@ -21,6 +22,9 @@ use crate::service::pb::rate_limit_response::Code;
 use crate::service::pb::rate_limit_service_server::RateLimitService;
 use crate::service::pb::{DESCRIPTORS, RateLimitRequest, RateLimitResponse};
 
+/// How much of a body that is too large is taken in.
+const MAX_FORGOTTEN: usize = 8 << 20;
+
 /// The routes of `/json`, for bodies of at most so many bytes.
 ///
 /// # Panics
@@ -28,32 +32,29 @@ use crate::service::pb::{DESCRIPTORS, RateLimitRequest, RateLimitResponse};
 pub fn json(service: impl RateLimitService, max_bytes: usize) -> Router {
     let (service, messages) = (Arc::new(service), Arc::new(Messages::new()));
     let answer = any(async move |request: Request| {
-        answer(&*service, &messages, request)
+        answer(&*service, (&messages, max_bytes), request)
             .await
             .unwrap_or_else(|refusal| refusal)
     });
-    Router::new()
-        .route("/json", answer)
-        .layer(DefaultBodyLimit::max(max_bytes))
+    Router::new().route("/json", answer)
 }
 
 /// Answers a request, or says why there is no verdict.
 async fn answer(
     service: &impl RateLimitService,
-    messages: &Messages,
+    (messages, max_bytes): (&Messages, usize),
     request: Request,
 ) -> Result<Response, Response> {
-    let headers = request.headers().clone();
-    let body = timeout(BODY_TIME, Bytes::from_request(request, &()))
+    let (head, body) = request.into_parts();
+    let body = timeout(BODY_TIME, whole(body, max_bytes))
         .await
-        .map_err(|_| refused(StatusCode::BAD_REQUEST, "the body did not come in time"))?
-        .map_err(|error| refused(error.status(), &error.body_text()))?;
+        .map_err(|_| refused(StatusCode::BAD_REQUEST, "the body did not come in time"))??;
     let message = messages
         .read(&body)
         .map_err(|why| refused(StatusCode::BAD_REQUEST, &why))?;
     // As in gRPC, the headers say how long the caller waits and which trace the call is part of.
     let call = Call::from_parts(
-        MetadataMap::from_headers(headers),
+        MetadataMap::from_headers(head.headers),
         Extensions::default(),
         message,
     );
@@ -66,6 +67,32 @@ async fn answer(
     };
     let kind = [(header::CONTENT_TYPE, "application/json")];
     Ok((status, kind, messages.write(&response)).into_response())
+}
+
+/// All of a body of at most so many bytes.
+///
+/// What is too large is taken in, too, and forgotten: a client that is still sending would not hear the
+/// refusal. But not without a bound.
+async fn whole(body: Body, max_bytes: usize) -> Result<Vec<u8>, Response> {
+    let mut chunks = body.into_data_stream();
+    let (mut whole, mut size) = (Vec::new(), 0_usize);
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|error| {
+            let why = format!("the body cannot be read: {error}");
+            refused(StatusCode::BAD_REQUEST, &why)
+        })?;
+        size = size.saturating_add(chunk.len());
+        if size <= max_bytes {
+            whole.extend_from_slice(&chunk);
+        } else if size > MAX_FORGOTTEN.max(max_bytes) {
+            break;
+        }
+    }
+    if size > max_bytes {
+        let why = format!("the body has more than {max_bytes} bytes");
+        return Err(refused(StatusCode::PAYLOAD_TOO_LARGE, &why));
+    }
+    Ok(whole)
 }
 
 fn failed(failure: Failure) -> Response {
