@@ -24,9 +24,10 @@ use ratekeeper::service::pb::rate_limit_service_server::{
     RateLimitService, RateLimitServiceServer,
 };
 use ratekeeper::service::pb::{RateLimitRequest, RateLimitResponse};
-use ratekeeper::service::{Connection, Listener, Places, Socket, connections};
+use ratekeeper::service::{Connection, Listener, Places, connections};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_stream::Stream;
+use tokio_util::either::Either;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
@@ -105,8 +106,8 @@ async fn listen() -> anyhow::Result<impl Stream<Item = Connection>> {
 /// The socket of a connection, which is of this kind here.
 fn tcp(connection: Connection) -> Option<TcpStream> {
     match connection.socket {
-        Socket::Tcp(stream) => Some(stream),
-        Socket::Unix(_) => None,
+        Either::Left(stream) => Some(stream),
+        Either::Right(_) => None,
     }
 }
 

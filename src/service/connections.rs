@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_stream::Stream;
 
-use super::socket::{Detached, Listener, Socket};
+use super::socket::{Detached, Listener, Socket, attach, detach};
 use crate::bucket::Micros;
 use crate::clock::Clock;
 use crate::telemetry::Throttle;
@@ -37,7 +37,7 @@ impl Connection {
     /// When the operating system does not let go of it.
     pub fn detach(self) -> io::Result<Connection<Detached>> {
         Ok(Connection {
-            socket: self.socket.detach()?,
+            socket: detach(self.socket)?,
             place: self.place,
         })
     }
@@ -54,7 +54,7 @@ impl Connection<Detached> {
     /// When the operating system cannot watch it.
     pub fn attach(self) -> io::Result<Connection> {
         Ok(Connection {
-            socket: self.socket.attach()?,
+            socket: attach(self.socket)?,
             place: self.place,
         })
     }

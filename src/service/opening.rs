@@ -12,6 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::rustls::{Error, InvalidMessage};
 use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
 
 use super::connections::Connection;
 use super::socket::Socket;
@@ -36,12 +37,12 @@ impl Opening {
         let deadline = Instant::now() + self.patience;
         let (socket, place) = connection.into_parts();
         let mut stream = match &self.certificates {
-            None => Stream::Plain(socket),
+            None => Either::Left(socket),
             Some(certificates) => {
                 let handshake = certificates.acceptor().accept(socket);
                 let done = timeout_at(deadline, handshake).await;
                 match done.map_err(|_| late("it did not end the TLS handshake in time"))? {
-                    Ok(stream) => Stream::Tls(Box::new(stream)),
+                    Ok(stream) => Either::Right(Box::new(stream)),
                     Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
                     Err(error) => return Err(explained(error)),
                 }
@@ -100,11 +101,8 @@ pub(super) struct Opened {
     _place: OwnedSemaphorePermit,
 }
 
-#[derive(Debug)]
-enum Stream {
-    Plain(Socket),
-    Tls(Box<TlsStream<Socket>>),
-}
+/// Plain, or with TLS.
+type Stream = Either<Socket, Box<TlsStream<Socket>>>;
 
 impl AsyncRead for Opened {
     fn poll_read(
@@ -130,10 +128,7 @@ impl AsyncWrite for Opened {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
-            Stream::Plain(socket) => Pin::new(socket).poll_write(context, bytes),
-            Stream::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
-        }
+        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
@@ -141,41 +136,19 @@ impl AsyncWrite for Opened {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
-            Stream::Plain(socket) => Pin::new(socket).poll_write_vectored(context, slices),
-            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
-        }
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        true
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
-            Stream::Plain(socket) => Pin::new(socket).poll_flush(context),
-            Stream::Tls(stream) => Pin::new(stream).poll_flush(context),
-        }
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
-            Stream::Plain(socket) => Pin::new(socket).poll_shutdown(context),
-            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(context),
-        }
-    }
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_read(context, into),
-            Self::Tls(stream) => Pin::new(stream).poll_read(context, into),
-        }
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
     }
 }
 

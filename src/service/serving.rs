@@ -26,6 +26,7 @@ use tonic::body::Body;
 
 use super::connections::Connection;
 use super::opening::Opening;
+use super::socket::peer;
 use crate::bucket::Micros;
 use crate::clock::Clock;
 use crate::telemetry::Throttle;
@@ -194,7 +195,7 @@ where
         number: u64,
         mut stopping: watch::Receiver<()>,
     ) {
-        let peer = connection.socket.peer();
+        let peer = peer(&connection.socket);
         let opened = tokio::select! {
             opened = self.opening.open(connection) => opened,
             () = closed(&mut stopping) => return,
