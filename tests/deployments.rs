@@ -17,7 +17,10 @@ use ratekeeper::source::xds::pb::{
 use tempfile::TempDir;
 use tonic_health::pb::health_check_response::ServingStatus;
 
-use crate::support::{Authority, Http, Management, Ratekeeper, Redis, Scrape, ask, typed};
+use crate::support::environments::{AI_GATEWAY, ENVOY_GATEWAY, ENVOY_GATEWAY_TRACING, ISTIO};
+use crate::support::{
+    Authority, Collector, Http, Management, Ratekeeper, Redis, Scrape, Speaks, ask, typed,
+};
 use crate::tls::{answered, expiry, is_let_in};
 
 const RULES: &str = "
@@ -87,73 +90,6 @@ impl Container {
     }
 }
 
-/// Istio's samples/ratelimit/rate-limit-service.yaml.
-const ISTIO: &str = "\
-LOG_LEVEL=debug
-REDIS_SOCKET_TYPE=tcp
-REDIS_URL=redis:6379
-USE_STATSD=false
-RUNTIME_ROOT=/data
-RUNTIME_SUBDIRECTORY=ratelimit
-RUNTIME_WATCH_ROOT=false
-RUNTIME_IGNOREDOTFILES=true
-HOST=::
-GRPC_HOST=::
-";
-
-/// What Envoy Gateway 1.9 sets.
-const ENVOY_GATEWAY: &str = "\
-RUNTIME_ROOT=/data
-RUNTIME_SUBDIRECTORY=ratelimit
-RUNTIME_IGNOREDOTFILES=true
-RUNTIME_WATCH_ROOT=false
-LOG_LEVEL=info
-USE_STATSD=false
-CONFIG_TYPE=GRPC_XDS_SOTW
-CONFIG_GRPC_XDS_SERVER_URL=envoy-gateway:18001
-CONFIG_GRPC_XDS_NODE_ID=envoy-ratelimit
-CONFIG_GRPC_XDS_SERVER_USE_TLS=true
-CONFIG_GRPC_XDS_CLIENT_TLS_CERT=/certs/tls.crt
-CONFIG_GRPC_XDS_CLIENT_TLS_KEY=/certs/tls.key
-CONFIG_GRPC_XDS_SERVER_TLS_CACERT=/certs/ca.crt
-FORCE_START_WITHOUT_INITIAL_CONFIG=true
-GRPC_SERVER_USE_TLS=true
-GRPC_SERVER_TLS_CERT=/certs/tls.crt
-GRPC_SERVER_TLS_KEY=/certs/tls.key
-GRPC_SERVER_TLS_CA_CERT=/certs/ca.crt
-REDIS_SOCKET_TYPE=tcp
-REDIS_URL=redis.redis-system.svc.cluster.local:6379
-USE_PROMETHEUS=true
-PROMETHEUS_ADDR=:19001
-PROMETHEUS_MAPPER_YAML=/etc/statsd-exporter/conf.yaml
-";
-
-/// What it sets besides when traces are wanted; nobody collects them here.
-const ENVOY_GATEWAY_TRACING: &str = "\
-TRACING_ENABLED=true
-TRACING_SERVICE_NAME=envoy-ratelimit
-TRACING_SERVICE_NAMESPACE=envoy-gateway-system
-TRACING_SERVICE_INSTANCE_ID=envoy-ratelimit-0
-TRACING_SAMPLING_RATE=1.0
-OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1
-";
-
-/// What AI Gateway 1.1 sets: plaintext everywhere, and rules from its own controller.
-const AI_GATEWAY: &str = "\
-RUNTIME_ROOT=/data
-RUNTIME_SUBDIRECTORY=ratelimit
-RUNTIME_IGNOREDOTFILES=true
-RUNTIME_WATCH_ROOT=false
-LOG_LEVEL=info
-USE_STATSD=false
-CONFIG_TYPE=GRPC_XDS_SOTW
-CONFIG_GRPC_XDS_SERVER_URL=ai-gateway-controller:18002
-CONFIG_GRPC_XDS_NODE_ID=envoy-ai-gateway-ratelimit
-FORCE_START_WITHOUT_INITIAL_CONFIG=true
-REDIS_SOCKET_TYPE=tcp
-REDIS_URL=redis:6379
-";
-
 fn is_well(server: &Ratekeeper) {
     let page = server.http().get("/healthcheck");
     assert_eq!((page.status, page.body.as_str()), (200, "OK"));
@@ -216,16 +152,31 @@ fn config(domain: &str, descriptors: Vec<RateLimitDescriptor>) -> RateLimitConfi
 
 #[test]
 fn envoy_gateway_s_deployment_is_served() {
-    envoy_gateway("");
+    envoy_gateway(ENVOY_GATEWAY, &[]);
 }
 
 #[test]
 fn envoy_gateway_s_deployment_is_served_with_tracing() {
-    envoy_gateway(ENVOY_GATEWAY_TRACING);
+    let environment = [ENVOY_GATEWAY, ENVOY_GATEWAY_TRACING].concat();
+    let endpoint = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    envoy_gateway(&environment, &[(endpoint, "http://127.0.0.1:1")]);
+
+    let collector = Collector::start(Speaks::Http);
+    envoy_gateway(&environment, &[(endpoint, &collector.url())]);
+    // The last ones are sent before the end.
+    let calls = collector.spans("ShouldRateLimit");
+    assert_eq!(calls.len(), 4);
+    for (name, value) in [
+        ("service.name", "envoy-ratelimit"),
+        ("service.namespace", "envoy-gateway-system"),
+        ("service.instance.id", "envoy-ratelimit-0"),
+    ] {
+        assert_eq!(calls[0].attribute(name).as_deref(), Some(value), "{name}");
+    }
 }
 
 /// Starts what Envoy Gateway starts, and is its controller, its Envoy and its Prometheus.
-fn envoy_gateway(more: &str) {
+fn envoy_gateway(environment: &str, more: &[(&str, &str)]) {
     let redis = Redis::start();
     let container = Container::new(None);
     let authority = Authority::new("envoy-gateway");
@@ -245,7 +196,7 @@ fn envoy_gateway(more: &str) {
         ("REDIS_TIMEOUT", "10s"),
         ("PROMETHEUS_ADDR", ":0"),
     ];
-    let server = container.start(&(ENVOY_GATEWAY.to_owned() + more), &replaced);
+    let server = container.start(environment, &[&replaced, more].concat());
 
     // Its probes must pass before there is anything to configure.
     let session = management.session();

@@ -7,38 +7,8 @@ use std::fs;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::support::environments::{ENVOY_GATEWAY, ENVOY_GATEWAY_TRACING};
 use crate::support::typed;
-
-/// What Envoy Gateway 1.9 sets, but for the paths of certificates.
-const ENVOY_GATEWAY: &str = "\
-RUNTIME_ROOT=/data
-RUNTIME_SUBDIRECTORY=ratelimit
-RUNTIME_IGNOREDOTFILES=true
-RUNTIME_WATCH_ROOT=false
-LOG_LEVEL=info
-USE_STATSD=false
-CONFIG_TYPE=GRPC_XDS_SOTW
-CONFIG_GRPC_XDS_SERVER_URL=envoy-gateway:18001
-CONFIG_GRPC_XDS_NODE_ID=envoy-ratelimit
-CONFIG_GRPC_XDS_SERVER_USE_TLS=true
-CONFIG_GRPC_XDS_CLIENT_TLS_CERT=/certs/tls.crt
-CONFIG_GRPC_XDS_CLIENT_TLS_KEY=/certs/tls.key
-CONFIG_GRPC_XDS_SERVER_TLS_CACERT=/certs/ca.crt
-GRPC_SERVER_USE_TLS=true
-GRPC_SERVER_TLS_CERT=/certs/tls.crt
-GRPC_SERVER_TLS_KEY=/certs/tls.key
-GRPC_SERVER_TLS_CA_CERT=/certs/ca.crt
-FORCE_START_WITHOUT_INITIAL_CONFIG=true
-REDIS_SOCKET_TYPE=tcp
-REDIS_URL=redis.redis-system.svc.cluster.local:6379
-USE_PROMETHEUS=true
-PROMETHEUS_ADDR=:19001
-PROMETHEUS_MAPPER_YAML=/etc/statsd-exporter/conf.yaml
-TRACING_ENABLED=true
-TRACING_SERVICE_NAME=envoy-ratelimit
-TRACING_SAMPLING_RATE=1.0
-OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4317
-";
 
 /// A deployment as Istio's users have it: its environment, and rules in a ConfigMap.
 const ISTIO: &str = r#"
@@ -185,7 +155,8 @@ fn istios_deployment_moves_as_it_is() {
 
 #[test]
 fn envoy_gateways_environment_moves_as_it_is() {
-    let (code, report, found) = findings(&[("eg.env", ENVOY_GATEWAY)], &["--env", "eg.env"]);
+    let environment = [ENVOY_GATEWAY, ENVOY_GATEWAY_TRACING].concat();
+    let (code, report, found) = findings(&[("eg.env", &environment)], &["--env", "eg.env"]);
     assert_eq!(code, 0, "{report:#}");
     assert!(
         found.values().all(|(kind, _)| kind != "unknown"),

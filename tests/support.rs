@@ -5,6 +5,7 @@ mod certificates;
 mod cluster;
 mod collector;
 mod command;
+pub mod environments;
 mod envoy;
 mod http;
 mod management;

@@ -85,6 +85,11 @@ impl Collector {
         }
     }
 
+    /// Where it is.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     /// The environment variables that have a server send to it, soon.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         let protocol = match self.speaks {
@@ -94,10 +99,7 @@ impl Collector {
         vec![
             ("TRACING_ENABLED", "true".to_owned()),
             ("TRACING_EXPORTER_PROTOCOL", protocol.to_owned()),
-            (
-                "OTEL_EXPORTER_OTLP_ENDPOINT",
-                format!("http://{}", self.address),
-            ),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", self.url()),
             ("OTEL_BSP_SCHEDULE_DELAY", "50".to_owned()),
         ]
     }
