@@ -170,6 +170,24 @@ fn envoy_gateways_environment_moves_as_it_is() {
 }
 
 #[test]
+fn what_does_not_go_together_is_named() {
+    for (environment, says) in [
+        ("REDIS_PERSECOND=true", "needs REDIS_PERSECOND_URL"),
+        ("GRPC_SERVER_USE_TLS=true", "needs GRPC_SERVER_TLS_CERT"),
+        ("REDIS_TLS_CLIENT_CERT=/tls.crt", "REDIS_TLS"),
+    ] {
+        let environment = format!("REDIS_URL=redis:6379\n{environment}");
+        let (code, report, found) = findings(&[("f.env", &environment)], &["--env", "f.env"]);
+        assert_eq!(code, 1, "{environment}: {report:#}");
+        assert_eq!(found["what is set together"].0, "change_first");
+        assert!(report.to_string().contains(says), "{report:#}");
+    }
+    let whole = "REDIS_URL=redis:6379\nREDIS_PERSECOND=true\nREDIS_PERSECOND_URL=redis:6380";
+    let (_, report, found) = findings(&[("f.env", whole)], &["--env", "f.env"]);
+    assert!(!found.contains_key("what is set together"), "{report:#}");
+}
+
+#[test]
 fn what_is_set_for_parity_is_not_a_difference_any_more() {
     let environment = ISTIO.replace(
         "- {name: LOG_LEVEL, value: debug}",

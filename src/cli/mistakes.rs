@@ -26,6 +26,11 @@ impl Mistakes {
         value.map_err(|error| self.add(format!("{error:#}"))).ok()
     }
 
+    /// The sentences.
+    pub(super) fn into_sentences(self) -> Vec<String> {
+        self.0
+    }
+
     /// Whether there are none.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()

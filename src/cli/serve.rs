@@ -66,7 +66,9 @@ pub(super) struct Args {
 /// Serves until a signal says to stop.
 pub(super) fn run(args: Args, mut mistakes: Mistakes) -> anyhow::Result<Outcome> {
     let (reread, asked) = watch::channel(());
+    environment::check(args.names_a_store(), &mut mistakes);
     let settings = args.settings(asked, &mut mistakes);
+    args.tls.check_files(&mut mistakes);
     let Some(settings) = settings.filter(|_| mistakes.is_empty()) else {
         return tell_mistakes(&mistakes, false);
     };
@@ -151,10 +153,20 @@ fn signals(
 }
 
 impl Args {
+    /// What is wrong with options that can be read, but do not go together. No file is looked at.
+    pub(super) fn contradictions(&self) -> Mistakes {
+        let mut mistakes = Mistakes::default();
+        self.settings(watch::channel(()).1, &mut mistakes);
+        mistakes
+    }
+
+    fn names_a_store(&self) -> bool {
+        self.store.is_chosen() || self.redis.is_named()
+    }
+
     /// What was asked for; `None` when it cannot be had. Everything that is wrong is noted.
     fn settings(&self, reread: watch::Receiver<()>, mistakes: &mut Mistakes) -> Option<Settings> {
         let load = self.configuration.load_options();
-        environment::check(self.store.is_chosen() || self.redis.is_named(), mistakes);
         let origin = mistakes.take(self.source.origin(&self.configuration));
         let store = mistakes.take(self.store.settings(&self.redis));
         let keys = mistakes.take(self.store.keys.format(self.redis.redis_types()));

@@ -5,7 +5,7 @@ use std::error::Error as _;
 
 use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue};
-use clap::{Arg, ArgAction, Args as _, Command};
+use clap::{Arg, ArgAction, Args as _, Command, FromArgMatches as _};
 
 use super::super::reference::{self, Effect, MEMCACHED_PLACES};
 use super::super::serve;
@@ -20,6 +20,7 @@ pub(super) fn findings(environment: &Environment) -> Vec<Finding> {
         .map(|(name, value)| of_variable(name, value, &options, environment))
         .collect();
     findings.extend(not_set(environment));
+    findings.extend(options.contradictions(environment));
     findings
 }
 
@@ -133,6 +134,9 @@ fn not_set(environment: &Environment) -> Vec<Finding> {
 
 // --- The options of the server ---
 
+/// What stands for a value that cannot be seen: one of these is such as most options take.
+const UNSEEN: [&str; 3] = ["localhost:6379", "true", "1"];
+
 /// The options of `ratekeeper serve` by their variables.
 struct Options {
     command: Command,
@@ -158,10 +162,39 @@ impl Options {
         self.flags.contains_key(variable)
     }
 
+    /// What does not go together of what is right by itself.
+    fn contradictions(&self, environment: &Environment) -> Vec<Finding> {
+        let mut flags = vec!["serve".to_owned()];
+        for (name, value) in environment.iter().filter(|(name, _)| self.knows(name)) {
+            let candidates = match value {
+                Value::Text(text) => vec![text.as_str()],
+                Value::Hidden => UNSEEN.to_vec(),
+            };
+            let takes = |text: &&str| self.takes(name, text).is_ok();
+            match candidates.into_iter().find(takes) {
+                Some(text) => flags.push(self.flag(name, text)),
+                // It is told by itself, and what goes with it cannot be known.
+                None => return Vec::new(),
+            }
+        }
+        let matches = self.command.clone().try_get_matches_from(flags);
+        let Ok(args) = matches.and_then(|matches| serve::Args::from_arg_matches(&matches)) else {
+            return Vec::new();
+        };
+        let sentences = args.contradictions().into_sentences().into_iter();
+        sentences
+            .map(|sentence| Finding::new(Kind::ChangeFirst, "what is set together", sentence))
+            .collect()
+    }
+
+    fn flag(&self, variable: &str, value: &str) -> String {
+        format!("--{}={value}", self.flags[variable])
+    }
+
     /// Whether the option of a variable takes a value; if not, what to write instead. The value is not
     /// repeated: it may be a secret.
     fn takes(&self, variable: &str, value: &str) -> Result<(), String> {
-        let flag = format!("--{}={value}", self.flags[variable]);
+        let flag = self.flag(variable, value);
         let matched = self.command.clone().try_get_matches_from(["serve", &flag]);
         matched.map(drop).map_err(|error| {
             let advice = match (error.source(), error.get(ContextKind::ValidValue)) {

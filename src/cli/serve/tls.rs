@@ -64,18 +64,19 @@ impl TlsOptions {
             mistakes.take(key),
             mistakes.take(clients),
         );
-        let tls = ServerTls {
+        Some(ServerTls {
             certificate: certificate?,
             key: key?,
             clients: clients?,
-        };
-        // So that files that cannot be used are told together with everything else.
-        let mistaken = tls.mistakes();
-        let is_usable = mistaken.is_empty();
-        for error in mistaken {
+        })
+    }
+
+    /// Looks at the files, so that those that cannot be used are told together with everything else.
+    pub(super) fn check_files(&self, mistakes: &mut Mistakes) {
+        let tls = self.settings(&mut Mistakes::default());
+        for error in tls.iter().flat_map(ServerTls::mistakes) {
             mistakes.add(format!("GRPC_SERVER_USE_TLS=true: {error}"));
         }
-        is_usable.then_some(tls)
     }
 
     fn clients(&self) -> anyhow::Result<Option<Clients>> {
