@@ -94,6 +94,15 @@ impl Terms {
         }
     }
 
+    /// The same, of a bucket that lives where that of `other` does.
+    #[must_use]
+    pub fn beside(self, other: &Self) -> Self {
+        Self {
+            is_per_second: other.is_per_second,
+            ..self
+        }
+    }
+
     /// Whether the unit of the limit is the second.
     #[must_use]
     pub fn is_per_second(&self) -> bool {

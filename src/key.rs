@@ -1,7 +1,7 @@
 //! Bucket keys: one text for one limit of one concrete descriptor.
 //!
 //! `rk:shop|path=/cart|user=7#1` is the second limit (`#1`) of the rule that the descriptor
-//! `(path, /cart), (user, 7)` of the domain `shop` met. Keys are readable in `redis-cli`, injective
+//! `(path, /cart), (user, 7)` of the domain `shop` met, and `...#candidate#1` the second of those that are tried beside it. Keys are readable in `redis-cli`, injective
 //! (what could be mistaken for structure is percent-encoded) and of bounded length (long ones end in a
 //! SHA-256 of the whole). The braces that Redis Cluster reads as hash tags are encoded too; for a
 //! cluster, each key has a tag of ours ([`HashTag`]).
@@ -25,6 +25,9 @@ const USUAL_LEN: usize = 96;
 
 /// How much of the domain a shortened key still shows, in bytes.
 const SHORTENED_DOMAIN: usize = 48;
+
+/// What comes first among the tags of a candidate.
+const CANDIDATE: &str = "#candidate";
 
 /// Where the state of one limit for one concrete descriptor is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,6 +176,13 @@ impl KeyFormat {
             return BucketKey::new(key);
         }
         BucketKey::new(self.shortened(&key))
+    }
+
+    /// The key of a limit that is tried beside those of the rule that the descriptor with this stem met. It
+    /// is apart from all of theirs.
+    #[must_use]
+    pub fn candidate_key(&self, stem: &str, limit: LimitTag<'_>) -> BucketKey {
+        self.key(&format!("{stem}{CANDIDATE}"), limit)
     }
 
     /// `%sha256:` cannot stand in an unshortened key: there, two upper-case hexadecimal digits

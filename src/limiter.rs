@@ -28,7 +28,7 @@ use crate::telemetry::metrics::Recorder;
 pub use request::{BadRequest, Bounds, Descriptor, Entry, Override, Request};
 pub use verdict::{Code, ShownLimit, Status, Verdict};
 
-pub use plan::bucket_keys;
+pub use plan::{bucket_keys, candidate_keys};
 
 use plan::Plan;
 use tally::{RuleSeries, Tally};
@@ -137,6 +137,7 @@ impl<S: Store> Limiter<S> {
         let snapshot = self.rules.snapshot().ok_or(LimitError::NotLoaded)?;
         let mut plan = Plan::new(&snapshot, request, &self.keys, &self.settings);
         let charges = plan.take_charges();
+        let is_free = plan.is_free();
         let decision = if charges.is_empty() {
             Decision {
                 admitted: true,
@@ -159,7 +160,7 @@ impl<S: Store> Limiter<S> {
             code,
             statuses,
             cause: decision.cause,
-            is_free: decision.outcomes.is_empty(),
+            is_free,
             snapshot,
         };
         self.count(request, decision.admitted, &verdict);

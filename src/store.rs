@@ -96,6 +96,31 @@ pub enum Part {
     Quota(u32),
     /// Never vetoes.
     Shadow,
+    /// Never vetoes, and is taken as if it stood in for other charges of the request: when it fits, and so
+    /// do all others of this same part, and the request would pass without those others. Candidates
+    /// are the last charges of a request, and need no outcome.
+    Candidate {
+        /// The place of the first charge that it stands in for, among those of the request.
+        from: u32,
+        /// The place after the last of them. Where it is the first one's, the candidate stands in for none, and
+        /// the number only tells candidates apart.
+        to: u32,
+    },
+}
+
+impl Part {
+    /// Whether the charge is only tried.
+    #[must_use]
+    pub fn is_candidate(self) -> bool {
+        matches!(self, Self::Candidate { .. })
+    }
+}
+
+/// The charges that count: those before the candidates.
+#[must_use]
+pub fn without_candidates(charges: &[Charge]) -> &[Charge] {
+    let first = charges.iter().position(|charge| charge.part.is_candidate());
+    &charges[..first.unwrap_or(charges.len())]
 }
 
 /// What becomes of a charge that the store cannot decide.
@@ -116,7 +141,7 @@ pub enum OnStoreFailure {
 pub struct Decision {
     /// Whether the request passes.
     pub admitted: bool,
-    /// One outcome per charge, in their order.
+    /// One outcome per charge, in their order; candidates at the end may have none.
     pub outcomes: Vec<Outcome>,
     /// What decided.
     pub cause: Cause,

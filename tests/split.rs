@@ -13,7 +13,7 @@ use ratekeeper::store::{Charge, Decision, Store, StoreError};
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
-use crate::stores::{InMemory, START, Subject, calls, payment};
+use crate::stores::{InMemory, START, Subject, calls, part, payment};
 
 /// A place for each of two buckets.
 struct TwoPlaces([MemoryStore; 2]);
@@ -107,7 +107,7 @@ fn several_places_answer_as_one() {
     });
     let given = AtomicU64::new(0);
     runner
-        .run(&calls(payment()), |calls| {
+        .run(&calls(payment(), part()), |calls| {
             runtime.block_on(async {
                 let (mut one, mut apart) = (InMemory::new(), Apart::new());
                 let mut now = START;

@@ -171,6 +171,7 @@ on_every_store!(
     a_denied_request_takes_from_no_bucket,
     a_shadow_charge_never_vetoes,
     quota_charges_veto_only_together,
+    a_candidate_neither_vetoes_nor_changes_an_answer,
     reports_count_in_denied_requests_too,
     questions_and_gifts_create_no_bucket,
     debt_denies_until_it_is_paid,
@@ -272,6 +273,26 @@ mod cases {
         // A must vetoes whatever the quotas say.
         let mixed = [quota("open", 0, 9), charge("narrow", daily(1), 1)];
         assert!(!subject.decide(START, &mixed).await.admitted);
+    }
+
+    pub(super) async fn a_candidate_neither_vetoes_nor_changes_an_answer(
+        mut subject: impl Subject,
+    ) {
+        let tried = |key, limit| candidate(0, 1, charge(key, daily(limit), 1));
+        let request = [charge("real", daily(3), 1), tried("narrow", 1)];
+        let fares = [[true, true], [true, false], [true, false], [false, false]];
+        for (turn, expected) in fares.into_iter().enumerate() {
+            let decision = subject.decide(START, &request).await;
+            assert_eq!(decision.admitted, turn < 3);
+            assert_eq!(
+                decision
+                    .outcomes
+                    .iter()
+                    .map(|o| o.admitted)
+                    .collect::<Vec<_>>(),
+                expected
+            );
+        }
     }
 
     pub(super) async fn reports_count_in_denied_requests_too(mut subject: impl Subject) {
@@ -543,6 +564,14 @@ fn charge(key: &str, terms: Terms, hits: i64) -> Charge {
     }
 }
 
+/// The charge as a candidate that stands in for those at these places.
+fn candidate(from: u32, to: u32, charge: Charge) -> Charge {
+    Charge {
+        part: Part::Candidate { from, to },
+        ..charge
+    }
+}
+
 fn postpaid(key: &str, terms: Terms, hits: i64) -> Charge {
     Charge {
         payment: Payment::Postpaid,
@@ -568,11 +597,11 @@ type Call = (i64, Vec<Vec<Charge>>);
 /// A batch: mostly one request, sometimes many, and some of them equal.
 fn batch(
     limits: Vec<Terms>,
-    payment: BoxedStrategy<Payment>,
+    kinds: (BoxedStrategy<Payment>, BoxedStrategy<Part>),
 ) -> impl Strategy<Value = Vec<Vec<Charge>>> {
-    let few = prop::collection::vec(charges(limits.clone(), payment.clone()), 1..4);
+    let few = prop::collection::vec(charges(limits.clone(), kinds.clone()), 1..4);
     prop_oneof![
-        2 => charges(limits, payment).prop_map(|charges| vec![charges]),
+        2 => charges(limits, kinds).prop_map(|charges| vec![charges]),
         2 => (few, prop::collection::vec(any::<prop::sample::Index>(), 1..12))
             .prop_map(|(few, picks)| picks.iter().map(|pick| pick.get(&few).clone()).collect()),
     ]
@@ -613,12 +642,15 @@ fn hits() -> impl Strategy<Value = i64> {
     ]
 }
 
-fn part() -> impl Strategy<Value = Part> {
-    prop_oneof![
-        5 => Just(Part::Must),
-        2 => (0..2_u32).prop_map(Part::Quota),
-        1 => Just(Part::Shadow),
-    ]
+pub(crate) fn part() -> BoxedStrategy<Part> {
+    let quota = (0..2_u32).prop_map(Part::Quota);
+    prop_oneof![5 => Just(Part::Must), 2 => quota, 1 => Just(Part::Shadow)].boxed()
+}
+
+/// What a store in one place takes, too.
+fn part_apart() -> BoxedStrategy<Part> {
+    let candidate = (0..4_u32, 0..5_u32).prop_map(|(from, to)| Part::Candidate { from, to });
+    prop_oneof![3 => part(), 1 => candidate].boxed()
 }
 
 pub(crate) fn payment() -> BoxedStrategy<Payment> {
@@ -636,12 +668,12 @@ fn payment_apart() -> BoxedStrategy<Payment> {
 
 fn charges(
     limits: Vec<Terms>,
-    payment: BoxedStrategy<Payment>,
+    (payment, part): (BoxedStrategy<Payment>, BoxedStrategy<Part>),
 ) -> impl Strategy<Value = Vec<Charge>> {
     let count = limits.len();
     // Key i is under limit i, but now and then under another one: limits change.
     let under = prop_oneof![9 => Just(0), 1 => 0..count];
-    let one = (0..count, under, hits(), part(), payment).prop_map(
+    let one = (0..count, under, hits(), part, payment).prop_map(
         move |(key, shift, hits, part, payment)| {
             let hits = match payment {
                 Payment::GivenBack { .. } => -hits.abs(),
@@ -661,7 +693,10 @@ fn charges(
     })
 }
 
-pub(crate) fn calls(payment: BoxedStrategy<Payment>) -> impl Strategy<Value = Vec<Call>> {
+pub(crate) fn calls(
+    payment: BoxedStrategy<Payment>,
+    part: BoxedStrategy<Part>,
+) -> impl Strategy<Value = Vec<Call>> {
     let step = prop_oneof![
         4 => Just(0_i64),
         2 => 0..=3_i64,
@@ -671,7 +706,10 @@ pub(crate) fn calls(payment: BoxedStrategy<Payment>) -> impl Strategy<Value = Ve
         2 => -2_000_000..=0_i64,
     ];
     prop::collection::vec(terms(), 4).prop_flat_map(move |limits| {
-        prop::collection::vec((step.clone(), batch(limits, payment.clone())), 1..40)
+        prop::collection::vec(
+            (step.clone(), batch(limits, (payment.clone(), part.clone()))),
+            1..40,
+        )
     })
 }
 
@@ -716,7 +754,7 @@ fn memory_and_redis_answer_alike() {
         ..ProptestConfig::with_cases(400)
     });
     runner
-        .run(&calls(payment_apart()), |calls| {
+        .run(&calls(payment_apart(), part_apart()), |calls| {
             let mut memory = InMemory::new();
             let mut redis = redis.borrow_mut();
             let mut fullness = Fullness::default();

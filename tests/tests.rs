@@ -20,6 +20,7 @@ pub mod support;
 mod answers;
 mod bench;
 mod buckets;
+mod candidate;
 mod cluster;
 mod configuration;
 mod connections;

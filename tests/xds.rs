@@ -268,6 +268,7 @@ fn our_own_fields_are_carried() {
     };
     let several = RateLimitDescriptor {
         more_rate_limits: vec![window.clone()],
+        candidates: vec![window.clone(), per_year(2).unwrap()],
         ..descriptor("several", "", per_year(20))
     };
     let descriptors = [
@@ -287,6 +288,10 @@ fn our_own_fields_are_carried() {
     for (row, expected) in rows {
         check(&server, row, ask("ours", &[row]), expected);
     }
+    let page = server.debug().get("/rlconfig").body;
+    let tried = "candidate: (unit=YEAR requests_per_unit=7, algorithm: fixed_window), candidate: \
+                 (unit=YEAR requests_per_unit=2)";
+    assert!(page.contains(tried), "{page}");
     // Postpaid: more than there is is taken, down to the debt that is allowed.
     let cost = times(50, ask("ours", &["bursty=a"]));
     check(&server, "cost", cost, "OVER: OVER 0 of 10/2year never");

@@ -21,9 +21,15 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let files = args.configuration.location_or(args.path.as_ref()).read()?;
     match RuleSet::load(&files, args.configuration.load_options()) {
         Ok(rules) => {
+            let trying = rules.rules().iter();
+            let trying = trying.filter(|rule| !rule.candidates.is_empty()).count();
+            let trying = match trying {
+                0 => String::new(),
+                count => format!(", {count} of them with a candidate"),
+            };
             writeln!(
                 io::stdout(),
-                "ok: {} files, {} domains, {} rules",
+                "ok: {} files, {} domains, {} rules{trying}",
                 files.len(),
                 rules.domains().count(),
                 rules.rules().len()

@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use super::Outcome;
 use super::descriptor::Typed;
 use super::options::{Configuration, Keys, RedisType};
-use crate::limiter::{Descriptor, bucket_keys};
+use crate::limiter::{Descriptor, bucket_keys, candidate_keys};
 use crate::rules::{Algorithm, End, Hits, Limit, Limits, Rule, RuleSet};
 
 /// What can be typed.
@@ -58,9 +58,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
             entries: entries.clone(),
             ..Descriptor::default()
         };
-        let keys = args.keys.format([args.redis_type])?;
-        let keys = bucket_keys(&rules, &keys, &args.domain, &descriptor);
+        let format = args.keys.format([args.redis_type])?;
+        let keys = bucket_keys(&rules, &format, &args.domain, &descriptor);
+        let tried = candidate_keys(&rules, &format, &args.domain, &descriptor);
         text += &rule(&rules.rules()[id], keys.iter().map(ToString::to_string));
+        text += &candidates(&rules.rules()[id], tried.iter().map(ToString::to_string));
     }
     io::stdout().write_all(text.as_bytes())?;
     Ok(Outcome::Done)
@@ -86,6 +88,17 @@ fn rule(rule: &Rule, keys: impl Iterator<Item = String>) -> String {
         text.push_str("quota mode: the request is denied only when all its quotas are over\n");
     }
     text
+}
+
+/// The limits that are tried beside those of a rule, each with its bucket.
+fn candidates(rule: &Rule, keys: impl Iterator<Item = String>) -> String {
+    let candidates = rule.candidates.iter().zip(keys);
+    candidates
+        .map(|(limit, key)| {
+            let limit = describe(limit);
+            format!("candidate {limit}: only counted, denies nothing\n  bucket {key}\n")
+        })
+        .collect()
 }
 
 fn describe(limit: &Limit) -> String {

@@ -74,6 +74,25 @@ fn keys_are_readable() {
 }
 
 #[test]
+fn what_is_tried_is_apart() {
+    let format = KeyFormat::new("rk:");
+    let stem = format.stem("shop", [("k", Segment::Value("v#candidate"))]);
+    let tags = [
+        FIRST,
+        LimitTag {
+            index: 1,
+            is_window: true,
+            ..FIRST
+        },
+    ];
+    let keys = tags.map(|tag| format.candidate_key(&stem, tag).to_string());
+    let stem = "rk:shop|k=v%23candidate#candidate";
+    assert_eq!(keys, [stem.to_owned(), format!("{stem}#window#1")]);
+    let stem = format.stem("shop", [("k", Segment::Value(&"x".repeat(200)))]);
+    assert_ne!(format.candidate_key(&stem, FIRST), format.key(&stem, FIRST));
+}
+
+#[test]
 fn long_keys_end_in_a_hash_of_the_whole() {
     let long = "x".repeat(1_000_000);
     let a = key("shop", &[("k", Segment::Value(&long))], FIRST);

@@ -19,7 +19,18 @@ pub(super) struct Plan<'a> {
     /// The limits of all descriptors, in their order.
     applied: Vec<Applied<'a>>,
     charges: Vec<Charge>,
+    /// What is tried beside the limits, in the order of the descriptors as far as these are limited, then
+    /// likewise beside none.
+    pub(super) candidates: Vec<Candidate>,
     pub(super) shadow_mode: bool,
+}
+
+/// A limit that is only tried.
+pub(super) struct Candidate {
+    /// The place of its descriptor in the request.
+    pub(super) descriptor: usize,
+    /// The place of its charge in the plan's.
+    pub(super) charge: usize,
 }
 
 /// What a descriptor comes down to.
@@ -27,7 +38,10 @@ pub(super) enum Ask<'a> {
     /// No limit applies.
     Free,
     /// A rule says that there is none, and which others do not apply.
-    Unlimited { replaces: &'a [String] },
+    Unlimited {
+        found: Match<'a>,
+        replaces: &'a [String],
+    },
     /// Limits apply, at least one.
     Limited(Limited<'a>),
 }
@@ -68,6 +82,7 @@ impl<'a> Plan<'a> {
             asks: Vec::with_capacity(request.descriptors.len()),
             applied: Vec::with_capacity(request.descriptors.len()),
             charges: Vec::new(),
+            candidates: Vec::new(),
             shadow_mode: settings.shadow_mode,
         };
         let domain = snapshot.rules.domain(&request.domain);
@@ -85,6 +100,12 @@ impl<'a> Plan<'a> {
     /// What to ask of the store; no key twice. What is left tells what the answer means.
     pub(super) fn take_charges(&mut self) -> Vec<Charge> {
         mem::take(&mut self.charges)
+    }
+
+    /// Whether no limit applies to the request.
+    pub(super) fn is_free(&self) -> bool {
+        let mut asks = self.asks.iter();
+        asks.all(|ask| !matches!(ask, Ask::Limited(_)))
     }
 
     /// The limits of a descriptor, at least one.
@@ -140,10 +161,7 @@ pub fn bucket_keys(
     domain: &str,
     descriptor: &Descriptor,
 ) -> Vec<BucketKey> {
-    let Some(found) = rules
-        .domain(domain)
-        .and_then(|domain| find(domain, descriptor))
-    else {
+    let Some(found) = met(rules, domain, descriptor) else {
         return Vec::new();
     };
     let Limits::Limited(limits) = &found.rule.limits else {
@@ -154,6 +172,28 @@ pub fn bucket_keys(
     limits
         .map(|(index, limit)| keys.key(&stem, tag(limit, index, false)))
         .collect()
+}
+
+/// Likewise, the keys of the buckets of what is tried beside them: one per candidate of its rule.
+#[must_use]
+pub fn candidate_keys(
+    rules: &RuleSet,
+    keys: &KeyFormat,
+    domain: &str,
+    descriptor: &Descriptor,
+) -> Vec<BucketKey> {
+    let Some(found) = met(rules, domain, descriptor) else {
+        return Vec::new();
+    };
+    let stem = keys.stem(domain, segments(descriptor, Some(&found)));
+    let candidates = found.rule.candidates.iter().enumerate();
+    candidates
+        .map(|(index, limit)| keys.candidate_key(&stem, tag(limit, index, false)))
+        .collect()
+}
+
+fn met<'r>(rules: &'r RuleSet, domain: &str, descriptor: &Descriptor) -> Option<Match<'r>> {
+    find(rules.domain(domain)?, descriptor)
 }
 
 // --- From a descriptor to limits ---
@@ -187,7 +227,10 @@ impl<'a> Plan<'a> {
                 return Ask::Free;
             };
             let limits = match &rule.limits {
-                Limits::Unlimited { replaces, .. } => return Ask::Unlimited { replaces },
+                Limits::Unlimited { replaces, .. } => {
+                    let found = found.expect("the rule is the match's");
+                    return Ask::Unlimited { found, replaces };
+                }
                 Limits::Limited(limits) => limits.iter().map(Cow::Borrowed),
             };
             let limits = limits.enumerate();
@@ -218,7 +261,7 @@ impl Plan<'_> {
     /// so that the order of descriptors does not matter and two limits that replace each other both go.
     fn replace(&mut self) {
         let of_rules = self.asks.iter().flat_map(|ask| match ask {
-            Ask::Unlimited { replaces } => *replaces,
+            Ask::Unlimited { replaces, .. } => *replaces,
             Ask::Free | Ask::Limited(_) => &[],
         });
         let of_limits = self.applied.iter().flat_map(|a| &a.limit.replaces);
@@ -281,7 +324,63 @@ impl Plan<'_> {
                 });
             }
         }
+        if self.asks.iter().any(Ask::has_candidates) {
+            self.charge_candidates(&mut charges, snapshot, request, keys);
+        }
         self.charges = charges.list;
+    }
+
+    /// Charges what is tried, after all that counts: beside limits first.
+    fn charge_candidates(
+        &mut self,
+        charges: &mut Charges,
+        snapshot: &Snapshot,
+        request: &Request,
+        keys: &KeyFormat,
+    ) {
+        for is_limited in [true, false] {
+            for (at, descriptor) in request.descriptors.iter().enumerate() {
+                let ask = &self.asks[at];
+                let is_here = matches!(ask, Ask::Limited(_)) == is_limited;
+                let Some(found) = ask.tried().filter(|_| is_here) else {
+                    continue;
+                };
+                let stem = keys.stem(&request.domain, segments(descriptor, Some(&found)));
+                let place = self.stands_for(at);
+                // Where nothing else of the request is, it does not go for what is only tried.
+                let beside = place.beside(&charges.list).map(|charge| charge.terms);
+                let hits = request.hits(descriptor);
+                let asks = hits == 0 && !descriptor.is_negative_hits;
+                for (index, limit) in found.rule.candidates.iter().enumerate() {
+                    let terms = limit.terms();
+                    let charge = charges.add(Charge {
+                        key: keys.candidate_key(&stem, tag(limit, index, false)),
+                        terms: beside.map_or(terms, |beside| terms.beside(&beside)),
+                        hits,
+                        payment: payment(snapshot, found.rule.id, limit.hits, asks),
+                        part: place.part(),
+                        on_failure: None,
+                    });
+                    self.candidates.push(Candidate {
+                        descriptor: at,
+                        charge,
+                    });
+                }
+            }
+        }
+    }
+
+    /// The charges of a descriptor, which its candidates stand in for. They are in a row: those that were not
+    /// made for it were made, all of them, for an earlier one that met the same buckets.
+    fn stands_for(&self, descriptor: usize) -> Stead {
+        match &self.asks[descriptor] {
+            Ask::Limited(limited) => {
+                let charges = || self.limits(limited).map(|applied| applied.charge);
+                let (first, last) = (charges().min(), charges().max());
+                Stead(first.unwrap_or_default()..last.map_or(0, |last| last + 1))
+            }
+            Ask::Free | Ask::Unlimited { .. } => Stead(descriptor..descriptor),
+        }
     }
 
     /// Whether a quota descriptor passes in any case, which lets the other quota descriptors pass, too: one
@@ -292,6 +391,41 @@ impl Plan<'_> {
             Ask::Unlimited { .. } => false,
             Ask::Limited(limited) => limited.is_quota && limited.is_shadow,
         })
+    }
+}
+
+impl<'a> Ask<'a> {
+    /// The rule whose candidates are tried on the descriptor, and the way to it.
+    pub(super) fn tried(&self) -> Option<Match<'a>> {
+        let found = match self {
+            Self::Free => None,
+            Self::Unlimited { found, .. } => Some(*found),
+            Self::Limited(limited) => limited.matched(),
+        };
+        found.filter(|found| !found.rule.candidates.is_empty())
+    }
+
+    fn has_candidates(&self) -> bool {
+        self.tried().is_some()
+    }
+}
+
+/// The places of charges that candidates stand in for; empty for none.
+struct Stead(Range<usize>);
+
+impl Stead {
+    /// A charge that decides where candidates live, if there is one.
+    fn beside<'c>(&self, charges: &'c [Charge]) -> Option<&'c Charge> {
+        let own = charges.get(self.0.clone()).and_then(<[Charge]>::first);
+        own.or_else(|| charges.first())
+    }
+
+    fn part(&self) -> Part {
+        let place = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
+        Part::Candidate {
+            from: place(self.0.start),
+            to: place(self.0.end),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::plan::{Applied, Limited};
 use super::request::{Descriptor, Request};
 use crate::rules::Match;
 use crate::store::{Cause, Decision, Outcome, Payment};
-use crate::telemetry::metrics::{Hits, Recorder, Series};
+use crate::telemetry::metrics::{Hits, Recorder, Series, Tried};
 
 /// The counters of a rule, found when it is first met.
 #[derive(Debug, Default)]
@@ -73,11 +73,42 @@ impl Tally<'_> {
             let name = names::of_override(&self.request.domain, descriptor);
             return self.recorder.count(&self.recorder.series(&name), &hits);
         };
-        match self.series[found.rule.id].get(self, descriptor, &found) {
-            Known::Same(series) => self.recorder.count(series, &hits),
+        self.of_rule(descriptor, &found, |series| {
+            self.recorder.count(series, &hits);
+        });
+    }
+
+    /// Counts the hits of a descriptor by what the candidates of its rule would have said.
+    pub(super) fn count_candidate(
+        &self,
+        descriptor: &Descriptor,
+        found: &Match<'_>,
+        would_admit: bool,
+    ) {
+        // What is given back was asked for before.
+        let hits = u64::try_from(self.request.hits(descriptor)).unwrap_or_default();
+        let tried = match would_admit {
+            true => Tried {
+                would_admit: hits,
+                would_deny: 0,
+            },
+            false => Tried {
+                would_admit: 0,
+                would_deny: hits,
+            },
+        };
+        self.of_rule(descriptor, found, |series| {
+            self.recorder.count_candidate(series, &tried);
+        });
+    }
+
+    /// Counts with the series of the rule that a descriptor met.
+    fn of_rule(&self, descriptor: &Descriptor, found: &Match<'_>, count: impl FnOnce(&Series)) {
+        match self.series[found.rule.id].get(self, descriptor, found) {
+            Known::Same(series) => count(series),
             Known::ByValue => {
-                let name = names::of_rule(&self.request.domain, descriptor, &found);
-                self.recorder.count(&self.recorder.series(&name), &hits);
+                let name = names::of_rule(&self.request.domain, descriptor, found);
+                count(&self.recorder.series(&name));
             }
         }
     }

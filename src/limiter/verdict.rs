@@ -49,6 +49,9 @@ pub struct Status {
     /// Whole seconds, rounded up: when admitted, until the bucket is full (or its window ends);
     /// when denied, until the same hits would be admitted. `None` when that will never be.
     pub reset_seconds: Option<u64>,
+    /// Microseconds until the same hits would be admitted: 0 when they were, `None` when they never will be, or
+    /// no limit applies.
+    pub retry_in: Option<Micros>,
     /// Whether the descriptor's rule is a quota.
     pub is_quota: bool,
     /// The rule that decided, by its place in the rule set; `None` for a limit of the request's own.
@@ -127,7 +130,28 @@ impl Plan<'_> {
                 }
             })
             .collect();
+        self.count_candidates(tally);
         (code, statuses)
+    }
+
+    /// Counts what became of what was tried, unless the store failed.
+    fn count_candidates(&self, tally: &Tally<'_>) {
+        let of_descriptors = self
+            .candidates
+            .chunk_by(|one, next| one.descriptor == next.descriptor);
+        for candidates in of_descriptors {
+            let outcomes = candidates
+                .iter()
+                .map(|candidate| tally.decision.outcomes.get(candidate.charge));
+            let Some(outcomes) = outcomes.collect::<Option<Vec<_>>>() else {
+                continue;
+            };
+            let at = candidates[0].descriptor;
+            if let Some(found) = self.asks[at].tried() {
+                let fits = outcomes.iter().all(|outcome| outcome.admitted);
+                tally.count_candidate(&tally.request.descriptors[at], &found, fits);
+            }
+        }
     }
 
     /// The limit of a descriptor that tells most, and its outcome; of equals, the first.
@@ -170,6 +194,7 @@ impl Status {
             }),
             remaining: outcome.remaining,
             reset_seconds: wait.map(|micros| micros.div_ceil(1_000_000)),
+            retry_in: outcome.retry_in,
             is_quota: limited.is_quota,
             rule: limited.rule().map(|rule| rule.id),
         }
@@ -181,6 +206,7 @@ impl Status {
             limit: None,
             remaining,
             reset_seconds: None,
+            retry_in: None,
             is_quota: false,
             rule: None,
         }

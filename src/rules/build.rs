@@ -116,6 +116,7 @@ impl Builder {
                     domain,
                     path: path.clone(),
                     limits,
+                    candidates: descriptor.candidates,
                     shadow_mode: descriptor.shadow_mode,
                     quota_mode: descriptor.quota_mode,
                     detailed_metric: descriptor.detailed_metric,

@@ -152,8 +152,9 @@ fn joined(domain: &Domain) -> Vec<Difference> {
 
 /// The words of a rule that are not in envoyproxy/ratelimit's list, as far as they change anything.
 fn words(rule: &Rule) -> Option<Difference> {
-    let Limits::Limited(limits) = &rule.limits else {
-        return None;
+    let limits = match &rule.limits {
+        Limits::Limited(limits) => limits.as_slice(),
+        Limits::Unlimited { .. } => &[],
     };
     let any = |is: fn(&Limit) -> bool| limits.iter().any(is);
     let is_bucket = |limit: &Limit| limit.algorithm == Algorithm::TokenBucket;
@@ -170,6 +171,7 @@ fn words(rule: &Rule) -> Option<Difference> {
         ),
         ("hits", any(|limit| limit.hits != Hits::Auto)),
         ("on_store_failure", rule.on_store_failure.is_some()),
+        ("candidate", !rule.candidates.is_empty()),
     ]
     .into_iter()
     .filter_map(|(word, is_used)| is_used.then_some(word))
@@ -281,5 +283,10 @@ mod tests {
         );
         let text = "domain: d\ndescriptors: [{key: a, rate_limit: {unit: day, requests_per_unit: 5, burst: 9, algorithm: token_bucket}}]";
         check(&[text], &["1 limits", "for burst;"]);
+        let text = "domain: d\ndescriptors:\n- {key: a, rate_limit: {unlimited: true}, candidate: {unit: day, requests_per_unit: 5}}";
+        check(
+            &[text],
+            &["0.yaml:3: envoyproxy/ratelimit would refuse the file for candidate;"],
+        );
     }
 }

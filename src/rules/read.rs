@@ -12,6 +12,7 @@ mod scalars;
 use std::rc::Rc;
 
 use super::LoadOptions;
+use super::limit::Limit;
 use super::mistake::{At, Report};
 use super::rule::Limits;
 use super::spelling::shown;
@@ -39,6 +40,7 @@ pub(super) struct Descriptor {
     pub(super) key: Option<String>,
     pub(super) value: Option<String>,
     pub(super) limits: Option<Limits>,
+    pub(super) candidates: Vec<Limit>,
     pub(super) shadow_mode: bool,
     pub(super) quota_mode: bool,
     pub(super) detailed_metric: bool,

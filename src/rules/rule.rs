@@ -16,6 +16,8 @@ pub struct Rule {
     pub path: String,
     /// What applies to descriptors that end here.
     pub limits: Limits,
+    /// Limits that are tried beside them: computed on the same requests, counted, and never told.
+    pub candidates: Vec<Limit>,
     /// Counted and reported, but never denied.
     pub shadow_mode: bool,
     /// Denies only together with all other quota rules of a request.

@@ -25,6 +25,7 @@ pub fn schema() -> Value {
     schema["$defs"] = json!({
         "descriptor": map_schema(Place::Descriptor),
         "rate_limit": map_schema(Place::RateLimit),
+        "candidate": map_schema(Place::Candidate),
         "replaces": map_schema(Place::Replaces),
     });
     schema
@@ -73,16 +74,22 @@ fn value_schema(takes: Takes) -> Value {
         }),
         Takes::Word(words) => json!({ "enum": words }),
         Takes::Descriptors => list_schema("descriptor"),
-        Takes::Limits => json!({
-            "anyOf": [
-                { "$ref": "#/$defs/rate_limit" },
-                { "type": "array", "minItems": 1, "items": { "$ref": "#/$defs/rate_limit" } },
-                { "type": "null" },
-            ],
-        }),
+        Takes::Limits => one_or_several("rate_limit"),
+        Takes::Candidates => one_or_several("candidate"),
         Takes::Replaces => list_schema("replaces"),
         Takes::AnyMap => json!({ "type": ["object", "null"] }),
     }
+}
+
+fn one_or_several(element: &str) -> Value {
+    let element = format!("#/$defs/{element}");
+    json!({
+        "anyOf": [
+            { "$ref": element },
+            { "type": "array", "minItems": 1, "items": { "$ref": element } },
+            { "type": "null" },
+        ],
+    })
 }
 
 fn list_schema(element: &str) -> Value {

@@ -9,6 +9,7 @@ pub(super) enum Place {
     File,
     Descriptor,
     RateLimit,
+    Candidate,
     Replaces,
 }
 
@@ -19,6 +20,7 @@ impl Place {
             Self::File => "the file",
             Self::Descriptor => "a descriptor",
             Self::RateLimit => "rate_limit",
+            Self::Candidate => "candidate",
             Self::Replaces => "replaces",
         }
     }
@@ -29,13 +31,20 @@ impl Place {
             Self::File => "at the top of the file",
             Self::Descriptor => "beside rate_limit, in the descriptor",
             Self::RateLimit => "inside rate_limit",
+            Self::Candidate => "inside candidate",
             Self::Replaces => "inside an entry of replaces",
         }
     }
 
-    /// The keys of this place.
+    /// The keys of this place. A candidate takes those of a limit, but for what says how limits go
+    /// together.
     pub(super) fn keys(self) -> impl Iterator<Item = &'static Key> {
-        KEYS.iter().filter(move |key| key.place == self)
+        let (place, without): (_, &[&str]) = match self {
+            Self::Candidate => (Self::RateLimit, &["unlimited", "replaces"]),
+            place => (place, &[]),
+        };
+        KEYS.iter()
+            .filter(move |key| key.place == place && !without.contains(&key.name))
     }
 }
 
@@ -52,6 +61,7 @@ pub(super) enum Takes {
     Word(&'static [&'static str]),
     Descriptors,
     Limits,
+    Candidates,
     Replaces,
     AnyMap,
 }
@@ -112,6 +122,13 @@ pub(super) const KEYS: &[Key] = &[
         Takes::Limits,
         "The limit of descriptors that end here, or a list of limits that all must admit. \
          Without it, descriptors that end here are not limited.",
+    ),
+    key(
+        Descriptor,
+        "candidate",
+        Takes::Candidates,
+        "A limit to try, or a list of them: computed beside rate_limit on the same requests, and only \
+         counted. It denies nothing.",
     ),
     key(
         Descriptor,

@@ -6,7 +6,7 @@
 //! here are noticed; for what happens at other instances, nothing is remembered longer than [`LONGEST`].
 //!
 //! A request is answered from memory only when all of its buckets are remembered and those that denied
-//! decide it. Then nothing would be taken anywhere. (So of a denied request, the buckets that did not deny
+//! decide it, and none is a candidate's that would be taken. Then nothing would be taken anywhere. (So of a denied request, the buckets that did not deny
 //! are remembered as well: the answer tells of them, too.)
 
 use std::collections::HashMap;
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::settle::passes;
+use super::settle::{passes, would_pass};
 use super::{Cause, Charge, Decision, Outcome, Store, StoreError};
 use crate::bucket::{Micros, State};
 use crate::key::Prehashed;
@@ -109,6 +109,12 @@ impl Denials {
         let admitted = passes(fares.map(|(charge, outcome)| (charge.part, outcome.admitted)));
         // What did not deny then might by now; a denial that rests on those that did is sure.
         let is_sure = !admitted || outcomes.iter().all(|outcome| !outcome.admitted);
+        let is_taken = |(charge, outcome): (&Charge, &Outcome)| {
+            charge.part.is_candidate()
+                && outcome.admitted
+                && would_pass(charges, &outcomes, charge.part)
+        };
+        let is_sure = is_sure && !charges.iter().zip(&outcomes).any(is_taken);
         is_sure.then_some(Decision {
             admitted,
             outcomes,

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::breaker::Breaker;
 use super::memory::{MemoryStore, Stand};
-use super::{Cause, Charge, Decision, OnStoreFailure, Part, Store, StoreError};
+use super::{Cause, Charge, Decision, OnStoreFailure, Part, Store, StoreError, without_candidates};
 use crate::bucket::{Micros, Share};
 use crate::clock::Clock;
 use crate::telemetry::Throttle;
@@ -128,8 +128,17 @@ impl Standby {
     ///
     /// One charge that could deny the request and says `error` is enough for the error. Otherwise the request is
     /// decided as always, all or nothing: on local buckets where charges say so, as if the bucket were full or empty
-    /// where they are to be admitted or denied.
+    /// where they are to be admitted or denied. Candidates wait for better times: what they would do depends on
+    /// all that came before.
     fn decide(&self, charges: &[Charge], error: StoreError) -> Result<Decision, StoreError> {
+        let charges = without_candidates(charges);
+        if charges.is_empty() {
+            return Ok(Decision {
+                admitted: true,
+                outcomes: Vec::new(),
+                cause: Cause::Buckets,
+            });
+        }
         let done = self.strictest(charges);
         self.0.requests[done as usize].fetch_add(1, Ordering::Relaxed);
         if done == OnStoreFailure::Error {

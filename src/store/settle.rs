@@ -19,7 +19,8 @@ pub struct Settled {
 ///
 /// The request is admitted when no `must` charge is denied and, if there are quota groups, one of
 /// them is admitted. Then every charge that fits is taken; otherwise nothing prepaid is. Reports of
-/// what is already done (postpaid hits, hits given back) count in any case.
+/// what is already done (postpaid hits, hits given back) count in any case. A candidate is taken when the
+/// request [would pass](would_pass) with it.
 pub fn settle(
     charges: &[Charge],
     mut stored: impl FnMut(usize) -> Option<State>,
@@ -41,8 +42,13 @@ pub fn settle(
         .collect();
     let fares = charges.iter().zip(&outcomes);
     let admitted = passes(fares.map(|(charge, outcome)| (charge.part, outcome.admitted)));
-    for (i, (charge, outcome)) in charges.iter().zip(&mut outcomes).enumerate() {
-        if charge.is_report() || (admitted && outcome.admitted && charge.takes()) {
+    for (i, charge) in charges.iter().enumerate() {
+        let passes = match charge.part {
+            Part::Candidate { .. } => would_pass(charges, &outcomes, charge.part),
+            Part::Must | Part::Quota(_) | Part::Shadow => admitted,
+        };
+        let outcome = &mut outcomes[i];
+        if charge.is_report() || (passes && outcome.admitted && charge.takes()) {
             let before = outcome.state;
             outcome.state = charge.after(before);
             is_changed[i] |= outcome.state != before;
@@ -108,6 +114,22 @@ impl Outcome {
             false => self.state.retry_in(&charge.terms, charge.hits, now),
         };
     }
+}
+
+/// Whether the request would pass if the candidates of this part were limits like others, in the place of the
+/// charges that they stand in for.
+pub(super) fn would_pass(charges: &[Charge], outcomes: &[Outcome], candidate: Part) -> bool {
+    let Part::Candidate { from, to } = candidate else {
+        return false;
+    };
+    let fares = (0..).zip(charges.iter().zip(outcomes));
+    passes(fares.map(|(place, (charge, outcome))| {
+        let part = match charge.part {
+            part if part == candidate => Part::Must,
+            part => part,
+        };
+        (part, outcome.admitted || (from..to).contains(&place))
+    }))
 }
 
 /// Whether a request passes whose charges, by their parts, are admitted each alone, or not.

@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{Charge, Decision, Store, StoreError};
+use super::{Cause, Charge, Decision, Part, Store, StoreError};
 
 pub use give_back::GiveBacks;
 pub use per_second::PerSecond;
@@ -102,6 +102,54 @@ impl<S: Places> Store for Split<S> {
         if self.is_in_one_place(&charges) {
             return self.store.decide(charges, deadline).await;
         }
+        if charges.last().is_some_and(|last| last.part.is_candidate()) {
+            return self.decide_and_try(&charges, deadline).await;
+        }
+        self.decide_apart(charges, deadline).await
+    }
+}
+
+impl<S: Places> Split<S> {
+    /// Decides a request with candidates that is over several places. What stands in for nothing is left out, lest
+    /// the request goes to a place for that alone. Whether the others are taken, no place can tell by itself, so
+    /// they count as long as the request is admitted.
+    async fn decide_and_try(
+        &self,
+        charges: &[Charge],
+        deadline: Instant,
+    ) -> Result<Decision, StoreError> {
+        let goes_along = |charge: &&Charge| match charge.part {
+            Part::Candidate { from, to } => from < to,
+            Part::Must | Part::Quota(_) | Part::Shadow => true,
+        };
+        let charges: Arc<[Charge]> = charges.iter().take_while(goes_along).cloned().collect();
+        if charges.is_empty() {
+            return Ok(Decision {
+                admitted: true,
+                outcomes: Vec::new(),
+                cause: Cause::Buckets,
+            });
+        }
+        if self.is_in_one_place(&charges) {
+            return self.store.decide(charges, deadline).await;
+        }
+        let only_asked = |charge: &Charge| Charge {
+            part: match charge.part {
+                Part::Candidate { .. } => Part::Shadow,
+                part => part,
+            },
+            ..charge.clone()
+        };
+        let charges = charges.iter().map(only_asked).collect();
+        self.decide_apart(charges, deadline).await
+    }
+
+    /// Decides a request over several places.
+    async fn decide_apart(
+        &self,
+        charges: Arc<[Charge]>,
+        deadline: Instant,
+    ) -> Result<Decision, StoreError> {
         let (answer, decision) = oneshot::channel();
         let job = Job {
             charges,

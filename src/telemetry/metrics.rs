@@ -30,7 +30,7 @@ use series::Table;
 pub use calls::{DecidedBy, Method, Times, Told};
 pub use listener::{Port, Serving};
 pub use recorder::Recorder;
-pub use series::{Hits, OTHER, Series};
+pub use series::{Hits, OTHER, Series, Tried};
 pub use store::{BatchMetrics, StoreMetrics, Waiting};
 
 /// The most threads that have counters of their own; more of them share.

@@ -14,7 +14,7 @@ use tokio::net::lookup_host;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Throttle;
-use super::metrics::{Hits, Metrics, Times};
+use super::metrics::{Hits, Metrics, Times, Tried};
 use crate::bucket::Micros;
 use crate::clock::{self, Clock};
 
@@ -62,6 +62,7 @@ pub(super) struct Sender {
 #[derive(Debug, Default)]
 struct Sent {
     rules: HashMap<String, Hits>,
+    candidates: HashMap<String, Tried>,
     counters: HashMap<String, u64>,
     times: HashMap<&'static str, Times>,
 }
@@ -159,6 +160,16 @@ impl Sender {
         }
         // What is no more among the metrics begins anew when it comes again.
         self.sent.rules = rules;
+        let mut candidates = HashMap::new();
+        for (rule, tried) in self.metrics.candidates() {
+            let sent = self.sent.candidates.get(&rule).copied();
+            let new = tried.since(&sent.unwrap_or_default());
+            let name = |outcome| format!("ratelimit.service.rate_limit.{rule}.candidate_{outcome}");
+            lines.count(&name("would_admit"), new.would_admit);
+            lines.count(&name("would_deny"), new.would_deny);
+            candidates.insert(rule, tried);
+        }
+        self.sent.candidates = candidates;
         for (name, count) in self.metrics.counters() {
             let sent = self
                 .sent
@@ -273,6 +284,21 @@ mod tests {
                     "ratelimit.service.rate_limit.d.a.within_limit.__app=x.__zone=b:3|c",
                 ]
             );
+        }
+    }
+
+    #[test]
+    fn candidates_are_sent_likewise() {
+        let mut sender = sender(Dialect::DogStatsD);
+        let recorder = sender.metrics.recorder();
+        let tried = Tried {
+            would_admit: 0,
+            would_deny: 4,
+        };
+        for _ in 0..2 {
+            recorder.count_candidate(&recorder.series("d.a"), &tried);
+            let name = "ratelimit.service.rate_limit.d.a.candidate_would_deny";
+            assert_eq!(sender.lines(), [format!("{name}:4|c|#app:x,zone:b")]);
         }
     }
 

@@ -14,7 +14,7 @@ use ratekeeper::store::{Charge, Decision, Store};
 use redis::aio::MultiplexedConnection;
 use tokio::runtime::Runtime;
 
-use crate::stores::{InMemory, START, Subject, calls, in_order, payment};
+use crate::stores::{InMemory, START, Subject, calls, in_order, part, payment};
 use crate::support::Cluster;
 
 const SECOND: Micros = 1_000_000;
@@ -130,7 +130,7 @@ fn memory_and_a_cluster_answer_alike() {
         ..ProptestConfig::with_cases(60)
     });
     runner
-        .run(&calls(payment()), |calls| {
+        .run(&calls(payment(), part()), |calls| {
             let mut memory = InMemory::new();
             let mut cluster = cluster.borrow_mut();
             cluster.life += 1;

@@ -47,6 +47,7 @@ impl Reader<'_> {
             at: node.at,
             key,
             value,
+            candidates: self.candidates(&mut fields),
             limits: self.limits(&mut fields),
             shadow_mode: self.flag(&mut fields, "shadow_mode"),
             quota_mode: self.flag(&mut fields, "quota_mode"),

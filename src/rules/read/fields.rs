@@ -39,6 +39,12 @@ impl<'n> Fields<'n> {
         found.map_or(self.at, |(_, entry)| entry.value.at)
     }
 
+    /// Whether a key that has not been read yet is there with a value, or probably meant to be.
+    pub(super) fn has(&self, name: &str) -> bool {
+        let mut unread = self.unread.iter();
+        unread.any(|&(key, entry)| key == name && !entry.value.is_null()) || self.is_misspelt(name)
+    }
+
     /// Whether a key that nobody knows was probably meant to be this one.
     pub(super) fn is_misspelt(&self, name: &str) -> bool {
         self.misspelt.iter().any(|&(meant, _)| meant == name)

@@ -29,31 +29,61 @@ struct Written {
 impl Reader<'_> {
     /// The limits of a descriptor; `None` when it has none or they are wrong.
     pub(super) fn limits(&mut self, fields: &mut Fields<'_>) -> Option<Limits> {
-        let field = fields.take("rate_limit");
-        let node = field.value?;
+        let node = fields.take("rate_limit").value?;
+        match self.limit_maps(node, Place::RateLimit)?.as_slice() {
+            [only] => self.one(only),
+            several => {
+                let limits = several.iter().filter_map(|element| self.element(element));
+                Some(Limits::Limited(limits.collect()))
+            }
+        }
+    }
+
+    /// The limits that are tried beside those of a descriptor, which have not been read yet.
+    pub(super) fn candidates(&mut self, fields: &mut Fields<'_>) -> Vec<Limit> {
+        let has_limits = fields.has("rate_limit");
+        let field = fields.take("candidate");
+        let Some(node) = field.value else {
+            return Vec::new();
+        };
+        if !has_limits {
+            self.mistake(
+                field.at,
+                "candidate stands beside no rate_limit",
+                "write rate_limit: {unlimited: true} beside it to try a limit where there is none",
+            );
+        }
+        let maps = self.limit_maps(node, Place::Candidate).unwrap_or_default();
+        let candidates = maps.into_iter().filter_map(|map| {
+            let written = self.written(map, Place::Candidate)?;
+            self.limit(written)
+        });
+        candidates.collect()
+    }
+
+    /// The maps of one limit or several; `None` when it is neither.
+    fn limit_maps<'n>(&mut self, node: &'n Node, place: Place) -> Option<Vec<&'n Node>> {
+        let name = place.name();
         match &node.kind {
-            Kind::Map(_) => self.one(node),
+            Kind::Map(_) => Some(vec![node]),
             Kind::List(elements) if elements.is_empty() => {
                 self.mistake(
                     node.at,
-                    "rate_limit is an empty list",
-                    "write at least one limit, or remove rate_limit for no limit",
+                    format!("{name} is an empty list"),
+                    format!("write at least one limit, or remove {name} for no limit"),
                 );
                 None
             }
-            Kind::List(elements) if elements.len() == 1 => {
-                let element = elements.first()?;
-                self.is_map(element).then(|| self.one(element))?
-            }
             Kind::List(elements) => {
-                let limits = elements
+                let maps: Vec<&Node> = elements
                     .iter()
-                    .filter_map(|element| self.element(element))
+                    .map(|element| &**element)
+                    .filter(|element| self.is_map(element))
                     .collect();
-                Some(Limits::Limited(limits))
+                (!maps.is_empty()).then_some(maps)
             }
             Kind::Scalar(_) => {
-                let what = format!("rate_limit must be a map, but is {}", described(node));
+                let what = format!("{name} must be a map, but is {}", described(node));
                 self.mistake(
                     node.at,
                     what,
@@ -65,7 +95,7 @@ impl Reader<'_> {
     }
 
     fn one(&mut self, node: &Node) -> Option<Limits> {
-        let written = self.written(node)?;
+        let written = self.written(node, Place::RateLimit)?;
         if written.unlimited {
             self.check_unlimited(&written);
             return Some(Limits::Unlimited {
@@ -78,10 +108,7 @@ impl Reader<'_> {
 
     /// One of several limits.
     fn element(&mut self, node: &Node) -> Option<Limit> {
-        if !self.is_map(node) {
-            return None;
-        }
-        let written = self.written(node)?;
+        let written = self.written(node, Place::RateLimit)?;
         if written.unlimited {
             self.mistake(
                 written.at,
@@ -93,15 +120,16 @@ impl Reader<'_> {
         self.limit(written)
     }
 
-    fn written(&mut self, node: &Node) -> Option<Written> {
-        let mut fields = self.fields(node, Place::RateLimit)?;
+    fn written(&mut self, node: &Node, place: Place) -> Option<Written> {
+        let mut fields = self.fields(node, place)?;
+        let is_candidate = place == Place::Candidate;
         let algorithms = [Algorithm::TokenBucket, Algorithm::FixedWindow];
         let hits = [Hits::Prepaid, Hits::Postpaid, Hits::Auto];
         let name = self.text(&mut fields, "name").value.unwrap_or_default();
         let written = Written {
             at: node.at,
             is_unclear: fields.is_misspelt("unlimited"),
-            unlimited: self.flag(&mut fields, "unlimited"),
+            unlimited: !is_candidate && self.flag(&mut fields, "unlimited"),
             unit: self.text(&mut fields, "unit"),
             requests_per_unit: self.count(&mut fields, "requests_per_unit", 0),
             unit_multiplier: self.count(&mut fields, "unit_multiplier", 1),
@@ -109,7 +137,10 @@ impl Reader<'_> {
             algorithm: self.word(&mut fields, "algorithm", ALGORITHMS, &algorithms),
             hits: self.word(&mut fields, "hits", HITS, &hits),
             max_debt: self.count(&mut fields, "max_debt", 0),
-            replaces: self.replaces(&mut fields, &name),
+            replaces: match is_candidate {
+                true => Vec::new(),
+                false => self.replaces(&mut fields, &name),
+            },
             name,
         };
         self.finish(fields);

@@ -26,10 +26,15 @@ fn full() -> Value {
                     "algorithm": "token_bucket", "hits": "postpaid", "max_debt": 3, "name": "n",
                     "unlimited": false, "replaces": [{ "name": "m" }],
                 },
+                "candidate": { "unit": "hour", "requests_per_unit": 4, "burst": 2, "name": "next" },
                 "descriptors": [{ "key": 7, "value": true, "descriptors": null }],
             },
             { "key": "l", "rate_limit": [{ "unit": "day" }, { "unit": "week" }] },
-            { "key": "u", "rate_limit": { "unlimited": true } },
+            {
+                "key": "u",
+                "rate_limit": { "unlimited": true },
+                "candidate": [{ "unit": "day" }, { "unit": "week" }],
+            },
         ],
     })
 }
@@ -76,6 +81,10 @@ fn every_key_is_in_the_schema_and_read() {
             Place::RateLimit,
             &schema["$defs"]["rate_limit"]["properties"],
         ),
+        (
+            Place::Candidate,
+            &schema["$defs"]["candidate"]["properties"],
+        ),
         (Place::Replaces, &schema["$defs"]["replaces"]["properties"]),
     ] {
         let known: Vec<_> = place.keys().map(|key| key.name).collect();
@@ -90,6 +99,7 @@ fn a_key_misspelt_or_misplaced_is_invalid_for_both() {
         (Place::File, ""),
         (Place::Descriptor, "/descriptors/0"),
         (Place::RateLimit, "/descriptors/0/rate_limit"),
+        (Place::Candidate, "/descriptors/0/candidate"),
         (Place::Replaces, "/descriptors/0/rate_limit/replaces/0"),
     ] {
         for key in KEYS {
@@ -128,6 +138,10 @@ fn wrong_values_are_invalid_for_both() {
         ("/descriptors/0", "on_store_failure", json!("open")),
         ("/descriptors/0", "rate_limit", json!([])),
         ("/descriptors/0", "rate_limit", json!(5)),
+        ("/descriptors/0", "candidate", json!([])),
+        ("/descriptors/0", "candidate", json!("5/minute")),
+        ("/descriptors/0/candidate", "unit", json!("fortnight")),
+        ("/descriptors/0/candidate", "replaces", json!([])),
         (limit, "unit", json!("fortnight")),
         (limit, "unit", json!("minutes")),
         (limit, "requests_per_unit", json!(-1)),

@@ -29,6 +29,23 @@ fn limit(body: &str) -> Limit {
 }
 
 #[test]
+fn candidates_stand_beside_limits() {
+    let body = "rate_limit: {unit: day, requests_per_unit: 9}";
+    assert_eq!(rule(body).candidates, []);
+    let hourly = Limit::new(5, Unit::Hour, Algorithm::TokenBucket);
+    let one = "candidate: {unit: hour, requests_per_unit: 5}";
+    let found = rule(&format!("{body}\n    {one}")).candidates;
+    assert_eq!(found, std::slice::from_ref(&hourly));
+    let two = "candidate: [{unit: hour, requests_per_unit: 5}, {unit: day, requests_per_unit: 7, name: n}]";
+    let found = rule(&format!("{two}\n    rate_limit: {{unlimited: true}}")).candidates;
+    let daily = Limit {
+        name: "n".into(),
+        ..Limit::new(7, Unit::Day, Algorithm::TokenBucket)
+    };
+    assert_eq!(found, [hourly, daily]);
+}
+
+#[test]
 fn limits_have_defaults() {
     let plain = Limit::new(5, Unit::Hour, Algorithm::TokenBucket);
     assert_eq!(limit("unit: hour, requests_per_unit: 5"), plain);

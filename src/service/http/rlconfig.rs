@@ -12,16 +12,19 @@ pub fn rlconfig(rules: &RuleSet) -> String {
     let mut text = String::new();
     for rule in rules.rules() {
         match &rule.limits {
-            Limits::Unlimited { .. } => line(&mut text, rule, "UNKNOWN", 0, ""),
+            Limits::Unlimited { .. } => line(&mut text, rule, "UNKNOWN", 0, &tried(rule)),
             Limits::Limited(limits) => {
-                for limit in limits {
-                    let unit = limit.unit.name().to_ascii_uppercase();
+                for (i, limit) in limits.iter().enumerate() {
+                    let tried = match i + 1 == limits.len() {
+                        true => tried(rule),
+                        false => String::new(),
+                    };
                     line(
                         &mut text,
                         rule,
-                        &unit,
+                        &unit(limit),
                         limit.requests_per_unit,
-                        &more(limit),
+                        &(more(limit) + &tried),
                     );
                 }
             }
@@ -42,6 +45,19 @@ fn line(text: &mut String, rule: &Rule, unit: &str, requests: u32, more: &str) {
         text,
         "{path}: unit={unit} requests_per_unit={requests}, shadow_mode: {shadow_mode}, quota_mode: {quota_mode}{more}"
     );
+}
+
+fn unit(limit: &Limit) -> String {
+    limit.unit.name().to_ascii_uppercase()
+}
+
+/// The candidates of a rule, at the end of its last line.
+fn tried(rule: &Rule) -> String {
+    let candidates = rule.candidates.iter().map(|limit| {
+        let (unit, requests, more) = (unit(limit), limit.requests_per_unit, more(limit));
+        format!(", candidate: (unit={unit} requests_per_unit={requests}{more})")
+    });
+    candidates.collect()
 }
 
 fn more(limit: &Limit) -> String {
@@ -77,6 +93,7 @@ descriptors:
     value: /a
     shadow_mode: true
     rate_limit: {unlimited: true}
+    candidate: [{unit: day, requests_per_unit: 5, burst: 9}, {unit: hour, requests_per_unit: 2}]
   - key: path
     descriptors:
       - key: user
@@ -94,7 +111,8 @@ descriptors:
             rlconfig(&rules).lines().collect::<Vec<_>>(),
             [
                 "shop.client: unit=MINUTE requests_per_unit=60, shadow_mode: false, quota_mode: false, burst: 100",
-                "shop.path_/a: unit=UNKNOWN requests_per_unit=0, shadow_mode: true, quota_mode: false",
+                "shop.path_/a: unit=UNKNOWN requests_per_unit=0, shadow_mode: true, quota_mode: false, \
+                 candidate: (unit=DAY requests_per_unit=5, burst: 9), candidate: (unit=HOUR requests_per_unit=2)",
                 "shop.path.user: unit=SECOND requests_per_unit=1, shadow_mode: false, quota_mode: true",
                 "shop.path.user: unit=DAY requests_per_unit=9, shadow_mode: false, quota_mode: true, \
                  unit_multiplier: 7, algorithm: fixed_window",

@@ -172,6 +172,10 @@ impl Decoded {
         if !limits.is_empty() {
             fields.put("rate_limit", Value::Array(limits));
         }
+        if !descriptor.candidates.is_empty() {
+            let candidates = descriptor.candidates.into_iter().map(policy);
+            fields.put("candidate", candidates.collect());
+        }
         if let Some(metadata) = descriptor.metadata {
             let metadata = self.json_object(resource, metadata);
             fields.put("metadata", metadata);

@@ -168,6 +168,29 @@ async fn what_did_not_deny_is_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_candidate_that_would_be_taken_is() {
+    let subject = subject();
+    let tried = |tokens| Charge {
+        part: Part::Candidate { from: 0, to: 1 },
+        ..charge("tried", tokens, 1)
+    };
+    let request = [charge("a", 2, 1), tried(5)];
+    let mut admitted = Vec::new();
+    for _ in 0..9 {
+        let decision = subject.ask(&request).await;
+        admitted.push([decision.admitted, decision.outcomes[1].admitted]);
+    }
+    let expected = [
+        vec![[true, true]; 2],
+        vec![[false, true]; 3],
+        vec![[false; 2]; 4],
+    ];
+    assert_eq!(admitted, expected.concat());
+    // Then both are known to be empty.
+    assert_eq!(subject.asked(), 5);
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_limit_is_asked_for() {
     let subject = subject();
     subject.ask(&[charge("a", 10, 10)]).await;
@@ -195,6 +218,7 @@ proptest! {
     #[test]
     fn remembering_changes_no_answer(
         calls in prop::collection::vec((0..400_000_u64, 0..3_usize, -3..8_i64, 1..4_usize), 1..60),
+        tried in prop::option::of(1..12_u32),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
@@ -207,6 +231,10 @@ proptest! {
                 pass(wait).await;
                 let charges: Vec<Charge> = (first..first + count.min(3 - first))
                     .map(|i| charge(&i.to_string(), [3, 5, 7][i], hits))
+                    .chain(tried.map(|tokens| Charge {
+                        part: Part::Candidate { from: 0, to: 1 },
+                        ..charge("tried", tokens, hits)
+                    }))
                     .collect();
                 let expected = alone.decide(charges.as_slice().into(), Instant::now()).await.unwrap();
                 let answer = subject.ask(&charges).await;

@@ -10,6 +10,9 @@ use crate::bucket::{Micros, State};
 use crate::key::{BucketKey, Prehashed};
 use crate::store::{Charge, Decision, Part, Payment, settle};
 
+/// What the script divides the part of a candidate by. No request has nearly as many charges.
+pub(super) const CANDIDATE_SHIFT: f64 = 67_108_864.0;
+
 /// A batch: each bucket once, equal requests as one entry with a count.
 ///
 /// Counting equal requests as one moves a later one forward, before others of the batch. They are all in
@@ -223,6 +226,9 @@ impl Batch<'_> {
                     Part::Shadow => 0.0,
                     Part::Must => 1.0,
                     Part::Quota(group) => 2.0 + f64::from(group),
+                    Part::Candidate { from, to } => {
+                        -(f64::from(from) * CANDIDATE_SHIFT + f64::from(to) + 1.0)
+                    }
                 });
                 others.pack_charge(charge);
                 if let Payment::GivenBack { taken_at } = charge.payment {

@@ -6,8 +6,9 @@
 --          requests ask, hits, payment (0 prepaid, 1 postpaid, 2 a question: nothing is taken), capacity,
 --          ceiling, drip (0: a window), period in us
 -- ARGV[2]  likewise, for each other entry: how many equal requests it stands for, how many charges each
---          has; per charge: place in KEYS, part (0 shadow, 1 must, 2 and up quota groups), then as above
---          from hits on; with payment 3, hits taken in vain that are given back, the bucket's at back then
+--          has; per charge: place in KEYS, part (0 shadow, 1 must, 2 and up quota groups; below 0 a
+--          candidate, which stands in for others, see stands_in), then as above from hits on; with payment
+--          3, hits taken in vain that are given back, the bucket's at back then
 -- reply    the value of each bucket as it was, then now in us; whoever asked decides the same again
 -- value    5 little-endian doubles: at, whole, part, drip, period
 --
@@ -17,6 +18,7 @@ local call, pack, unpack_struct = redis.call, struct.pack, struct.unpack
 local keys, format, floor, min = KEYS, string.format, math.floor, math.min
 local EXACT = 9007199254740992 -- 2^53
 local LATEST = 1e14            -- ms; Redis takes no expiry beyond 2^63 us
+local SHIFT = 67108864         -- 2^26: of the two numbers in a candidate's part
 local CELL = 16777216          -- us; a write whose expiry stays in its cell leaves it alone
 
 local time = redis.call('TIME')
@@ -242,6 +244,27 @@ local function given_back(k, hits, taken_at)
   return w, r
 end
 
+-- Whether the request would pass if the candidates of this part were limits, in the place of the charges
+-- after `from` and before `to`.
+local function stands_in(part, charges)
+  local to = -part % SHIFT
+  local from, groups = (-part - to) / SHIFT, nil
+  for c = 1, charges do
+    local other, ok = parts[c], fits[c] or (c > from and c < to)
+    if other == part or other == 1 then
+      if not ok then return false end
+    elseif other > 1 then
+      groups = groups or {}
+      groups[other] = groups[other] ~= false and ok
+    end
+  end
+  if not groups then return true end
+  for _, ok in pairs(groups) do
+    if ok then return true end
+  end
+  return false
+end
+
 -- Decides so many equal requests of these charges.
 local function decide(times, charges)
   for turn = 1, times do
@@ -268,8 +291,9 @@ local function decide(times, charges)
     local changed = false
     for c = 1, charges do
       local k, hits = ks[c], hs[c]
-      local pay = pays[c]
-      if pay ~= 2 and (hits < 0 or pay == 1 or (admitted and fits[c])) then
+      local pay, passes = pays[c], admitted
+      if parts[c] < 0 then passes = stands_in(parts[c], charges) end
+      if pay ~= 2 and (hits < 0 or pay == 1 or (passes and fits[c])) then
         local w, r = whole[k] + hits, rest[k]
         if pay == 3 then w, r = given_back(k, -hits, ats[c]) end
         if w < 0 then w = 0; r = 0 end

@@ -7,7 +7,7 @@ use prometheus::proto::{
 };
 
 use super::calls::{self, BOUNDS, DecidedBy, Method, Times, Told};
-use super::{Hits, Metrics};
+use super::{Hits, Metrics, Tried};
 
 // --- By rule ---
 
@@ -62,7 +62,37 @@ pub(super) fn by_rule(metrics: &Metrics) -> impl Iterator<Item = MetricFamily> {
         };
         family(&name, help, MetricType::COUNTER, sums.iter().map(of_rule))
     });
-    families.filter(|family| !family.get_metric().is_empty())
+    families
+        .chain([of_candidates(metrics)])
+        .filter(|family| !family.get_metric().is_empty())
+}
+
+/// What the candidates of rules would have said; of rules without one, nothing.
+fn of_candidates(metrics: &Metrics) -> MetricFamily {
+    let mut sums: BTreeMap<Labels, Tried> = BTreeMap::new();
+    for series in metrics.series.all() {
+        if let Some(tried) = series.tried() {
+            let sum = sums.entry(labels(series.name())).or_default();
+            sum.would_admit += tried.would_admit;
+            sum.would_deny += tried.would_deny;
+        }
+    }
+    let of_rule = |(labels, tried): (&Labels, &Tried)| {
+        let [domain, key1, key2] = labels;
+        let outcomes = [
+            ("would_admit", tried.would_admit),
+            ("would_deny", tried.would_deny),
+        ];
+        let labels = [("domain", domain), ("key1", key1), ("key2", key2)];
+        let [domain, key1, key2] = labels.map(|(name, value)| (name, value.as_str()));
+        outcomes.map(|(outcome, hits)| counter([domain, key1, key2, ("outcome", outcome)], hits))
+    };
+    family(
+        "ratekeeper_candidate_hits_total",
+        "Hits by what the candidates of the rule would have said",
+        MetricType::COUNTER,
+        sums.iter().flat_map(of_rule),
+    )
 }
 
 fn labels(name: &str) -> Labels {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Metrics;
 use super::calls::{DecidedBy, Method, Told};
-use super::series::{Hits, Series};
+use super::series::{Hits, Series, Tried};
 
 /// Counts what one thread does, in counters that no other thread writes.
 #[derive(Debug, Clone)]
@@ -47,6 +47,11 @@ impl Recorder {
     /// A rule was charged hits.
     pub fn count(&self, series: &Series, hits: &Hits) {
         series.count(self.shard, hits);
+    }
+
+    /// Candidates of a rule were charged hits.
+    pub fn count_candidate(&self, series: &Series, tried: &Tried) {
+        series.count_candidate(self.shard, tried);
     }
 
     /// From how many hits on they are near a limit.

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use prometheus::IntCounter;
 
@@ -20,6 +20,8 @@ const MAX_NAME: usize = 512;
 pub struct Series {
     name: Box<str>,
     lines: Box<[Line]>,
+    /// Likewise of the rule's candidates; few rules have any.
+    candidates: OnceLock<Box<[CandidateLine]>>,
     /// The [generation](Table::generation) that it was last looked up in.
     generation: AtomicU64,
 }
@@ -36,6 +38,23 @@ struct Line {
     shadow: AtomicU64,
     remembered: AtomicU64,
     given_back: AtomicU64,
+}
+
+/// The counters of candidates that one thread writes.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct CandidateLine {
+    would_admit: AtomicU64,
+    would_deny: AtomicU64,
+}
+
+/// What the candidates of a rule would have said to hits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tried {
+    /// Hits that all of them would have admitted.
+    pub would_admit: u64,
+    /// Hits that one of them would have denied.
+    pub would_deny: u64,
 }
 
 /// What became of the hits of a descriptor.
@@ -70,6 +89,7 @@ impl Series {
         Self {
             name: name.into(),
             lines: (0..threads).map(|_| Line::default()).collect(),
+            candidates: OnceLock::new(),
             generation: generation.into(),
         }
     }
@@ -97,6 +117,33 @@ impl Series {
                 counter.fetch_add(hits, Ordering::Relaxed);
             }
         }
+    }
+
+    /// Counts hits by what candidates would have said, on a thread.
+    pub(super) fn count_candidate(&self, thread: usize, tried: &Tried) {
+        let threads = self.lines.len();
+        let lines = self
+            .candidates
+            .get_or_init(|| (0..threads).map(|_| CandidateLine::default()).collect());
+        let line = &lines[thread];
+        line.would_admit
+            .fetch_add(tried.would_admit, Ordering::Relaxed);
+        line.would_deny
+            .fetch_add(tried.would_deny, Ordering::Relaxed);
+    }
+
+    /// What was counted so far of candidates; `None` when none was ever tried.
+    #[must_use]
+    pub fn tried(&self) -> Option<Tried> {
+        let lines = self.candidates.get()?;
+        let sum = |field: fn(&CandidateLine) -> &AtomicU64| {
+            let counts = lines.iter().map(|line| field(line).load(Ordering::Relaxed));
+            counts.fold(0, u64::wrapping_add)
+        };
+        Some(Tried {
+            would_admit: sum(|line| &line.would_admit),
+            would_deny: sum(|line| &line.would_deny),
+        })
     }
 
     /// What was counted so far.
@@ -244,6 +291,20 @@ mod tests {
         table.get("d.a").count(1, &within(4));
         assert_eq!(table.get("d.a").sum(), within(7));
         assert_eq!(table.all().len(), 1);
+    }
+
+    #[test]
+    fn what_is_tried_is_counted_apart() {
+        let tried = |would_admit, would_deny| Tried {
+            would_admit,
+            would_deny,
+        };
+        let series = table(1).get("d.a");
+        assert_eq!(series.tried(), None);
+        series.count_candidate(0, &tried(3, 0));
+        series.count_candidate(1, &tried(1, 5));
+        assert_eq!(series.tried(), Some(tried(4, 5)));
+        assert_eq!(series.sum(), Hits::default());
     }
 
     #[test]

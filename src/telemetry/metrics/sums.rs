@@ -2,13 +2,19 @@
 
 use super::calls::{self, BOUNDS, Method, Times};
 use super::families::BY_RULE;
-use super::{Hits, Metrics};
+use super::{Hits, Metrics, Tried};
 
 impl Metrics {
     /// The hits of each rule, by its name.
     pub(crate) fn rules(&self) -> impl Iterator<Item = (String, Hits)> {
         let all = self.series.all().into_iter();
         all.map(|series| (series.name().to_owned(), series.sum()))
+    }
+
+    /// What the candidates of each rule would have said, by its name; of rules without one, nothing.
+    pub(crate) fn candidates(&self) -> impl Iterator<Item = (String, Tried)> {
+        let all = self.series.all().into_iter();
+        all.filter_map(|series| Some((series.name().to_owned(), series.tried()?)))
     }
 
     /// The other counters.
@@ -73,6 +79,17 @@ impl Hits {
         BY_RULE
             .into_iter()
             .map(|(end, _, value)| (end, value(self)))
+    }
+}
+
+impl Tried {
+    /// What has come since, likewise.
+    pub(crate) fn since(&self, earlier: &Self) -> Self {
+        let since = |now: u64, before: u64| now.checked_sub(before).unwrap_or(now);
+        Self {
+            would_admit: since(self.would_admit, earlier.would_admit),
+            would_deny: since(self.would_deny, earlier.would_deny),
+        }
     }
 }
 

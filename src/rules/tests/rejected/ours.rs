@@ -72,6 +72,81 @@ fn our_own_words() {
 }
 
 #[test]
+fn candidates() {
+    let beside = |candidate: &str| {
+        format!("rate_limit: {{unit: day, requests_per_unit: 9}}\n    candidate: {candidate}")
+    };
+    for (candidate, what) in [
+        (
+            "§5",
+            "candidate must be a map, but is '5'; write unit and requests_per_unit below it",
+        ),
+        (
+            "§[]",
+            "candidate is an empty list; write at least one limit, or remove candidate",
+        ),
+        (
+            "[§5]",
+            "config error, yaml file contains list of type other than map: 5; ",
+        ),
+        (
+            "§{requests_per_unit: 5}",
+            "invalid rate limit unit ''; use one of second, ",
+        ),
+        (
+            "{unit: §dya, requests_per_unit: 5}",
+            "invalid rate limit unit 'dya'; did you mean 'day'?",
+        ),
+        (
+            "{unit: day, §requests_per_unt: 5}",
+            "config error, unknown key 'requests_per_unt' in candidate; did you mean",
+        ),
+        (
+            "{unit: day, burst: §0, requests_per_unit: 5}",
+            "burst must be a whole number from 1 to",
+        ),
+        (
+            "{unit: day, burst: §9}",
+            "burst means nothing with requests_per_unit: 0",
+        ),
+        (
+            "{unit: day, §unlimited: true}",
+            "unlimited belongs inside rate_limit, not in candidate; ",
+        ),
+        (
+            "{unit: day, §replaces: []}",
+            "replaces belongs inside rate_limit, not in candidate; ",
+        ),
+        (
+            "{unit: day, §shadow_mode: true}",
+            "shadow_mode belongs beside rate_limit, in the descriptor, not in candidate; ",
+        ),
+        (
+            "[{unit: day}, {unit: year, unit_multiplier: §101}]",
+            "a period of 101 times one year is longer than 100 years; ",
+        ),
+    ] {
+        check_descriptor(&beside(candidate), what);
+    }
+}
+
+#[test]
+fn candidates_in_the_wrong_place() {
+    check_descriptor(
+        "candidate: §{unit: day, requests_per_unit: 9}",
+        "candidate stands beside no rate_limit; write rate_limit: {unlimited: true} beside it to try",
+    );
+    check_descriptor(
+        "§candidates: {unit: day}",
+        "config error, unknown key 'candidates' in a descriptor; did you mean 'candidate'?",
+    );
+    check_limit(
+        "§candidate: {unit: day}",
+        "candidate belongs beside rate_limit, in the descriptor, not in rate_limit; ",
+    );
+}
+
+#[test]
 fn our_own_words_in_vain() {
     check_limit(
         "algorithm: fixed_window, burst: §9",

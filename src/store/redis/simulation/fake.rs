@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::super::SCRIPT;
+use super::super::batch::CANDIDATE_SHIFT;
 use crate::bucket::{Micros, State, Terms};
 use crate::key::BucketKey;
 use crate::store::{Charge, Decision, Part, Payment, settle};
@@ -338,7 +339,7 @@ impl World {
         let mut key = 0;
         while let Some(length) = runs.next() {
             let times = runs.whole();
-            let charge = self.charge(&keys[key], 1, &mut runs);
+            let charge = self.charge(&keys[key], 1.0, &mut runs);
             for _ in 0..length as u64 {
                 let charge = Charge {
                     key: self.keys[&keys[key]].clone(),
@@ -353,7 +354,7 @@ impl World {
             let charges = (0..others.whole())
                 .map(|_| {
                     let place = others.whole() as usize - 1;
-                    let part = others.whole();
+                    let part = others.next().unwrap();
                     self.charge(&keys[place], part, &mut others)
                 })
                 .collect();
@@ -362,7 +363,7 @@ impl World {
         requests
     }
 
-    fn charge(&self, key: &str, part: u64, numbers: &mut Numbers<'_>) -> Charge {
+    fn charge(&self, key: &str, part: f64, numbers: &mut Numbers<'_>) -> Charge {
         let hits = numbers.next().unwrap() as i64;
         let payment = match numbers.whole() {
             0 => Payment::Prepaid,
@@ -377,9 +378,16 @@ impl World {
             hits,
             payment,
             part: match part {
-                0 => Part::Shadow,
-                1 => Part::Must,
-                group => Part::Quota(group as u32 - 2),
+                0.0 => Part::Shadow,
+                1.0 => Part::Must,
+                group if group > 0.0 => Part::Quota(group as u32 - 2),
+                candidate => {
+                    let (from, to) = (-candidate / CANDIDATE_SHIFT, -candidate % CANDIDATE_SHIFT);
+                    Part::Candidate {
+                        from: from as u32,
+                        to: to as u32 - 1,
+                    }
+                }
             },
             on_failure: None,
         }
