@@ -2,6 +2,7 @@
 
 mod connections;
 mod convert;
+mod explained;
 mod front;
 mod http;
 mod metadata;

@@ -468,6 +468,39 @@ fn headers_of_the_server_reach_the_client() {
 }
 
 #[test]
+fn which_rule_decided_reaches_the_client_of_envoy() {
+    let explain = [("EXPLAIN_HEADERS", "true")];
+    let limits = json!([{"actions": [generic_key("plan", "free")]}]);
+    for own in [false, true] {
+        // With Envoy's own header of that name, and without.
+        let plan = Plan {
+            filter: json!({"enable_retry_after_header": own}),
+            ..plan("/", limits.clone())
+        };
+        on_every_store(&explain, &plan, |mesh| {
+            for left in ["2", "1", "0"] {
+                let reply = mesh.envoy.get("/", &[]);
+                assert_eq!(reply.status, 200);
+                assert_eq!(reply.header("x-ratekeeper-rule"), "free");
+                assert_eq!(reply.header("x-ratekeeper-remaining"), left);
+                assert_eq!(reply.header("x-ratekeeper-retry-after-us"), "0");
+                assert_eq!(reply.header("x-ratekeeper-decided-by"), "buckets");
+                assert_eq!(reply.header("retry-after"), "");
+            }
+            let reply = mesh.envoy.get("/", &[]);
+            assert_eq!(
+                (reply.status, reply.header("x-ratekeeper-rule")),
+                (429, "free")
+            );
+            let micros: u64 = reply.header("x-ratekeeper-retry-after-us").parse().unwrap();
+            let seconds: u64 = reply.header("retry-after").parse().unwrap();
+            assert_eq!(seconds, micros.div_ceil(1_000_000), "{own}");
+            assert!((1..=DAY / 3).contains(&seconds), "{seconds} s");
+        });
+    }
+}
+
+#[test]
 fn dynamic_metadata_reaches_the_filters_of_envoy() {
     let mut route = Route::new("/", json!([{"actions": [generic_key("known", "x")]}]));
     route.response_headers = vec![(

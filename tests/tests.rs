@@ -29,6 +29,7 @@ mod deploy;
 mod deployments;
 
 mod envoy;
+mod explained;
 mod failure;
 mod faults;
 mod fleet;

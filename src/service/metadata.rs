@@ -6,12 +6,17 @@ use prost_types::{ListValue, Struct, Value};
 use serde_json::{Map, Value as Json};
 
 use super::convert::wire_unit;
+use super::explained::Explanation;
 use crate::limiter::{Descriptor, Request, Verdict};
 use crate::store::Cause;
 
 /// `domain`, `descriptors`, the request's `hitsAddend` and the rules' `metadata`; and, for a request that
-/// the store did not decide, `onStoreFailure`: what did.
-pub(super) fn dynamic_metadata(request: &Request, verdict: &Verdict) -> Struct {
+/// the store did not decide, `onStoreFailure`: what did; and where it is explained, `decision`.
+pub(super) fn dynamic_metadata(
+    request: &Request,
+    verdict: &Verdict,
+    explanation: Option<&Explanation<'_>>,
+) -> Struct {
     let mut fields = vec![
         ("domain", string(&request.domain)),
         (
@@ -24,6 +29,9 @@ pub(super) fn dynamic_metadata(request: &Request, verdict: &Verdict) -> Struct {
     }
     if let Cause::Policy(policy) = verdict.cause {
         fields.push(("onStoreFailure", string(policy.name())));
+    }
+    if let Some(explanation) = explanation {
+        fields.push(("decision", explanation.metadata()));
     }
     let metadata = merged(verdict);
     if !metadata.is_empty() {
@@ -53,9 +61,7 @@ fn descriptor(descriptor: &Descriptor) -> Value {
         )]
         fields.push(("hitsAddend", number(hits as f64)));
     }
-    Value {
-        kind: Some(Kind::StructValue(structure(fields))),
-    }
+    value_of(structure(fields))
 }
 
 /// The metadata of all rules that let their descriptor pass; the first value of a name stays.
@@ -83,7 +89,13 @@ fn merge(into: &mut Map<String, Json>, from: &Map<String, Json>) {
     }
 }
 
-fn structure<'a>(fields: impl IntoIterator<Item = (&'a str, Value)>) -> Struct {
+pub(super) fn value_of(structure: Struct) -> Value {
+    Value {
+        kind: Some(Kind::StructValue(structure)),
+    }
+}
+
+pub(super) fn structure<'a>(fields: impl IntoIterator<Item = (&'a str, Value)>) -> Struct {
     Struct {
         fields: fields
             .into_iter()
@@ -100,13 +112,13 @@ fn list(values: impl Iterator<Item = Value>) -> Value {
     }
 }
 
-fn string(text: &str) -> Value {
+pub(super) fn string(text: &str) -> Value {
     Value {
         kind: Some(Kind::StringValue(text.to_owned())),
     }
 }
 
-fn number(number: f64) -> Value {
+pub(super) fn number(number: f64) -> Value {
     Value {
         kind: Some(Kind::NumberValue(number)),
     }

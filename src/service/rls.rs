@@ -7,6 +7,7 @@ use std::time::Instant;
 use futures_util::FutureExt as _;
 use tonic::{Request as Call, Response, Status as Failure};
 
+use super::explained::Explanation;
 use super::metadata::dynamic_metadata;
 use super::patience;
 use super::pb::rate_limit_response::Code as WireCode;
@@ -22,6 +23,9 @@ use crate::telemetry::traces::{CallSpan, Tracing};
 pub struct ResponseSettings {
     /// Headers for Envoy to add to its response, under these names; `None` for no headers.
     pub headers: Option<HeaderNames>,
+    /// Headers that tell which rule decided, what is left and when to come again; the same in the dynamic
+    /// metadata, if that is sent.
+    pub explain: bool,
     /// Dynamic metadata: what was asked, and the metadata of the rules that let it pass.
     pub dynamic_metadata: bool,
 }
@@ -87,19 +91,24 @@ impl<S: Store> RateLimit<S> {
     }
 
     fn response(&self, request: &Request, verdict: &Verdict) -> RateLimitResponse {
-        let headers = self.settings.headers.as_ref();
+        let names = self.settings.headers.as_ref();
+        let headers = names.and_then(|names| Some(headers_of(names, shown(&verdict.statuses)?)));
+        let mut headers = headers.unwrap_or_default();
+        let explanation = match self.settings.explain {
+            true => Explanation::of(verdict),
+            false => None,
+        };
+        headers.extend(explanation.iter().flat_map(Explanation::headers));
         RateLimitResponse {
             overall_code: WireCode::from(verdict.code).into(),
             statuses: verdict.statuses.iter().map(Into::into).collect(),
-            response_headers_to_add: headers
-                .and_then(|names| Some(headers_of(names, shown(&verdict.statuses)?)))
-                .unwrap_or_default(),
+            response_headers_to_add: headers,
             request_headers_to_add: Vec::new(),
             raw_body: Vec::new(),
             dynamic_metadata: self
                 .settings
                 .dynamic_metadata
-                .then(|| dynamic_metadata(request, verdict)),
+                .then(|| dynamic_metadata(request, verdict, explanation.as_ref())),
         }
     }
 }
@@ -163,7 +172,7 @@ impl<S: Store> RateLimit<S> {
 
 /// The status that the headers tell of: the last that is over a limit that is no quota, else the
 /// first with the least left. `None` when no limit applied.
-fn shown(statuses: &[Status]) -> Option<&Status> {
+pub(super) fn shown(statuses: &[Status]) -> Option<&Status> {
     let limited = || statuses.iter().filter(|status| status.limit.is_some());
     limited()
         .rfind(|status| status.code == Code::OverLimit && !status.is_quota)
@@ -187,7 +196,7 @@ fn headers_of(names: &HeaderNames, status: &Status) -> Vec<HeaderValue> {
     headers
 }
 
-fn header(name: &str, value: u64) -> HeaderValue {
+pub(super) fn header(name: &str, value: u64) -> HeaderValue {
     HeaderValue {
         key: name.to_owned(),
         value: value.to_string(),

@@ -62,7 +62,7 @@ pub struct Envoy {
 pub struct Reply {
     /// The HTTP status.
     pub status: u16,
-    /// Headers by their names in lower case.
+    /// Headers by their names in lower case; what comes several times is joined by commas.
     pub headers: BTreeMap<String, String>,
     /// The body.
     pub body: String,
@@ -134,13 +134,17 @@ impl Envoy {
             request = request.header(*name, *value);
         }
         let mut response = self.agent.run(request.body(()).unwrap()).unwrap();
-        let headers = response
-            .headers()
-            .iter()
-            .map(|(name, value)| (name.as_str().to_owned(), value.to_str().unwrap().to_owned()));
+        let mut headers = BTreeMap::<String, String>::new();
+        for (name, value) in response.headers() {
+            let value = value.to_str().unwrap();
+            headers
+                .entry(name.as_str().to_owned())
+                .and_modify(|values| *values = format!("{values}, {value}"))
+                .or_insert_with(|| value.to_owned());
+        }
         Reply {
             status: response.status().as_u16(),
-            headers: headers.collect(),
+            headers,
             body: response.body_mut().read_to_string().unwrap(),
         }
     }

@@ -51,6 +51,12 @@ pub(super) struct VerdictOptions {
         default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     response_dynamic_metadata: bool,
 
+    /// Answer with headers that tell which rule decided, what is left, and when the same would be
+    /// admitted; and with the same in the dynamic metadata
+    #[arg(long, env = "EXPLAIN_HEADERS", value_name = "BOOL", value_parser = boolean,
+        default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    explain_headers: bool,
+
     /// Answer with headers that tell limit, remaining and reset
     #[arg(long, env = "LIMIT_RESPONSE_HEADERS_ENABLED", value_name = "BOOL", value_parser = boolean,
         default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
@@ -129,6 +135,7 @@ impl VerdictOptions {
                 remaining: self.limit_remaining_header.clone(),
                 reset: self.limit_reset_header.clone(),
             }),
+            explain: self.explain_headers,
             dynamic_metadata: self.response_dynamic_metadata,
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor};
@@ -66,7 +66,15 @@ async fn answer(
         Code::Unknown => StatusCode::INTERNAL_SERVER_ERROR,
     };
     let kind = [(header::CONTENT_TYPE, "application/json")];
-    Ok((status, kind, messages.write(&response)).into_response())
+    let mut answer = (status, kind, messages.write(&response)).into_response();
+    // Here, the response that they are to be added to is this one.
+    for added in &response.response_headers_to_add {
+        let name = HeaderName::try_from(added.key.as_str());
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(&added.value)) {
+            answer.headers_mut().append(name, value);
+        }
+    }
+    Ok(answer)
 }
 
 /// All of a body of at most so many bytes.
