@@ -10,29 +10,86 @@ use super::plan::{Applied, Limited};
 use super::request::{Descriptor, Request};
 use crate::rules::Match;
 use crate::store::{Cause, Decision, Outcome, Payment};
-use crate::telemetry::metrics::{Hits, Recorder, Series};
+use crate::telemetry::metrics::{Hits, Metrics, OTHER, Recorder, Series};
 
 /// The counters of a rule, found when it is first met.
 #[derive(Debug, Default)]
-pub(super) struct RuleSeries(OnceLock<Known>);
+pub(super) struct RuleSeries {
+    known: OnceLock<Known>,
+    /// What it counted by itself under the configuration before.
+    before: Option<Arc<Series>>,
+}
 
+/// Where the hits of a rule are counted.
 #[derive(Debug)]
-enum Known {
-    /// For all requests.
-    Same(Arc<Series>),
-    /// Others for other requests.
+struct Known {
+    /// All of them.
+    sum: Arc<Series>,
+    told: As,
+}
+
+/// How they are told as metrics.
+#[derive(Debug)]
+enum As {
+    /// As the sum.
+    Sum,
+    /// Together with those of other rules, for want of room.
+    Other(Arc<Series>),
+    /// Apart, by what requests send.
     ByValue,
 }
 
 impl RuleSeries {
-    fn get(&self, tally: &Tally<'_>, descriptor: &Descriptor, found: &Match<'_>) -> &Known {
-        self.0.get_or_init(|| {
-            if names::is_by_value(found) {
-                return Known::ByValue;
+    /// The counters of the same rule under the next configuration.
+    pub(super) fn next(&self) -> Self {
+        let by_itself = self
+            .known
+            .get()
+            .filter(|known| !matches!(known.told, As::Sum));
+        let sum = by_itself.map(|known| &known.sum).or(self.before.as_ref());
+        Self {
+            known: OnceLock::new(),
+            before: sum.cloned(),
+        }
+    }
+
+    fn get(&self, tally: &Tally<'_>, found: &Match<'_>) -> &Known {
+        self.known.get_or_init(|| {
+            let by_itself = || match &self.before {
+                Some(before) => Arc::clone(before),
+                None => tally.recorder.untold_series(&found.rule.path),
+            };
+            let Some(name) = names::fixed(&tally.request.domain, found) else {
+                return Known {
+                    sum: by_itself(),
+                    told: As::ByValue,
+                };
+            };
+            let series = tally.recorder.series(&name);
+            match series.name() == OTHER {
+                true => Known {
+                    sum: by_itself(),
+                    told: As::Other(series),
+                },
+                false => Known {
+                    sum: series,
+                    told: As::Sum,
+                },
             }
-            let name = names::of_rule(&tally.request.domain, descriptor, found);
-            Known::Same(tally.recorder.series(&name))
         })
+    }
+
+    /// All hits of the rule so far. One that was not met under this configuration may have been under another,
+    /// which metrics go on telling.
+    pub(super) fn hits(&self, metrics: &Metrics, domain: &str, found: &Match<'_>) -> Hits {
+        if let Some(known) = self.known.get() {
+            return known.sum.sum();
+        }
+        match (names::fixed(domain, found), &self.before) {
+            (Some(name), _) => metrics.hits(&name),
+            (None, Some(before)) => before.sum(),
+            (None, None) => Hits::default(),
+        }
     }
 }
 
@@ -73,9 +130,12 @@ impl Tally<'_> {
             let name = names::of_override(&self.request.domain, descriptor);
             return self.recorder.count(&self.recorder.series(&name), &hits);
         };
-        match self.series[found.rule.id].get(self, descriptor, &found) {
-            Known::Same(series) => self.recorder.count(series, &hits),
-            Known::ByValue => {
+        let known = self.series[found.rule.id].get(self, &found);
+        self.recorder.count(&known.sum, &hits);
+        match &known.told {
+            As::Sum => {}
+            As::Other(series) => self.recorder.count(series, &hits),
+            As::ByValue => {
                 let name = names::of_rule(&self.request.domain, descriptor, &found);
                 self.recorder.count(&self.recorder.series(&name), &hits);
             }
