@@ -24,8 +24,10 @@ use crate::limiter::{InForce, Limiter, LimiterSettings};
 use crate::rules::LoadOptions;
 use crate::service::pb::DESCRIPTORS;
 use crate::service::pb::rate_limit_service_server::RateLimitServiceServer;
-use crate::service::{self, Allowance, Front, Grpc, RateLimit, ResponseSettings, connections};
-use crate::source::{Offer, Origin, Refusal, Source};
+use crate::service::{
+    self, Allowance, Front, Grpc, RateLimit, ResponseSettings, SeenSource, SeenStore, connections,
+};
+use crate::source::{History, Offer, Origin, Refusal, Source};
 use crate::store::Store;
 use crate::store::breaker::Breaker;
 use crate::store::denied::{Denials, RememberedDenials};
@@ -34,6 +36,7 @@ use crate::store::memory::MemoryStore;
 use crate::store::redis::{Breakers, Buckets, BucketsSettings, RedisSettings, Servers};
 use crate::store::split::GiveBacks;
 use crate::telemetry::metrics::{Metrics, Recorder};
+use crate::telemetry::traces::Tracing;
 use crate::telemetry::{Telemetry, TelemetrySettings};
 
 pub use health::{Health, HealthSettings};
@@ -127,6 +130,7 @@ pub async fn run(
             let store = Arc::new(MemoryStore::new(max_buckets, clock::system()));
             observed::memory(metrics, &store);
             let backend = Backend {
+                seen: SeenStore::Memory(Arc::clone(&store)),
                 store: move || Ok(Arc::clone(&store)),
                 beside: Box::pin(pending()),
                 health: Vec::new(),
@@ -144,6 +148,8 @@ pub async fn run(
 
 /// Where buckets are to live.
 struct Backend<F> {
+    /// What can be seen of it.
+    seen: SeenStore,
     /// Makes the store of a thread.
     store: F,
     /// What has to go on beside the requests; never ends.
@@ -197,12 +203,19 @@ fn on_redis(
     observed::redis(telemetry.metrics(), &standby, &denials);
     let give_backs = GiveBacks::default();
     observed::give_backs(telemetry.metrics(), &give_backs);
+    let seen = SeenStore::Redis {
+        failure_mode: failure.fallback.mode,
+        standby: standby.clone(),
+        names: vec!["redis", "redis per second"],
+        denials: Arc::clone(&denials),
+    };
     let store = move || {
         let store = Buckets::new(&redis, &breakers, give_backs.clone());
         let store = RememberedDenials::new(store, Arc::clone(&denials));
         Ok(Fallback::new(store, standby.clone()))
     };
     Backend {
+        seen,
         store,
         beside: Box::pin(beside),
         health,
@@ -218,42 +231,41 @@ async fn serve<S: Store>(
     (shutdown, abort): (impl Future<Output = ()>, impl Future<Output = ()>),
 ) -> anyhow::Result<()> {
     let metrics = Arc::clone(telemetry.metrics());
-    let rules = Rules {
-        in_force: Arc::default(),
-        metrics: Arc::clone(&metrics),
-    };
+    let rules = Rules::new(&metrics);
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let mut health = Health::new(reporter, settings.rim.health).await;
     let secured = rim::secured(settings.rim.tls.clone())?;
     observed::certificates(&metrics, secured.certificates.as_ref(), &settings.origin);
 
     let mut source = Source::open(settings.origin.clone());
+    let connected = source.connected();
     let pokes = secured.poke.into_iter().chain(source.poke()).collect();
     let reread = rim::reread(settings.rim.reread.clone(), pokes);
     if let Some(offer) = source.at_hand() {
-        let outcome = apply(&rules, &health, offer, settings.load).await;
-        source.answer(outcome);
+        take(&mut source, offer, (&rules, &health), settings.load).await;
     }
-    let reload = async {
-        loop {
-            let offer = source.next().await;
-            let outcome = apply(&rules, &health, offer, settings.load).await;
-            source.answer(outcome);
-        }
-    };
 
     let view = View::new(&rules, &health, secured.certificates, &settings.rim);
-    let (threads, grace) = (settings.threads, settings.grace);
+    let (threads, grace, load) = (settings.threads, settings.grace, settings.load);
     let ([grpc, http, debug], _files) = listeners.into_parts();
     let max_bytes = service::message_bound(&settings.limiter.bounds);
     let connection = settings.rim.connections.clone();
-    let rate_limit = rate_limits(&settings, telemetry, &rules.in_force, backend.store);
-    let json = (rate_limit(&metrics.recorder())?, max_bytes);
-    let mut ports = HttpPorts::new([http, debug], &view, json);
+    let rate_limits = RateLimits::new(&settings, telemetry, &rules.in_force);
+    let origin = SeenSource {
+        place: settings.origin.place(),
+        connected,
+    };
+    let seen = view.seen(&rules, origin, backend.seen);
+    // What people and probes ask has a store of its own.
+    let beside = Arc::new((backend.store)()?);
+    let json = rate_limits.over(Arc::clone(&beside), &metrics.recorder());
+    let admin = rim::admin(beside, &settings, &rules.in_force, seen);
+    let mut ports = HttpPorts::new([http, debug], &view, (json, max_bytes), admin);
     let (seen, opening) = (view.places.clone(), (view.certificates, view.failures));
+    let store = backend.store;
     let serve = move || {
         let recorder = metrics.recorder();
-        let rate_limit = RateLimitServiceServer::new(rate_limit(&recorder)?)
+        let rate_limit = RateLimitServiceServer::new(rate_limits.over(store()?, &recorder))
             .max_decoding_message_size(max_bytes);
         let front = front(rate_limit, recorder, health_service.clone(), threads)?;
         let grpc = Grpc::new(front, &connection, opening.clone(), clock::system());
@@ -268,7 +280,7 @@ async fn serve<S: Store>(
         _ = ports.serve() => unreachable!("it never ends"),
         _ = reread => unreachable!("it never ends"),
         _ = secured.following => unreachable!("it never ends"),
-        () = reload => unreachable!("reloading never ends"),
+        _ = reload(&mut source, (&rules, &health), load) => unreachable!("it never ends"),
         _ = backend.beside => unreachable!("it never ends"),
         _ = health.follow(backend.health) => unreachable!("it never ends"),
         () = shutdown => {}
@@ -279,21 +291,32 @@ async fn serve<S: Store>(
     end(workers, ports, grace, abort).await
 }
 
-/// Makes the service of each thread, with a store and a recorder of its own.
-fn rate_limits<S: Store, F: Fn() -> anyhow::Result<S> + Clone>(
-    settings: &Settings,
-    telemetry: &Telemetry,
-    rules: &Arc<InForce>,
-    store: F,
-) -> impl Fn(&Recorder) -> anyhow::Result<RateLimit<S>> + Clone + use<S, F> {
-    let (limiter, response) = (settings.limiter.clone(), settings.response.clone());
-    let (rules, timeout) = (Arc::clone(rules), settings.store.timeout());
-    let tracing = telemetry.tracing().clone();
-    move |recorder| {
-        let limiter = Limiter::new(store()?, Arc::clone(&rules), limiter.clone())
-            .with_timeout(timeout)
+/// Makes the service of each thread, over a store and with a recorder of its own.
+#[derive(Clone)]
+struct RateLimits {
+    rules: Arc<InForce>,
+    limiter: LimiterSettings,
+    response: ResponseSettings,
+    timeout: Option<Duration>,
+    tracing: Tracing,
+}
+
+impl RateLimits {
+    fn new(settings: &Settings, telemetry: &Telemetry, rules: &Arc<InForce>) -> Self {
+        Self {
+            rules: Arc::clone(rules),
+            limiter: settings.limiter.clone(),
+            response: settings.response.clone(),
+            timeout: settings.store.timeout(),
+            tracing: telemetry.tracing().clone(),
+        }
+    }
+
+    fn over<S: Store>(&self, store: S, recorder: &Recorder) -> RateLimit<S> {
+        let limiter = Limiter::new(store, Arc::clone(&self.rules), self.limiter.clone())
+            .with_timeout(self.timeout)
             .counted_by(recorder.clone());
-        Ok(RateLimit::new(limiter, response.clone()).traced_by(tracing.clone()))
+        RateLimit::new(limiter, self.response.clone()).traced_by(self.tracing.clone())
     }
 }
 
@@ -352,6 +375,41 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
 struct Rules {
     in_force: Arc<InForce>,
     metrics: Arc<Metrics>,
+    history: History,
+}
+
+impl Rules {
+    /// None yet.
+    fn new(metrics: &Arc<Metrics>) -> Self {
+        Self {
+            in_force: Arc::default(),
+            metrics: Arc::clone(metrics),
+            history: History::default(),
+        }
+    }
+}
+
+/// Puts in force what the source has to offer, from now on.
+async fn reload(
+    source: &mut Source,
+    (rules, health): (&Rules, &Health),
+    options: LoadOptions,
+) -> Infallible {
+    loop {
+        let offer = source.next().await;
+        take(source, offer, (rules, health), options).await;
+    }
+}
+
+/// Puts an offer in force, if it can be, and tells the source.
+async fn take(
+    source: &mut Source,
+    offer: Offer,
+    (rules, health): (&Rules, &Health),
+    options: LoadOptions,
+) {
+    let outcome = apply(rules, health, offer, options).await;
+    source.answer(outcome);
 }
 
 /// Puts the rules of an offer in force if they are right; otherwise leaves everything as it is, and
@@ -367,6 +425,7 @@ async fn apply(
     } else {
         "no rules are in force yet"
     };
+    let version = offer.version();
     // Many rules take a second or more; meanwhile, connections are accepted.
     let loading = tokio::task::spawn_blocking(move || offer.load(options));
     match loading.await.expect("loading rules does not panic") {
@@ -374,6 +433,7 @@ async fn apply(
             let (domains, count) = (loaded.domains().count(), loaded.rules().len());
             rules.in_force.install(loaded);
             let now = (clock::system())();
+            rules.history.accepted(version, now);
             rules.metrics.configuration_loaded(domains, count, now);
             health.rules_are_in_force(domains).await;
             // Last, so that whoever reads it finds it true.
@@ -386,6 +446,7 @@ async fn apply(
         }
         Err(refusal) => {
             rules.metrics.configuration_refused();
+            rules.history.rejected(refusal.told(), (clock::system())());
             match &refusal {
                 Refusal::Unreadable(error) => {
                     tracing::error!(%error, "the configuration cannot be read; {kept}");

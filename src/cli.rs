@@ -2,7 +2,6 @@
 
 mod bench;
 mod check;
-mod descriptor;
 mod explain;
 mod hit;
 mod migrate;

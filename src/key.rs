@@ -7,6 +7,7 @@
 //! cluster, each key has a tag of ours ([`HashTag`]).
 
 mod hash_tag;
+mod parsed;
 
 use std::fmt::{self, Write as _};
 use std::hash::{BuildHasher as _, BuildHasherDefault, Hash, Hasher, RandomState};
@@ -16,6 +17,7 @@ use sha2::{Digest, Sha256};
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
 pub use hash_tag::{GROUPS, HashTag};
+pub use parsed::{NotAKey, ParsedKey};
 
 /// The longest key, in bytes, apart from the prefix. Longer ones are shortened to a hash.
 pub const MAX_LEN: usize = 200;

@@ -5,10 +5,13 @@
 //! where a token bucket or "all or nothing" must answer otherwise.
 
 mod charges;
+mod explain;
+pub mod inspect;
 mod names;
 mod plan;
 mod request;
 mod tally;
+mod typed;
 mod verdict;
 
 use std::collections::HashMap;
@@ -21,11 +24,13 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::key::KeyFormat;
-use crate::rules::{Algorithm, RuleSet};
+use crate::rules::{Algorithm, Match, RuleSet};
 use crate::store::{Cause, Decision, Store, StoreError};
-use crate::telemetry::metrics::Recorder;
+use crate::telemetry::metrics::{Metrics, Recorder, Series};
 
+pub use explain::{Explanation, explain};
 pub use request::{BadRequest, Bounds, Descriptor, Entry, Override, Request};
+pub use typed::Typed;
 pub use verdict::{Code, ShownLimit, Status, Verdict};
 
 pub use plan::{bucket_keys, candidate_keys};
@@ -218,12 +223,15 @@ impl Snapshot {
         let known: HashMap<&str, bool> = before
             .map(|before| before.names().zip(before.asked.iter().map(load)).collect())
             .unwrap_or_default();
+        let counted: HashMap<&str, &RuleSeries> = before
+            .map(|before| before.names().zip(&before.series).collect())
+            .unwrap_or_default();
+        let series = rules.rules().iter().map(|rule| {
+            let before = counted.get(rule.path.as_str());
+            before.map_or_else(RuleSeries::default, |before| before.next())
+        });
         let mut snapshot = Self {
-            series: rules
-                .rules()
-                .iter()
-                .map(|_| RuleSeries::default())
-                .collect(),
+            series: series.collect(),
             rules,
             asked: Box::default(),
         };
@@ -232,6 +240,17 @@ impl Snapshot {
             .map(|name| AtomicBool::new(known.get(name).copied().unwrap_or_default()))
             .collect();
         snapshot
+    }
+
+    /// What counts all hits of a rule in these metrics, if there were any.
+    #[must_use]
+    pub fn series(
+        &self,
+        metrics: &Metrics,
+        domain: &str,
+        found: &Match<'_>,
+    ) -> Option<Arc<Series>> {
+        self.series[found.rule.id].found(metrics, domain, found)
     }
 
     /// What the entries of `asked` stand for. A rule's path begins with its domain's name and

@@ -51,7 +51,7 @@ pub use parity::Difference;
 pub use rule::{Limits, Rule};
 pub use schema::schema;
 pub use trace::{Candidate, End, Step, Trace};
-pub use tree::{Domain, How, Match, Node, Nodes};
+pub use tree::{Domain, How, Match, Node, Nodes, composite};
 
 /// A configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,7 +16,10 @@ mod socket;
 pub use connections::{Connection, Places, connections};
 pub use convert::message_bound;
 pub use front::Front;
-pub use http::{HttpPort, Page, healthcheck, json, pages, rlconfig};
+pub use http::{
+    Admin, AdminToken, HttpPort, NoToken, Page, Seen, SeenSource, SeenStore, admin, healthcheck,
+    json, pages, rlconfig,
+};
 pub use metered::{Allowance, Metered};
 pub use rls::{HeaderNames, RateLimit, ResponseSettings};
 pub use serving::{ConnectionSettings, Failures, Grpc};

@@ -4,14 +4,26 @@
 //! decides what is in force; whoever does tells it, by [`Source::answer`].
 
 pub mod files;
+mod history;
 mod told;
 pub mod xds;
 
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use crate::rules::{LoadOptions, RuleSet, SourceFile};
 use files::{Changes, Location, Poke, SourceError};
 use told::told;
+
+pub use history::{Accepted, History, Record, Rejected};
+pub use told::Told;
+
+/// How many digits of the hash of files stand for their version.
+const VERSION_DIGITS: usize = 12;
 
 /// Where to look for rules.
 #[derive(Debug, Clone)]
@@ -51,9 +63,20 @@ pub enum Refusal {
     /// There is nothing to read.
     #[error("{0}")]
     Unreadable(#[from] SourceError),
-    /// It was read, and this is wrong with it: the first mistakes, a line each, and how many more.
+    /// It was read, and this is wrong with it.
     #[error("{0}")]
-    Mistakes(String),
+    Mistakes(Told),
+}
+
+impl Refusal {
+    /// What is wrong.
+    #[must_use]
+    pub fn told(&self) -> Told {
+        match self {
+            Self::Unreadable(error) => told([error.to_string()]),
+            Self::Mistakes(mistakes) => mistakes.clone(),
+        }
+    }
 }
 
 impl Source {
@@ -98,6 +121,15 @@ impl Source {
         }
     }
 
+    /// Whether there is a connection to the management server; `None` where there is none to be had.
+    #[must_use]
+    pub fn connected(&self) -> Option<Arc<AtomicBool>> {
+        match self {
+            Self::Files { .. } => None,
+            Self::Xds(client) => Some(client.connected()),
+        }
+    }
+
     /// Tells the source what became of its last offer, if it wants to know.
     pub fn answer(&mut self, outcome: Result<(), Refusal>) {
         if let Self::Xds(client) = self {
@@ -107,7 +139,29 @@ impl Source {
     }
 }
 
+impl Origin {
+    /// Where it is, for people.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match self {
+            Self::Files(location) => location.top().display().to_string(),
+            Self::Xds(settings) => settings.server.clone(),
+        }
+    }
+}
+
 impl Offer {
+    /// What tells it from others: what the management server calls it, or the beginning of a hash of all
+    /// files, which is the same at all instances that have the same files. Empty when there is nothing.
+    #[must_use]
+    pub fn version(&self) -> String {
+        match self {
+            Self::Files(Ok(files)) => digest(files),
+            Self::Files(Err(_)) => String::new(),
+            Self::Xds(update) => update.version(),
+        }
+    }
+
     /// The rules. Many take a second or more.
     ///
     /// # Errors
@@ -124,4 +178,19 @@ impl Offer {
             Self::Xds(update) => update.load(options).map_err(Refusal::Mistakes),
         }
     }
+}
+
+/// A hash of what files say, whatever they are called.
+fn digest(files: &[SourceFile]) -> String {
+    let mut hasher = Sha256::new();
+    for file in files {
+        hasher.update(Sha256::digest(&file.text));
+    }
+    let mut digits = String::new();
+    for byte in hasher.finalize() {
+        // Writing to a string does not fail.
+        let _ = write!(digits, "{byte:02x}");
+    }
+    digits.truncate(VERSION_DIGITS);
+    digits
 }

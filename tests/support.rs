@@ -1,5 +1,6 @@
 //! The real parts that tests are made of, each started and stopped by the test that needs it.
 
+mod admin;
 mod backend;
 mod certificates;
 mod cluster;
@@ -19,6 +20,7 @@ mod rows;
 mod scrape;
 pub mod sentinel;
 
+pub use admin::Api;
 pub use backend::Backend;
 pub use certificates::{Authority, Certified, Pair};
 pub use cluster::Cluster;

@@ -17,6 +17,7 @@
 
 pub mod support;
 
+mod admin;
 mod answers;
 mod bench;
 mod buckets;

@@ -7,20 +7,24 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::Router;
 use futures_util::future::LocalBoxFuture;
+use gethostname::gethostname;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::Rules;
 use super::health::{Health, HealthSettings};
+use super::{Rules, Settings};
 use crate::clock;
 use crate::limiter::InForce;
+use crate::limiter::inspect::Inspector;
 use crate::service::pb::rate_limit_service_server::RateLimitService;
 use crate::service::{
-    ConnectionSettings, Failures, HttpPort, Listener, Page, Places, healthcheck, json, pages,
-    rlconfig,
+    self, Admin, AdminToken, ConnectionSettings, Failures, HttpPort, Listener, Page, Places, Seen,
+    SeenSource, SeenStore, healthcheck, json, pages, rlconfig,
 };
 use crate::source::files::Poke;
+use crate::store::Store;
 use crate::telemetry::metrics::{Metrics, Port};
 use crate::tls::{Certificates, ServerTls, TlsError, follow};
 
@@ -33,6 +37,8 @@ pub struct RimSettings {
     pub tls: Option<ServerTls>,
     /// When health is good.
     pub health: HealthSettings,
+    /// Who may change buckets at the debug port; nobody without.
+    pub admin_token: Option<AdminToken>,
     /// Changes when files are to be read again although nothing seems to have happened to them.
     pub reread: watch::Receiver<()>,
 }
@@ -96,6 +102,23 @@ impl View {
         ]
     }
 
+    /// What the admin API tells of the server.
+    pub(super) fn seen(&self, rules: &Rules, source: SeenSource, store: SeenStore) -> Seen {
+        let health = self.health.clone();
+        Seen {
+            instance: gethostname().to_string_lossy().into_owned(),
+            started: self.started,
+            clock: clock::system(),
+            is_healthy: Box::new(move || health.is_good()),
+            metrics: Arc::clone(&self.metrics),
+            rules: Arc::clone(&self.rules),
+            history: rules.history.clone(),
+            source,
+            store,
+            refusals: Seen::throttle(),
+        }
+    }
+
     fn stats(&self) -> String {
         let snapshot = self.rules.snapshot();
         let rules = snapshot.as_ref().map(|snapshot| &snapshot.rules);
@@ -140,24 +163,29 @@ pub(super) struct HttpPorts {
 }
 
 impl HttpPorts {
-    /// Serves requests as JSON, of at most so many bytes, by `service`; and what is in view.
+    /// Serves requests as JSON, of at most so many bytes, by `service`; what is in view; and what looks into it.
     pub(super) fn new(
         [http, pages_at]: [Listener; 2],
         view: &View,
         service: (impl RateLimitService, usize),
+        admin: Router,
     ) -> Self {
         let (service, max_bytes) = service;
         let told = view.health.clone();
         let health = healthcheck(move || told.is_good());
         tracing::info!(addr = %http, "listening for HTTP: /json, /healthcheck");
-        tracing::info!(addr = %pages_at, "listening for HTTP: /, /rlconfig, /stats, /metrics, /healthcheck");
+        tracing::info!(addr = %pages_at, "listening for HTTP: /, /api/v1, /rlconfig, /stats, /metrics, /healthcheck");
         Self {
             http: HttpPort::new(
                 http,
                 json(service, max_bytes).merge(health.clone()),
                 clock::system(),
             ),
-            debug: HttpPort::new(pages_at, pages(view.pages()).merge(health), clock::system()),
+            debug: HttpPort::new(
+                pages_at,
+                pages(view.pages()).merge(admin).merge(health),
+                clock::system(),
+            ),
         }
     }
 
@@ -173,6 +201,23 @@ impl HttpPorts {
     pub(super) async fn end(self) {
         tokio::join!(self.http.end(), self.debug.end());
     }
+}
+
+/// The admin API over a store.
+pub(super) fn admin<S: Store>(
+    store: S,
+    settings: &Settings,
+    rules: &Arc<InForce>,
+    seen: Seen,
+) -> Router {
+    let timeout = settings.store.timeout().unwrap_or_default();
+    let share = settings.failure.fallback.share;
+    let limiter = settings.limiter.clone();
+    service::admin(Admin {
+        inspector: Inspector::new(store, Arc::clone(rules), limiter, (timeout, share)),
+        seen,
+        token: settings.rim.admin_token.clone(),
+    })
 }
 
 /// The port of Prometheus, which is bounded as the others are. Another thread serves it.

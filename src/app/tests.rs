@@ -70,6 +70,7 @@ fn settings(origin: Origin) -> Settings {
             },
             tls: None,
             health: HealthSettings::default(),
+            admin_token: None,
             reread: watch::channel(()).1,
         },
     }
@@ -106,6 +107,7 @@ async fn a_panic_ends_one_request_and_nothing_else() {
     let rules = "{ domain: d, descriptors: [{ key: k, rate_limit: { unit: year, requests_per_unit: 9 } }] }";
     fs::write(&file, rules).unwrap();
     let backend = Backend {
+        seen: SeenStore::Memory(Arc::new(MemoryStore::new(10, clock::system()))),
         store: || Ok(Panics(MemoryStore::new(10, clock::system()))),
         beside: Box::pin(pending()),
         health: Vec::new(),

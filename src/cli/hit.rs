@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use tonic::transport::Endpoint;
 
 use super::Outcome;
-use super::descriptor::Typed;
 use super::options::{address, boolean, some_time};
+use crate::limiter::Typed;
 use crate::rules::Unit;
 use crate::service::pb::rate_limit_descriptor::{Entry, RateLimitOverride};
 use crate::service::pb::rate_limit_response::{Code, DescriptorStatus, rate_limit};

@@ -1,5 +1,6 @@
 //! `ratekeeper serve`: from options to [`Settings`], then run until told to stop.
 
+mod admin;
 mod environment;
 mod failure;
 mod listen;
@@ -21,6 +22,7 @@ use super::{Outcome, tell_mistakes};
 use crate::app::{self, Listeners, RimSettings, Settings};
 use crate::limiter::{Bounds, LimiterSettings};
 
+use admin::AdminOptions;
 use failure::FailureOptions;
 use listen::{ConnectionOptions, Listen};
 use log::Log;
@@ -59,6 +61,8 @@ pub(super) struct Args {
     metrics: MetricOptions,
     #[command(flatten)]
     traces: TraceOptions,
+    #[command(flatten)]
+    admin: AdminOptions,
     #[command(flatten)]
     log: Log,
 }
@@ -172,6 +176,7 @@ impl Args {
         let keys = mistakes.take(self.store.keys.format(self.redis.redis_types()));
         let telemetry = mistakes.take(self.metrics.settings(&self.traces));
         let tls = self.tls.settings(mistakes);
+        let admin_token = self.admin.token(mistakes);
         Some(Settings {
             origin: origin?,
             load,
@@ -196,6 +201,7 @@ impl Args {
                 connections: self.connections.settings(),
                 tls,
                 health: self.listen.health(),
+                admin_token,
                 reread,
             },
         })

@@ -4,11 +4,18 @@
 use super::request::Descriptor;
 use crate::rules::{Match, Node};
 
-/// Whether the name has anything of what requests send; if not, it is always the same.
-pub(super) fn is_by_value(found: &Match<'_>) -> bool {
-    let is_shown = |node: &Node| node.value_to_metric && !node.share_threshold && is_open(node);
+/// The name of a rule, when it is the same for all requests: it has nothing of what they send.
+pub(super) fn fixed(domain: &str, found: &Match<'_>) -> Option<String> {
+    let is_by_value = |node: &Node| {
+        let shows = node.value_to_metric && is_open(node);
+        !node.share_threshold && (shows || found.rule.detailed_metric)
+    };
     let mut nodes = found.nodes;
-    nodes.any(|node| is_shown(node) || (found.rule.detailed_metric && !node.share_threshold))
+    if nodes.any(is_by_value) {
+        return None;
+    }
+    let levels = found.nodes.map(configured);
+    Some(joined(domain, levels))
 }
 
 /// The name of the rule that a descriptor met.
@@ -17,16 +24,21 @@ pub(super) fn of_rule(domain: &str, descriptor: &Descriptor, found: &Match<'_>) 
     let levels = descriptor.entries.iter().zip(found.nodes);
     let levels = levels.map(|(entry, node)| {
         if node.share_threshold {
-            level(&node.key, node.value.as_deref().unwrap_or_default())
+            configured(node)
         } else if is_detailed {
             level(&entry.key, &entry.value)
         } else if node.value_to_metric && is_open(node) {
             level(&node.key, &entry.value)
         } else {
-            level(&node.key, node.value.as_deref().unwrap_or_default())
+            configured(node)
         }
     });
     joined(domain, levels)
+}
+
+/// A level as the configuration has it.
+fn configured(node: &Node) -> String {
+    level(&node.key, node.value.as_deref().unwrap_or_default())
 }
 
 /// The name of a limit that a request brought itself.
@@ -145,7 +157,8 @@ mod tests {
             name,
             "{descriptors}"
         );
-        assert_eq!(is_by_value(&found), by_value, "{descriptors}");
+        let expected = (!by_value).then(|| name.to_owned());
+        assert_eq!(fixed("d", &found), expected, "{descriptors}");
     }
 
     #[test]

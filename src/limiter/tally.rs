@@ -10,29 +10,90 @@ use super::plan::{Applied, Limited};
 use super::request::{Descriptor, Request};
 use crate::rules::Match;
 use crate::store::{Cause, Decision, Outcome, Payment};
-use crate::telemetry::metrics::{Hits, Recorder, Series, Tried};
+use crate::telemetry::metrics::{Hits, Metrics, OTHER, Recorder, Series, Tried};
 
 /// The counters of a rule, found when it is first met.
 #[derive(Debug, Default)]
-pub(super) struct RuleSeries(OnceLock<Known>);
+pub(super) struct RuleSeries {
+    known: OnceLock<Known>,
+    /// What it counted by itself under the configuration before.
+    before: Option<Arc<Series>>,
+}
 
+/// Where the hits of a rule are counted.
 #[derive(Debug)]
-enum Known {
-    /// For all requests.
-    Same(Arc<Series>),
-    /// Others for other requests.
+struct Known {
+    /// All of them.
+    sum: Arc<Series>,
+    told: As,
+}
+
+/// How they are told as metrics.
+#[derive(Debug)]
+enum As {
+    /// As the sum.
+    Sum,
+    /// Together with those of other rules, for want of room.
+    Other(Arc<Series>),
+    /// Apart, by what requests send.
     ByValue,
 }
 
 impl RuleSeries {
-    fn get(&self, tally: &Tally<'_>, descriptor: &Descriptor, found: &Match<'_>) -> &Known {
-        self.0.get_or_init(|| {
-            if names::is_by_value(found) {
-                return Known::ByValue;
+    /// The counters of the same rule under the next configuration.
+    pub(super) fn next(&self) -> Self {
+        let by_itself = self
+            .known
+            .get()
+            .filter(|known| !matches!(known.told, As::Sum));
+        let sum = by_itself.map(|known| &known.sum).or(self.before.as_ref());
+        Self {
+            known: OnceLock::new(),
+            before: sum.cloned(),
+        }
+    }
+
+    fn get(&self, tally: &Tally<'_>, found: &Match<'_>) -> &Known {
+        self.known.get_or_init(|| {
+            let by_itself = || match &self.before {
+                Some(before) => Arc::clone(before),
+                None => tally.recorder.untold_series(&found.rule.path),
+            };
+            let Some(name) = names::fixed(&tally.request.domain, found) else {
+                return Known {
+                    sum: by_itself(),
+                    told: As::ByValue,
+                };
+            };
+            let series = tally.recorder.series(&name);
+            match series.name() == OTHER {
+                true => Known {
+                    sum: by_itself(),
+                    told: As::Other(series),
+                },
+                false => Known {
+                    sum: series,
+                    told: As::Sum,
+                },
             }
-            let name = names::of_rule(&tally.request.domain, descriptor, found);
-            Known::Same(tally.recorder.series(&name))
         })
+    }
+
+    /// What counts all hits of the rule, if there were any. One that was not met under this configuration may have
+    /// been under another, which metrics go on telling.
+    pub(super) fn found(
+        &self,
+        metrics: &Metrics,
+        domain: &str,
+        found: &Match<'_>,
+    ) -> Option<Arc<Series>> {
+        if let Some(known) = self.known.get() {
+            return Some(Arc::clone(&known.sum));
+        }
+        match names::fixed(domain, found) {
+            Some(name) => metrics.series(&name),
+            None => self.before.clone(),
+        }
     }
 }
 
@@ -103,10 +164,13 @@ impl Tally<'_> {
     }
 
     /// Counts with the series of the rule that a descriptor met.
-    fn of_rule(&self, descriptor: &Descriptor, found: &Match<'_>, count: impl FnOnce(&Series)) {
-        match self.series[found.rule.id].get(self, descriptor, found) {
-            Known::Same(series) => count(series),
-            Known::ByValue => {
+    fn of_rule(&self, descriptor: &Descriptor, found: &Match<'_>, count: impl Fn(&Series)) {
+        let known = self.series[found.rule.id].get(self, found);
+        count(&known.sum);
+        match &known.told {
+            As::Sum => {}
+            As::Other(series) => count(series),
+            As::ByValue => {
                 let name = names::of_rule(&self.request.domain, descriptor, found);
                 count(&self.recorder.series(&name));
             }

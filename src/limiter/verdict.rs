@@ -84,14 +84,9 @@ impl Verdict {
     /// What decided, as metrics and traces tell it.
     #[must_use]
     pub fn decided_by(&self) -> DecidedBy {
-        match self.cause {
-            _ if self.is_free => DecidedBy::NoLimit,
-            Cause::Buckets => DecidedBy::Buckets,
-            Cause::RememberedDenial => DecidedBy::RememberedDenial,
-            Cause::Policy(OnStoreFailure::Local) => DecidedBy::FallbackLocal,
-            Cause::Policy(OnStoreFailure::Allow) => DecidedBy::FallbackAllow,
-            // `Error` decides nothing.
-            Cause::Policy(OnStoreFailure::Deny | OnStoreFailure::Error) => DecidedBy::FallbackDeny,
+        match self.is_free {
+            true => DecidedBy::NoLimit,
+            false => decided_by(self.cause),
         }
     }
 
@@ -106,6 +101,18 @@ impl Verdict {
     pub fn metadata(&self, status: &Status) -> Option<&Map<String, Value>> {
         let passed = status.code == Code::Ok && status.limit.is_some();
         self.rule(status).filter(|_| passed)?.metadata.as_ref()
+    }
+}
+
+/// What decided, of what limits apply to.
+pub(super) fn decided_by(cause: Cause) -> DecidedBy {
+    match cause {
+        Cause::Buckets => DecidedBy::Buckets,
+        Cause::RememberedDenial => DecidedBy::RememberedDenial,
+        Cause::Policy(OnStoreFailure::Local) => DecidedBy::FallbackLocal,
+        Cause::Policy(OnStoreFailure::Allow) => DecidedBy::FallbackAllow,
+        // `Error` decides nothing.
+        Cause::Policy(OnStoreFailure::Deny | OnStoreFailure::Error) => DecidedBy::FallbackDeny,
     }
 }
 

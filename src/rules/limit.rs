@@ -1,5 +1,7 @@
 //! One limit as it is configured: rate, capacity, algorithm, name.
 
+use std::fmt;
+
 use crate::bucket::{MAX_PERIOD, Micros, Terms};
 
 /// The unit of a limit's period.
@@ -171,5 +173,34 @@ impl Limit {
             Unit::Second => terms.per_second(),
             _ => terms,
         }
+    }
+}
+
+/// As people say it, such as `10 per minute, token bucket of 20`.
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} per ", self.requests_per_unit)?;
+        if self.unit_multiplier != 1 {
+            write!(f, "{} ", self.unit_multiplier)?;
+        }
+        f.write_str(self.unit.name())?;
+        match self.algorithm {
+            Algorithm::FixedWindow => f.write_str(", fixed window")?,
+            Algorithm::TokenBucket => write!(f, ", token bucket of {}", self.burst)?,
+        }
+        match self.hits {
+            Hits::Auto => {}
+            Hits::Prepaid => f.write_str(", prepaid")?,
+            Hits::Postpaid => {
+                write!(f, ", postpaid with a debt of at most {}", self.max_debt)?;
+            }
+        }
+        if !self.name.is_empty() {
+            write!(f, ", named {:?}", self.name)?;
+        }
+        if !self.replaces.is_empty() {
+            write!(f, ", replaces {}", self.replaces.join(", "))?;
+        }
+        Ok(())
     }
 }

@@ -66,7 +66,8 @@ impl Node {
 }
 
 /// Key and value joined as envoyproxy/ratelimit shows them; only for display.
-pub(super) fn composite(key: &str, value: Option<&str>) -> String {
+#[must_use]
+pub fn composite(key: &str, value: Option<&str>) -> String {
     value.map_or_else(|| key.to_owned(), |value| format!("{key}_{value}"))
 }
 
@@ -227,6 +228,19 @@ impl Domain {
                 domain: self,
                 path: &node.path,
             },
+        })
+    }
+
+    /// Every rule, and the way to it.
+    pub fn matches(&self) -> impl Iterator<Item = Match<'_>> {
+        self.nodes.iter().filter_map(|node| {
+            Some(Match {
+                rule: node.rule.as_deref()?,
+                nodes: Nodes {
+                    domain: self,
+                    path: &node.path,
+                },
+            })
         })
     }
 

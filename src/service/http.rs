@@ -3,18 +3,21 @@
 //! No client has anything here for long: heads, bodies and answers have bounds in bytes and time, and so
 //! has the life of a connection.
 
+mod admin;
 mod json;
 mod pages;
 mod rlconfig;
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -26,9 +29,10 @@ use tower_service::Service as _;
 
 use super::connections::{Connection, Places, connections};
 use super::serving::{closed, drive};
-use super::socket::Listener;
+use super::socket::{Listener, peer};
 use crate::clock::Clock;
 
+pub use admin::{Admin, AdminToken, NoToken, Seen, SeenSource, SeenStore, admin};
 pub use json::json;
 pub use pages::{Page, pages};
 pub use rlconfig::rlconfig;
@@ -49,6 +53,10 @@ const MAX_HEAD: usize = 16 << 10;
 /// reads an answer for longer.
 const AGE: Duration = Duration::from_secs(60);
 const AGE_GRACE: Duration = Duration::from_secs(10);
+
+/// Who sent a request, for the log.
+#[derive(Debug, Clone)]
+struct Peer(Arc<str>);
 
 /// A port that is served by HTTP.
 pub struct HttpPort {
@@ -109,8 +117,12 @@ async fn serve_connection(
     mut stopping: watch::Receiver<()>,
 ) {
     let (socket, _place) = connection.into_parts();
+    let peer = Peer(peer(&socket).into());
     // Routes are always ready.
-    let service = service_fn(move |request| router.clone().call(request));
+    let service = service_fn(move |mut request: http::Request<Incoming>| {
+        request.extensions_mut().insert(peer.clone());
+        router.clone().call(request)
+    });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)

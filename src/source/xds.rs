@@ -15,6 +15,8 @@ mod stream;
 mod trouble;
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -104,6 +106,8 @@ pub struct Client {
     refused: Option<(Fingerprint, String)>,
     /// What [`Client::answer`] will answer.
     unanswered: Option<Response>,
+    /// Whether there is a stream, for those who look on.
+    connected: Arc<AtomicBool>,
 }
 
 /// What the log knows of a server.
@@ -137,7 +141,14 @@ impl Client {
             accepted: None,
             refused: None,
             unanswered: None,
+            connected: Arc::default(),
         }
+    }
+
+    /// Whether there is a stream, from now on.
+    #[must_use]
+    pub fn connected(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.connected)
     }
 
     /// Waits until the server sends something that it has not sent before, and which has to be
@@ -188,11 +199,13 @@ impl Client {
         tracing::debug!(server = self.settings.server, "connecting");
         let channel = connection::connect(&self.settings).await?;
         self.stream = Some(Stream::open(channel, &self.settings));
+        self.connected.store(true, Ordering::Relaxed);
         Ok(())
     }
 
     fn failed(&mut self, trouble: Trouble) {
         let stream = self.stream.take();
+        self.connected.store(false, Ordering::Relaxed);
         let lived = stream.as_ref().map(Stream::lived).unwrap_or_default();
         if self.backoff.worked(lived) {
             self.backoff.succeeded();

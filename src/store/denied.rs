@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::settle::{passes, would_pass};
-use super::{Cause, Charge, Decision, Outcome, Store, StoreError};
+use super::{Cause, Charge, Decision, Outcome, Payment, Store, StoreError};
 use crate::bucket::{Micros, State};
 use crate::key::Prehashed;
 
@@ -177,7 +177,9 @@ impl Remembered {
     /// decided, so a bucket is never thought emptier than it is.
     fn outcome(&self, charge: &Charge, now: Instant) -> Option<Outcome> {
         let passed = now.saturating_duration_since(self.asked);
-        if self.is_old(now) || charge.is_report() {
+        // Who takes nothing either way wants to see the bucket itself.
+        let is_look = charge.payment == Payment::Question;
+        if self.is_old(now) || charge.is_report() || is_look {
             return None;
         }
         let now = self.decided + u64::try_from(passed.as_micros()).ok()?;

@@ -10,6 +10,7 @@ mod listener;
 mod process;
 mod pulled;
 mod rare;
+mod read;
 mod recorder;
 mod series;
 mod store;
@@ -29,6 +30,7 @@ use series::Table;
 
 pub use calls::{DecidedBy, Method, Times, Told};
 pub use listener::{Port, Serving};
+pub use read::Distribution;
 pub use recorder::Recorder;
 pub use series::{Hits, OTHER, Series, Tried};
 pub use store::{BatchMetrics, StoreMetrics, Waiting};

@@ -11,7 +11,7 @@ use super::keys::{Keys, Shape};
 use super::load::{Extent, Load, Pace};
 use super::process::Watched;
 use super::requests::{PLACEHOLDER, Shared, Template};
-use crate::cli::descriptor::Typed;
+use crate::limiter::Typed;
 
 /// How long is measured, unless it is said.
 const DURATION: Duration = Duration::from_secs(10);

@@ -8,13 +8,18 @@ use tracing_subscriber::prelude::*;
 
 use crate::telemetry::logs::JsonLines;
 
-/// Where the lines on start, reload and stop come from.
-const LIFECYCLE: [&str; 3] = ["ratekeeper::app", "ratekeeper::source", "ratekeeper::tls"];
+/// Where the lines on start, reload and stop come from, and those on what somebody changed.
+const LIFECYCLE: [&str; 4] = [
+    "ratekeeper::app",
+    "ratekeeper::service::http::admin",
+    "ratekeeper::source",
+    "ratekeeper::tls",
+];
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Logs")]
 pub(super) struct Log {
-    /// What to log, at least; start, reload and stop are told at warn, too
+    /// What to log, at least; start, reload, stop and what the admin API changed are told at warn, too
     #[arg(
         long,
         env = "LOG_LEVEL",

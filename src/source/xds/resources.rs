@@ -17,7 +17,7 @@ use super::pb::{
 };
 use super::trouble::shown;
 use crate::rules::{LoadOptions, RuleSet, SourceValue};
-use crate::source::told::told;
+use crate::source::told::{Told, told};
 
 /// Stands for all that a response says; the order of its resources says nothing.
 pub(super) type Fingerprint = [u8; 32];
@@ -62,8 +62,8 @@ impl Update {
     /// [`merge_domains`](LoadOptions::merge_domains) the order of patterns hangs on it.
     ///
     /// # Errors
-    /// What is wrong: the first mistakes, a line each, and how many more.
-    pub fn load(&self, options: LoadOptions) -> Result<RuleSet, String> {
+    /// What is wrong: the first mistakes, and how many more.
+    pub fn load(&self, options: LoadOptions) -> Result<RuleSet, Told> {
         let Decoded { values, mut flaws } = self.decoded();
         match RuleSet::load_values(&values, options) {
             Ok(rules) if flaws.is_empty() => return Ok(rules),
@@ -71,6 +71,12 @@ impl Update {
             Err(mistakes) => flaws.extend(mistakes.into_iter().map(|mistake| mistake.to_string())),
         }
         Err(told(flaws))
+    }
+
+    /// What the management server calls it, fit for a line.
+    #[must_use]
+    pub fn version(&self) -> String {
+        shown(&self.response.version_info)
     }
 
     fn decoded(&self) -> Decoded {

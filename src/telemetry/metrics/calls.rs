@@ -51,7 +51,8 @@ pub enum DecidedBy {
 }
 
 impl DecidedBy {
-    pub(super) const ALL: [Self; 6] = [
+    /// All of them.
+    pub const ALL: [Self; 6] = [
         Self::Buckets,
         Self::RememberedDenial,
         Self::NoLimit,
@@ -84,7 +85,8 @@ pub enum Told {
 }
 
 impl Told {
-    pub(super) const ALL: [Self; 2] = [Self::Ok, Self::OverLimit];
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Ok, Self::OverLimit];
 
     /// The label.
     #[must_use]

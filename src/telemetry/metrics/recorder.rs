@@ -76,6 +76,12 @@ impl Recorder {
         self.metrics.series.get(name)
     }
 
+    /// Counters that are not told as metrics.
+    #[must_use]
+    pub fn untold_series(&self, name: &str) -> Arc<Series> {
+        self.metrics.series.apart(name)
+    }
+
     /// The operator's shadow mode let a request pass.
     pub fn let_pass(&self) {
         self.metrics.rare.global_shadow.inc();

@@ -222,6 +222,16 @@ impl Table {
         series
     }
 
+    /// A series of nobody but who holds it.
+    pub(super) fn apart(&self, name: &str) -> Arc<Series> {
+        Arc::new(Series::new(name, self.threads, 0))
+    }
+
+    /// The series of a name, if there is one.
+    pub(super) fn find(&self, name: &str) -> Option<Arc<Series>> {
+        self.read().by_name.get(cut(name)).cloned()
+    }
+
     /// All series in the order of their names; the one of all others only when it was needed.
     pub(super) fn all(&self) -> Vec<Arc<Series>> {
         let mut all: Vec<_> = self.read().by_name.values().cloned().collect();

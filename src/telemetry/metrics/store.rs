@@ -28,7 +28,7 @@ pub struct StoreMetrics {
 /// The metrics of the calls that decide batches. Cheap to clone; all clones count together.
 #[derive(Debug, Clone)]
 pub struct BatchMetrics {
-    round_trip: Histogram,
+    pub(super) round_trip: Histogram,
     requests: Histogram,
     buckets: Histogram,
     queues: Queues,

@@ -77,7 +77,10 @@ fn check(update: &Update) -> Result<(), TestCaseError> {
         };
         if let Err(reason) = update.load(options) {
             prop_assert!(
-                reason.lines().all(|line| line.starts_with("resource ")),
+                reason
+                    .mistakes
+                    .iter()
+                    .all(|line| line.starts_with("resource ")),
                 "{reason}"
             );
         }

@@ -2,12 +2,15 @@
 
 use std::str::FromStr;
 
-use crate::limiter::Entry;
+use super::request::Entry;
 
 /// A descriptor as it was typed. A backslash takes the meaning from the comma, equals sign or
 /// backslash behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Typed(pub(super) Vec<Entry>);
+pub struct Typed(
+    /// Its entries.
+    pub Vec<Entry>,
+);
 
 impl FromStr for Typed {
     type Err = String;

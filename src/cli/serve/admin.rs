@@ -1,0 +1,48 @@
+//! What can be typed about the admin API.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+
+use super::super::mistakes::Mistakes;
+use super::super::options::Secret;
+use crate::service::AdminToken;
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Admin API, on the debug port")]
+pub(super) struct AdminOptions {
+    /// Who sends this may change buckets: Authorization: Bearer SECRET; without it, nobody may
+    #[arg(
+        long,
+        env = "ADMIN_TOKEN",
+        value_name = "SECRET",
+        hide_env_values = true
+    )]
+    admin_token: Option<Secret>,
+
+    /// File with the same, read whenever it is needed
+    #[arg(long, env = "ADMIN_TOKEN_FILE", value_name = "PATH")]
+    admin_token_file: Option<PathBuf>,
+}
+
+impl AdminOptions {
+    /// Who may change buckets; `None` when nobody may, or what was typed makes no sense.
+    pub(super) fn token(&self, mistakes: &mut Mistakes) -> Option<AdminToken> {
+        mistakes.take(self.checked()).flatten()
+    }
+
+    fn checked(&self) -> anyhow::Result<Option<AdminToken>> {
+        match (&self.admin_token, &self.admin_token_file) {
+            (Some(_), Some(_)) => anyhow::bail!(
+                "ADMIN_TOKEN and ADMIN_TOKEN_FILE both say who may change buckets; leave one of them out"
+            ),
+            (Some(token), None) => Ok(Some(
+                AdminToken::new(token.reveal()).context("ADMIN_TOKEN")?,
+            )),
+            (None, Some(path)) => Ok(Some(
+                AdminToken::file(path.clone()).context("ADMIN_TOKEN_FILE")?,
+            )),
+            (None, None) => Ok(None),
+        }
+    }
+}
