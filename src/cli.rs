@@ -8,11 +8,12 @@ mod migrate;
 mod mistakes;
 mod option_table;
 mod options;
+mod output;
 mod reference;
 mod serve;
 
 use std::ffi::OsString;
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::path::Path;
 
 use clap::builder::Resettable;
@@ -21,6 +22,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use crate::rules;
 
 use mistakes::Mistakes;
+use output::{stderr, stdout, unless_closed};
 
 /// What a command came to, for `main` to make an exit code of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,16 +86,16 @@ enum Command {
 pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<Outcome> {
     let args = as_ratelimit(args.into_iter().collect());
     let of_hit = args.get(1).is_some_and(|command| command == "hit");
-    let command = unset_empty(Cli::command());
+    let command = only_own(unset_empty(Cli::command()), &args);
     let serve = command.find_subcommand("serve").cloned();
     let read = match mistakes::read(command, &args) {
         Ok(read) => read,
         Err((error, _)) if !error.use_stderr() => {
-            error.print()?;
+            unless_closed(error.print(), ())?;
             return Ok(Outcome::Done);
         }
         Err((error, others)) => {
-            error.print()?;
+            unless_closed(error.print(), ())?;
             return tell_mistakes(&others, of_hit);
         }
     };
@@ -109,7 +111,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<Outcome> 
         Some(Command::Hit(args)) => hit::run(&args),
         Some(Command::Bench(args)) => bench::run(&args),
         Some(Command::Schema) => {
-            writeln!(io::stdout(), "{:#}", rules::schema())?;
+            writeln!(stdout(), "{:#}", rules::schema())?;
             Ok(Outcome::Done)
         }
         Some(Command::Options) => option_table::run(&serve.expect("it is a command")),
@@ -119,7 +121,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<Outcome> 
 /// Says what cannot be used; before there is a log, since that may be among it.
 fn tell_mistakes(mistakes: &Mistakes, of_hit: bool) -> anyhow::Result<Outcome> {
     if !mistakes.is_empty() {
-        writeln!(io::stderr(), "{mistakes}")?;
+        writeln!(stderr(), "{mistakes}")?;
     }
     Ok(Outcome::Usage { of_hit })
 }
@@ -136,6 +138,17 @@ fn as_ratelimit(mut args: Vec<OsString>) -> Vec<OsString> {
         args.insert(1, "serve".into());
     }
     args
+}
+
+/// Variables of the server are nothing to the other commands, which may be run where a server is to run.
+fn only_own(command: clap::Command, args: &[OsString]) -> clap::Command {
+    let is_other = args
+        .get(1)
+        .is_some_and(|name| name != "serve" && command.find_subcommand(name).is_some());
+    match is_other {
+        true => command.mut_args(|arg| arg.env(Resettable::Reset)),
+        false => command,
+    }
 }
 
 /// A variable that is set to nothing counts as not set, as templates of deployments expect.

@@ -1,5 +1,6 @@
 //! The command line. Only turns what a command came to into an exit code.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
@@ -14,22 +15,10 @@ fn main() -> ExitCode {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Mistakes | Outcome::Usage { of_hit: true }) => ExitCode::from(1),
         Ok(Outcome::Denied | Outcome::Usage { of_hit: false }) => ExitCode::from(2),
-        // Whoever read the output has seen enough, as `head` does.
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            #[expect(
-                clippy::print_stderr,
-                reason = "a log may not exist yet, and a person reads this"
-            )]
-            {
-                eprintln!("error: {error:#}");
-            }
+            // A log may not exist yet. When this cannot be written, there is nobody left to tell.
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
             ExitCode::from(1)
         }
     }
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let cause = error.downcast_ref::<std::io::Error>();
-    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
 }

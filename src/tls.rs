@@ -16,7 +16,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{self, ServerConfig, version};
+use tokio_rustls::rustls::{self, InconsistentKeys, ServerConfig, version};
 
 use crate::rules::SourceFile;
 use crate::source::files::{Location, SourceError};
@@ -110,6 +110,14 @@ impl From<SourceError> for TlsError {
         match error {
             SourceError::NotFound { path, missing }
             | SourceError::DanglingLink { path, missing } => Self::Missing { path, missing },
+            SourceError::NotUtf8 { path, .. } => Self::Damaged {
+                path: path.display().to_string(),
+                cause: "it is not text; is it DER? Then have openssl make PEM of it".to_owned(),
+            },
+            SourceError::NotAFile { path } => Self::Damaged {
+                path: path.display().to_string(),
+                cause: "it is a directory or the like; name the file in it".to_owned(),
+            },
             other => Self::File(other),
         }
     }
@@ -140,11 +148,24 @@ impl ServerTls {
             file.err().map(TlsError::from)
         });
         let unreadable: Vec<_> = unreadable.collect();
-        if unreadable.is_empty() {
-            self.load().err().into_iter().collect()
-        } else {
-            unreadable
+        if !unreadable.is_empty() {
+            return unreadable;
         }
+        // Each for itself first: together, the first that cannot be used hides the others.
+        let Ok(files) = self.location().read() else {
+            return self.load().err().into_iter().collect();
+        };
+        let authorities = self.clients.as_ref().map(|clients| &clients.authorities);
+        let alone = [
+            pem::certificates(file(&files, &self.certificate)).err(),
+            pem::key(file(&files, &self.key)).err(),
+            authorities.and_then(|path| pem::authorities(file(&files, path)).err()),
+        ];
+        let alone: Vec<_> = alone.into_iter().flatten().collect();
+        if !alone.is_empty() {
+            return alone;
+        }
+        self.understand(&files).err().into_iter().collect()
     }
 
     fn location(&self) -> Location {
@@ -160,20 +181,25 @@ impl ServerTls {
     }
 
     fn understand(&self, files: &[SourceFile]) -> Result<Loaded, TlsError> {
-        let file = |path: &PathBuf| {
-            let name = path.display().to_string();
-            files
-                .iter()
-                .find(|file| file.name == name)
-                .expect("every file of the location was read")
-        };
+        let file = |path: &PathBuf| file(files, path);
         let (certificate, key) = (file(&self.certificate), file(&self.key));
         let chain = pem::certificates(certificate)?;
         let expires = chain.first().map_or(0, expiry::of);
-        let pair = |cause: rustls::Error| TlsError::Pair {
+        let pair = |cause: rustls::Error| {
+            TlsError::Pair {
             certificate: certificate.name.clone(),
             key: key.name.clone(),
-            cause: cause.to_string(),
+            cause: match cause {
+                rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+                    "the key belongs to another certificate; the server's own must come first in the file".to_owned()
+                }
+                rustls::Error::General(_) => {
+                    "it is of a kind that is not spoken here; use ECDSA (P-256, P-384), Ed25519, or RSA from 2048 bits"
+                        .to_owned()
+                }
+                cause => cause.to_string(),
+            },
+        }
         };
         let provider = provider();
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -196,6 +222,15 @@ impl ServerTls {
             expires,
         })
     }
+}
+
+/// What a file said.
+fn file<'f>(files: &'f [SourceFile], path: &Path) -> &'f SourceFile {
+    let name = path.display().to_string();
+    files
+        .iter()
+        .find(|file| file.name == name)
+        .expect("every file of the location was read")
 }
 
 /// The cryptography of all TLS here. Chosen by hand everywhere, so that no library sets another.

@@ -391,3 +391,58 @@ fn the_readme_has_the_table_that_the_program_prints() {
          -e '/<!-- ratekeeper options/r /dev/stdin' README.md"
     );
 }
+
+#[test]
+fn a_short_flag_with_a_wrong_value_is_told_as_a_long_one() {
+    for (address, says) in [
+        ("https://x", "only plaintext"),
+        ("x", "write host:port"),
+        ("x:99999", "write host:port"),
+    ] {
+        let printed = typed(["hit", "-a", address, "d", "k=v"], []);
+        assert_eq!(printed.code, 1, "{address}: {}", printed.stderr);
+        assert!(printed.stderr.contains(says), "{}", printed.stderr);
+    }
+    let printed = typed(["hit", "-a"], []);
+    assert!(printed.stderr.contains("--address"), "{}", printed.stderr);
+}
+
+#[test]
+fn variables_of_the_server_are_nothing_to_other_commands() {
+    let printed = typed(["schema"], [("SHADOW_MODE", "x"), ("LOG_LEVEL", "5")]);
+    assert_eq!(printed.code, 0, "{}", printed.stderr);
+}
+
+#[test]
+fn a_command_comes_to_the_same_when_nobody_reads_what_it_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    std::fs::write(at("wrong.yaml"), "domain: [").unwrap();
+    let script = r#"{ "$0" check "$1" 2>&1; echo $? > "$2"; } | true"#;
+    let shell = std::process::Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_ratekeeper")])
+        .args([at("wrong.yaml"), at("code")])
+        .status();
+    assert!(shell.unwrap().success());
+    assert_eq!(std::fs::read_to_string(at("code")).unwrap(), "1\n");
+}
+
+#[test]
+fn everything_that_is_wrong_with_redis_is_told() {
+    let of_redis = [
+        ("REDIS_URL", "http://y"),
+        ("REDIS_PERSECOND", "true"),
+        ("REDIS_PERSECOND_URL", "http://x"),
+        ("REDIS_TLS", "true"),
+        ("REDIS_TLS_CLIENT_CERT", "/x"),
+    ];
+    let printed = typed(["serve"], of_redis);
+    assert_eq!(printed.code, 2);
+    for part in [
+        "REDIS_URL:",
+        "REDIS_PERSECOND_URL:",
+        "needs REDIS_TLS_CLIENT_KEY",
+    ] {
+        assert!(printed.stderr.contains(part), "{}", printed.stderr);
+    }
+}

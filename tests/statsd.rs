@@ -163,6 +163,10 @@ fn what_cannot_be_done_is_refused_with_what_to_do() {
         ("TRACING_EXPORTER_PROTOCOL", "thrift", "grpc"),
         ("PROMETHEUS_ADDR", "9090", "host:port"),
         ("PROMETHEUS_PATH", "metrics", "/metrics"),
+        ("PROMETHEUS_PATH", "/:x", "/metrics"),
+        ("STATSD_PORT", "0", "1..=65535"),
+        ("STATSD_HOST", "127.0.0.1:8125", "STATSD_PORT"),
+        ("EXTRA_TAGS", "a:b,a:c", "once"),
         ("STATS_FLUSH_INTERVAL", "0s", "longer than 0"),
         ("METRICS_MAX_SERIES", "0", "from 1"),
     ] {

@@ -97,7 +97,7 @@ impl View {
                 path: "/metrics",
                 about: "what is counted, as Prometheus reads it",
                 kind: Metrics::TEXT_FORMAT,
-                write: Arc::new(move || metrics.encode()),
+                write: Arc::new(move || metrics.text()),
             },
         ]
     }

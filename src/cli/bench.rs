@@ -30,6 +30,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Outcome;
+use super::output::stdout;
 use load::{Load, Pace};
 use measure::{CutShort, Interrupt, Measurement, measure};
 pub(super) use options::Args;
@@ -85,9 +86,9 @@ async fn once(args: &Args, load: Load, interrupt: Interrupt<'_>) -> anyhow::Resu
     let found = measure(&load, &args.processes, interrupt).await?;
     let report = report(args, &load, &found);
     if args.json {
-        writeln!(io::stdout(), "{:#}", report.to_json(args.to_json(&load)))?;
+        writeln!(stdout(), "{:#}", report.to_json(args.to_json(&load)))?;
     } else {
-        write!(io::stdout(), "{}", report.to_text(&args.to_text(&load)))?;
+        write!(stdout(), "{}", report.to_text(&args.to_text(&load)))?;
     }
     anyhow::ensure!(found.tally.decisions() > 0, "{}", no_decision(&found));
     Ok(Outcome::Done)
@@ -155,7 +156,7 @@ async fn search(
             shortcoming: report.shortcoming(p99),
         };
         if !args.json {
-            write!(io::stdout(), "{}", step.to_text())?;
+            write!(stdout(), "{}", step.to_text())?;
         }
         if step.shortcoming.is_none() {
             ramp.passed();
@@ -184,11 +185,11 @@ fn conclude(args: &Args, best: &Report<'_>, p99: Duration, steps: &[Step]) -> io
             "highest_rate": highest,
             "steps": steps.iter().map(Step::to_json).collect::<Vec<_>>(),
         });
-        writeln!(io::stdout(), "{json:#}")
+        writeln!(stdout(), "{json:#}")
     } else {
         let setup = args.to_text(best.load);
         writeln!(
-            io::stdout(),
+            stdout(),
             "The highest rate with a p99 below {p99:?}:\n{}",
             best.to_text(&setup).trim_end()
         )

@@ -1,10 +1,11 @@
 //! `ratekeeper check`: reads configuration as the server would, and reports all mistakes.
 
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use super::Outcome;
 use super::options::Configuration;
+use super::output::{stderr, stdout};
 use crate::rules::RuleSet;
 
 /// What can be typed.
@@ -28,7 +29,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
                 count => format!(", {count} of them with a candidate"),
             };
             writeln!(
-                io::stdout(),
+                stdout(),
                 "ok: {} files, {} domains, {} rules{trying}",
                 files.len(),
                 rules.domains().count(),
@@ -37,7 +38,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
             Ok(Outcome::Done)
         }
         Err(mistakes) => {
-            writeln!(io::stderr(), "{mistakes}")?;
+            writeln!(stderr(), "{mistakes}")?;
             Ok(Outcome::Mistakes)
         }
     }

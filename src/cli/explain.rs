@@ -1,9 +1,10 @@
 //! `ratekeeper explain`: which rule and buckets a descriptor meets, and why not others.
 
-use std::io::{self, Write as _};
+use std::io::Write as _;
 
 use super::Outcome;
 use super::options::{Configuration, Keys, RedisType};
+use super::output::{stderr, stdout};
 use crate::limiter::{Typed, explain};
 use crate::rules::RuleSet;
 
@@ -40,13 +41,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let rules = match RuleSet::load(&files, args.configuration.load_options()) {
         Ok(rules) => rules,
         Err(mistakes) => {
-            writeln!(io::stderr(), "{mistakes}")?;
+            writeln!(stderr(), "{mistakes}")?;
             return Ok(Outcome::Mistakes);
         }
     };
     let Typed(entries) = &args.descriptor;
     let keys = args.keys.format([args.redis_type])?;
     let text = explain(&rules, &keys, &args.domain, entries).to_string();
-    io::stdout().write_all(text.as_bytes())?;
+    stdout().write_all(text.as_bytes())?;
     Ok(Outcome::Done)
 }

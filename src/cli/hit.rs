@@ -1,6 +1,6 @@
 //! `ratekeeper hit`: sends one request to a server and prints the verdict.
 
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -9,6 +9,7 @@ use tonic::transport::Endpoint;
 
 use super::Outcome;
 use super::options::{address, boolean, some_time};
+use super::output::stdout;
 use crate::limiter::Typed;
 use crate::rules::Unit;
 use crate::service::pb::rate_limit_descriptor::{Entry, RateLimitOverride};
@@ -66,9 +67,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         .build()?;
     let response = runtime.block_on(send(args))?;
     if args.json {
-        writeln!(io::stdout(), "{:#}", to_json(&response))?;
+        writeln!(stdout(), "{:#}", to_json(&response))?;
     } else {
-        write!(io::stdout(), "{}", to_text(args, &response))?;
+        write!(stdout(), "{}", to_text(args, &response))?;
     }
     match response.overall_code() {
         Code::Ok => Ok(Outcome::Done),

@@ -12,10 +12,11 @@ mod manifest;
 mod report;
 mod variables;
 
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use super::Outcome;
+use super::output::stdout;
 use environment::Environment;
 use finding::Kind;
 use manifest::Deployment;
@@ -75,7 +76,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     } else {
         report.text()
     };
-    io::stdout().write_all(text.as_bytes())?;
+    stdout().write_all(text.as_bytes())?;
     Ok(if report.has(Kind::ChangeFirst) {
         Outcome::Mistakes
     } else {

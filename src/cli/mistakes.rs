@@ -6,6 +6,7 @@
 use std::error::Error as _;
 use std::ffi::OsString;
 use std::fmt;
+use std::num::ParseIntError;
 
 use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -16,9 +17,12 @@ use clap::{Arg, ArgMatches, Command};
 pub(super) struct Mistakes(Vec<String>);
 
 impl Mistakes {
-    /// Notes a sentence.
+    /// Notes a sentence, once.
     pub(super) fn add(&mut self, sentence: impl Into<String>) {
-        self.0.push(sentence.into());
+        let sentence = sentence.into();
+        if !self.0.contains(&sentence) {
+            self.0.push(sentence);
+        }
     }
 
     /// The value, if there is one; otherwise why there is none is noted.
@@ -79,6 +83,10 @@ pub(super) fn read(
         };
         if let Some(arg) = wrong_value(&command, &error) {
             let is_typed = without(&mut args, &arg);
+            if !is_typed && !is_variable(&arg) {
+                // It cannot be left out, so nothing else can be read.
+                return Err((error, mistakes));
+            }
             mistakes.add(sentence(&arg, &error, is_typed));
             if !is_typed {
                 command = without_variable(command, arg.get_id());
@@ -118,20 +126,33 @@ fn wrong_value(command: &Command, error: &clap::Error) -> Option<Arg> {
 
 /// Takes an option and its value out of what was typed, and tells whether it was.
 fn without(args: &mut Vec<OsString>, arg: &Arg) -> bool {
-    let flag = format!("--{}", arg.get_long().unwrap_or_default());
-    let Some(place) = args.iter().position(|typed| {
+    let long = format!("--{}", arg.get_long().unwrap_or_default());
+    let short = arg.get_short().map(|letter| format!("-{letter}"));
+    let is_short = |typed: &str| {
+        let short = short.as_deref();
+        short.is_some_and(|short| typed.starts_with(short))
+    };
+    let is_option = |typed: &OsString| {
         typed.to_str().is_some_and(|typed| {
-            typed
-                .strip_prefix(&flag)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+            typed == long || typed.starts_with(&format!("{long}=")) || is_short(typed)
         })
-    }) else {
+    };
+    let Some(place) = args.iter().position(is_option) else {
         return false;
     };
-    let is_apart = args[place].to_str() == Some(&flag) && !arg.is_require_equals_set();
-    let count = if is_apart { 2 } else { 1 };
+    let is_bare = |name: &str| args[place].to_str() == Some(name);
+    let is_apart = is_bare(&long) || short.as_deref().is_some_and(is_bare);
+    let count = match is_apart && !arg.is_require_equals_set() {
+        true => 2,
+        false => 1,
+    };
     args.drain(place..args.len().min(place + count));
     true
+}
+
+/// Whether the value of an option may have come from a variable.
+fn is_variable(arg: &Arg) -> bool {
+    arg.get_env().is_some()
 }
 
 /// The command, in which the variable of an option counts as not set.
@@ -157,14 +178,19 @@ fn sentence(arg: &Arg, error: &clap::Error, is_typed: bool) -> String {
         _ => flag,
     };
     let value = text(error, ContextKind::InvalidValue).unwrap_or_default();
-    let given = if value.is_empty() || arg.is_hide_env_values_set() {
+    // Where there is an @, a password may be before it.
+    let is_secret = arg.is_hide_env_values_set() || value.contains('@');
+    let given = if value.is_empty() || is_secret {
         name
     } else {
         format!("{name}={value}")
     };
     let why = match (error.source(), error.get(ContextKind::ValidValue)) {
+        (Some(why), _) if why.is::<ParseIntError>() => "write a whole number".to_owned(),
         (Some(why), _) => why.to_string(),
-        (None, Some(ContextValue::Strings(known))) => format!("write {}", known.join(" or ")),
+        (None, Some(ContextValue::Strings(known))) if !known.is_empty() => {
+            format!("write {}", known.join(" or "))
+        }
         _ if error.kind() == ErrorKind::InvalidUtf8 => "write it as UTF-8".to_owned(),
         _ => "write a value".to_owned(),
     };

@@ -1,16 +1,17 @@
 //! `ratekeeper options`: every option of the server as a table, made of what `--help` is made of.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io::Write as _;
 
 use clap::{Arg, Command};
 
 use super::Outcome;
+use super::output::stdout;
 use super::serve::without_effect;
 
 /// Prints the table as Markdown.
 pub(super) fn run(serve: &Command) -> anyhow::Result<Outcome> {
-    write!(io::stdout(), "{}", markdown(serve))?;
+    write!(stdout(), "{}", markdown(serve))?;
     Ok(Outcome::Done)
 }
 

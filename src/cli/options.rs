@@ -202,12 +202,19 @@ pub(super) fn boolean(text: &str) -> Result<bool, String> {
     }
 }
 
+/// Longer than anything lasts, and short enough to be added to any clock.
+const LONGEST: Duration = Duration::from_secs(1_000 * 365 * 86_400);
+
 /// Reads a time, also as Go writes it, such as 1.5h.
 pub(super) fn time(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
+    let time = humantime::parse_duration(text)
         .ok()
         .or_else(|| go_time(text))
-        .ok_or_else(|| "write a time such as 20s or 100ms".to_owned())
+        .ok_or_else(|| "write a time such as 20s or 100ms".to_owned())?;
+    if time > LONGEST {
+        return Err("write a time of at most 1000 years".to_owned());
+    }
+    Ok(time)
 }
 
 /// Reads numbers with units, such as `1h0.5s`.
@@ -245,13 +252,19 @@ pub(super) fn some_time(text: &str) -> Result<Duration, String> {
 
 /// Reads a number of at least one.
 pub(super) fn some(text: &str) -> Result<usize, String> {
-    some_threads(text).map(NonZeroUsize::get)
+    let number = text.parse().map(NonZeroUsize::get);
+    number.map_err(|_| "write a whole number from 1".to_owned())
 }
 
-/// The same for what has none as a value of its own.
+/// More threads than any machine has a use for.
+const MAX_THREADS: usize = 1_024;
+
+/// Reads a number of threads.
 pub(super) fn some_threads(text: &str) -> Result<NonZeroUsize, String> {
-    let number = text.parse();
-    number.map_err(|_| "write a whole number from 1".to_owned())
+    let count = text.parse().ok();
+    count
+        .filter(|count: &NonZeroUsize| count.get() <= MAX_THREADS)
+        .ok_or_else(|| format!("write a whole number from 1 to {MAX_THREADS}"))
 }
 
 /// Reads a port; 0 takes any.
@@ -273,7 +286,13 @@ pub(super) fn address(text: &str) -> Result<String, String> {
     if address.contains("://") {
         return Err("write host:port; only plaintext is spoken".to_owned());
     }
-    Ok(address.to_owned())
+    let port = address
+        .rsplit_once(':')
+        .map(|(_, port)| port.parse::<u16>());
+    match port {
+        Some(Ok(1..)) => Ok(address.to_owned()),
+        _ => Err("write host:port, such as localhost:8081".to_owned()),
+    }
 }
 
 /// Reads the name of an HTTP header.

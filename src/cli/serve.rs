@@ -73,11 +73,13 @@ pub(super) fn run(args: Args, mut mistakes: Mistakes) -> anyhow::Result<Outcome>
     environment::check(args.names_a_store(), &mut mistakes);
     let settings = args.settings(asked, &mut mistakes);
     args.tls.check_files(&mut mistakes);
+    args.store.check_files(&args.redis, &mut mistakes);
     let Some(settings) = settings.filter(|_| mistakes.is_empty()) else {
         return tell_mistakes(&mistakes, false);
     };
     args.log.start();
     args.metrics.say_what_has_no_effect();
+    args.traces.say_what_has_no_effect();
     args.redis.say_what_has_no_effect();
     environment::tell(&args.tls.unused(), &variables());
     raise_open_files();
@@ -171,10 +173,10 @@ impl Args {
     /// What was asked for; `None` when it cannot be had. Everything that is wrong is noted.
     fn settings(&self, reread: watch::Receiver<()>, mistakes: &mut Mistakes) -> Option<Settings> {
         let load = self.configuration.load_options();
-        let origin = mistakes.take(self.source.origin(&self.configuration));
-        let store = mistakes.take(self.store.settings(&self.redis));
+        let origin = self.source.origin(&self.configuration, mistakes);
+        let store = self.store.settings(&self.redis, mistakes);
         let keys = mistakes.take(self.store.keys.format(self.redis.redis_types()));
-        let telemetry = mistakes.take(self.metrics.settings(&self.traces));
+        let telemetry = self.metrics.settings(&self.traces, mistakes);
         let tls = self.tls.settings(mistakes);
         let admin_token = self.admin.token(mistakes);
         Some(Settings {

@@ -8,6 +8,7 @@ mod json;
 mod pages;
 mod rlconfig;
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet, yield_now};
 use tokio::time::sleep;
 use tokio_stream::{Stream, StreamExt as _};
 use tower_service::Service as _;
@@ -30,15 +31,21 @@ use tower_service::Service as _;
 use super::connections::{Connection, Places, connections};
 use super::serving::{closed, drive};
 use super::socket::{Listener, peer};
+use crate::bucket::Micros;
 use crate::clock::Clock;
+use crate::telemetry::Throttle;
 
 pub use admin::{Admin, AdminToken, NoToken, Seen, SeenSource, SeenStore, admin};
 pub use json::json;
 pub use pages::{Page, pages};
 pub use rlconfig::rlconfig;
 
-/// The most connections to a port.
+/// The most connections to a port, and how many of them may be on their way out.
 const MAX_CONNECTIONS: usize = 512;
+const LEAVING: usize = 16;
+
+/// The shortest time between two warnings that there are so many.
+const WARN_EVERY: Micros = 10_000_000;
 
 /// How long the head of a request may take, from the end of the request before it.
 const HEAD_TIME: Duration = Duration::from_secs(10);
@@ -63,6 +70,10 @@ pub struct HttpPort {
     connections: Pin<Box<dyn Stream<Item = Connection> + Send>>,
     router: Router,
     tasks: JoinSet<()>,
+    /// The connections, oldest first.
+    open: VecDeque<AbortHandle>,
+    clock: Clock,
+    warning: Throttle,
     stopping: watch::Sender<()>,
 }
 
@@ -78,9 +89,12 @@ impl HttpPort {
     pub fn new(listener: Listener, router: Router, clock: Clock) -> Self {
         let places = Places::new(MAX_CONNECTIONS, "a port of HTTP serves");
         Self {
-            connections: Box::pin(connections(listener, places, clock)),
+            connections: Box::pin(connections(listener, places, Arc::clone(&clock))),
             router,
             tasks: JoinSet::new(),
+            open: VecDeque::new(),
+            clock,
+            warning: Throttle::every(WARN_EVERY),
             stopping: watch::channel(()).0,
         }
     }
@@ -91,11 +105,32 @@ impl HttpPort {
             tokio::select! {
                 Some(connection) = self.connections.next() => {
                     let (router, stopping) = (self.router.clone(), self.stopping.subscribe());
-                    self.tasks.spawn(serve_connection(connection, router, stopping));
+                    let task = self.tasks.spawn(serve_connection(connection, router, stopping));
+                    self.open.push_back(task);
+                    if self.make_room() {
+                        // So that they are gone before the next one comes.
+                        yield_now().await;
+                    }
                 }
                 Some(_) = self.tasks.join_next() => {}
             }
         }
+    }
+
+    /// Ends the oldest connections when there are too many: what probes and tools ask takes a moment, so those are
+    /// idle or slow, and must not keep a probe out. Whether there were.
+    fn make_room(&mut self) -> bool {
+        self.open.retain(|task| !task.is_finished());
+        let excess = self.open.len().saturating_sub(MAX_CONNECTIONS - LEAVING);
+        self.open.drain(..excess).for_each(|oldest| oldest.abort());
+        if excess > 0 && self.warning.passes((self.clock)()) {
+            let open = self.open.len();
+            tracing::warn!(
+                open,
+                "too many connections to a port of HTTP; the oldest make room"
+            );
+        }
+        excess > 0
     }
 
     /// Accepts nothing more, and lets the requests in flight end.

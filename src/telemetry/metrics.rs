@@ -5,6 +5,7 @@
 //! docs/metrics.md tells the names, types, labels and meanings.
 
 mod calls;
+mod copies;
 mod families;
 mod listener;
 mod process;
@@ -20,10 +21,12 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
 use crate::bucket::Micros;
 use calls::Shard;
+use copies::Copies;
 use pulled::Pulled;
 use rare::{Configuration, Rare};
 use series::Table;
@@ -69,6 +72,7 @@ pub struct Metrics {
     series: Table,
     rare: Rare,
     configuration: Configuration,
+    copies: Copies,
     /// Of the store.
     pub store: StoreMetrics,
 }
@@ -102,6 +106,7 @@ impl Metrics {
             series: Table::new(settings.max_series, shards, rare.refused.clone()),
             store: StoreMetrics::new(&registry),
             configuration: Configuration::new(&registry),
+            copies: Copies::default(),
             settings,
             registry,
             shards: (0..shards).map(|_| Shard::default()).collect(),
@@ -115,6 +120,12 @@ impl Metrics {
     pub fn recorder(self: &Arc<Self>) -> Recorder {
         let shard = self.next_shard.fetch_add(1, Ordering::Relaxed) % self.shards.len();
         Recorder::new(Arc::clone(self), shard)
+    }
+
+    /// All metrics in Prometheus's text format, for somebody who may read it slowly.
+    #[must_use]
+    pub fn text(&self) -> Bytes {
+        self.copies.latest(|| self.encode())
     }
 
     /// All metrics in Prometheus's text format.

@@ -21,13 +21,19 @@ pub fn certificates(file: &SourceFile) -> Result<Vec<CertificateDer<'static>>, T
     Ok(all)
 }
 
+const WITHOUT_PASSWORD: &str = "private key without a password";
+
 /// The first private key of a file.
 ///
 /// # Errors
 /// When there is none, or it is damaged.
 pub fn key(file: &SourceFile) -> Result<PrivateKeyDer<'static>, TlsError> {
+    // As OpenSSL wrote keys with a password before version 1.
+    if file.text.contains("Proc-Type: 4,ENCRYPTED") {
+        return Err(nothing(file, WITHOUT_PASSWORD));
+    }
     PrivateKeyDer::from_pem_slice(file.text.as_bytes())
-        .map_err(|error| damaged(file, "private key without a password", &error))
+        .map_err(|error| damaged(file, WITHOUT_PASSWORD, &error))
 }
 
 /// The authorities of a file; at least one.

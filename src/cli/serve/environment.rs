@@ -91,7 +91,8 @@ fn meant_by<'o>(name: &str, options: &'o [String]) -> Option<&'o str> {
     options.iter().find(near).map(String::as_str)
 }
 
-fn is_set(name: &str) -> bool {
+/// Whether a variable is set to something.
+pub(super) fn is_set(name: &str) -> bool {
     #[expect(
         clippy::disallowed_methods,
         reason = "this is where the environment is read"

@@ -79,6 +79,10 @@ impl Log {
             .with_target(env!("CARGO_PKG_NAME"), level)
             // It warns of each watched file that was deleted, which is how files are replaced.
             .with_target("notify", level.min(LevelFilter::ERROR))
+            // It warns of each client that resets too many calls, and does not say who that is.
+            .with_target("h2", level.min(LevelFilter::ERROR))
+            // They tell of every batch that is not sent, which is told once, by `telemetry`.
+            .with_target("opentelemetry", LevelFilter::OFF)
             .with_targets(LIFECYCLE.map(|target| (target, lifecycle)));
         let log = tracing_subscriber::fmt::layer()
             .with_ansi(std::io::stderr().is_terminal())

@@ -2,6 +2,7 @@
 
 use clap::ValueEnum;
 
+use super::super::mistakes::Mistakes;
 use super::super::options::{Keys, boolean, header_name, some};
 use super::redis::RedisOptions;
 use crate::app::StoreSettings;
@@ -147,26 +148,46 @@ impl Store {
         self.backend_type.is_some()
     }
 
-    pub(super) fn settings(&self, redis: &RedisOptions) -> anyhow::Result<StoreSettings> {
-        let backend = self.backend_type.unwrap_or(match redis.is_named() {
-            true => Backend::Redis,
-            false => Backend::Memory,
-        });
-        match backend {
+    pub(super) fn settings(
+        &self,
+        redis: &RedisOptions,
+        mistakes: &mut Mistakes,
+    ) -> Option<StoreSettings> {
+        match self.backend(redis) {
             Backend::Memory => {
                 if !self.is_chosen() {
-                    redis.check_unnamed()?;
+                    mistakes.take(redis.check_unnamed())?;
                 }
-                Ok(StoreSettings::Memory {
+                Some(StoreSettings::Memory {
                     max_buckets: self.max_buckets(),
                 })
             }
-            Backend::Redis => Ok(StoreSettings::Redis(Box::new(redis.buckets()?))),
-            Backend::Memcache => anyhow::bail!(
-                "BACKEND_TYPE=memcache: memcached cannot hold token buckets exactly; \
-                 use BACKEND_TYPE=redis with REDIS_URL, or BACKEND_TYPE=memory"
-            ),
+            Backend::Redis => {
+                let buckets = redis.buckets(mistakes)?;
+                Some(StoreSettings::Redis(Box::new(buckets)))
+            }
+            Backend::Memcache => {
+                mistakes.add(
+                    "BACKEND_TYPE=memcache: memcached cannot hold token buckets exactly; \
+                     use BACKEND_TYPE=redis with REDIS_URL, or BACKEND_TYPE=memory",
+                );
+                None
+            }
         }
+    }
+
+    /// Looks at the files that are needed to reach it.
+    pub(super) fn check_files(&self, redis: &RedisOptions, mistakes: &mut Mistakes) {
+        if let Backend::Redis = self.backend(redis) {
+            redis.check_files(mistakes);
+        }
+    }
+
+    fn backend(&self, redis: &RedisOptions) -> Backend {
+        self.backend_type.unwrap_or(match redis.is_named() {
+            true => Backend::Redis,
+            false => Backend::Memory,
+        })
     }
 
     /// The most buckets in memory, also of those that stand in for Redis.

@@ -5,8 +5,10 @@ mod meaning;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::ValueEnum;
 
+use super::super::mistakes::Mistakes;
 use super::super::options::{RedisType, Secret, boolean, some_time};
 use crate::store::redis::{BucketsSettings, RedisSettings};
 
@@ -295,18 +297,40 @@ impl RedisOptions {
         }
     }
 
-    /// Where buckets are.
-    pub(super) fn buckets(&self) -> anyhow::Result<BucketsSettings> {
-        let (others, seconds) = (self.settings()?, self.per_second()?);
+    /// Where buckets are; `None` when that cannot be. Everything that is wrong is noted.
+    pub(super) fn buckets(&self, mistakes: &mut Mistakes) -> Option<BucketsSettings> {
+        let (others, seconds) = (self.settings(mistakes), self.per_second(mistakes));
+        let (others, seconds) = (others?, seconds?);
         let seconds_speak_tls = seconds.as_ref().is_some_and(|redis| redis.tls.is_some());
         if others.tls.is_none() && !seconds_speak_tls {
-            self.certificates.check_unused()?;
+            mistakes.take(self.certificates.check_unused())?;
         }
-        Ok(BucketsSettings { seconds, others })
+        Some(BucketsSettings { seconds, others })
+    }
+
+    /// Looks at the files. They are read again for each connection; those that cannot be used now are mistakes.
+    pub(super) fn check_files(&self, mistakes: &mut Mistakes) {
+        let Some(buckets) = self.buckets(&mut Mistakes::default()) else {
+            return;
+        };
+        let all = [
+            ("REDIS_", Some(&buckets.others)),
+            ("REDIS_PERSECOND_", buckets.seconds.as_ref()),
+        ];
+        for (prefix, redis) in all {
+            let Some(redis) = redis else { continue };
+            if let Some(login) = &redis.login {
+                let checked = login.check();
+                mistakes.take(checked.with_context(|| format!("{prefix}AUTH_FILE")));
+            }
+            if let Some(tls) = &redis.tls {
+                mistakes.take(tls.load().context("TLS to Redis (REDIS_TLS_*)"));
+            }
+        }
     }
 
     /// How to reach Redis.
-    fn settings(&self) -> anyhow::Result<RedisSettings> {
+    fn settings(&self, mistakes: &mut Mistakes) -> Option<RedisSettings> {
         let typed = Typed {
             prefix: "REDIS_",
             url: self.redis_url.as_ref(),
@@ -319,14 +343,14 @@ impl RedisOptions {
             timeout: self.redis_timeout,
             tls: self.redis_tls,
         };
-        typed.settings("BACKEND_TYPE=redis", &self.certificates)
+        typed.settings("BACKEND_TYPE=redis", &self.certificates, mistakes)
     }
 
     /// How to reach the Redis for limits of a second, if they have one of their own.
-    fn per_second(&self) -> anyhow::Result<Option<RedisSettings>> {
+    fn per_second(&self, mistakes: &mut Mistakes) -> Option<Option<RedisSettings>> {
         let own = &self.per_second;
         if !own.redis_persecond {
-            return Ok(None);
+            return Some(None);
         }
         let typed = Typed {
             prefix: "REDIS_PERSECOND_",
@@ -340,7 +364,7 @@ impl RedisOptions {
             timeout: own.redis_persecond_timeout,
             tls: own.redis_persecond_tls,
         };
-        let settings = typed.settings("REDIS_PERSECOND=true", &self.certificates);
+        let settings = typed.settings("REDIS_PERSECOND=true", &self.certificates, mistakes);
         settings.map(Some)
     }
 }

@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::super::mistakes::Mistakes;
 use super::super::options::{Configuration, Secret, boolean, some_time};
 use crate::source::Origin;
 use crate::source::xds::{Retry, Settings, TlsFiles};
@@ -132,36 +133,38 @@ pub(super) struct SourceOptions {
 }
 
 impl SourceOptions {
-    /// Where the rules come from.
-    pub(super) fn origin(&self, files: &Configuration) -> anyhow::Result<Origin> {
+    /// Where the rules come from; `None` when that cannot be. Everything that is wrong is noted.
+    pub(super) fn origin(&self, files: &Configuration, mistakes: &mut Mistakes) -> Option<Origin> {
         if self.config_type == ConfigType::File {
-            return Ok(Origin::Files(files.location()));
+            return Some(Origin::Files(files.location()));
         }
         if files.is_path_given() {
-            anyhow::bail!(
+            mistakes.add(
                 "CONFIG_TYPE=GRPC_XDS_SOTW and CONFIG_PATH: rules come from a management server or \
-                 from files, not from both; leave one of them out"
+                 from files, not from both; leave one of them out",
             );
         }
-        Ok(Origin::Xds(Box::new(self.xds()?)))
+        let settings = self.xds(mistakes)?;
+        Some(Origin::Xds(Box::new(settings)))
     }
 
-    fn xds(&self) -> anyhow::Result<Settings> {
+    fn xds(&self, mistakes: &mut Mistakes) -> Option<Settings> {
         let spread = match self.xds_client_backoff_jitter {
             true => self.xds_client_backoff_random_factor,
             false => 0.0,
         };
         let metadata = self.config_grpc_xds_node_metadata.clone();
         let headers = match &self.config_grpc_xds_client_additional_headers {
-            Some(text) => headers(text.reveal())?,
-            None => HeaderMap::new(),
+            Some(text) => mistakes.take(headers(text.reveal())),
+            None => Some(HeaderMap::new()),
         };
-        Ok(Settings {
+        let tls = mistakes.take(self.tls());
+        Some(Settings {
             server: self.config_grpc_xds_server_url.to_string(),
             node_id: self.config_grpc_xds_node_id.clone(),
             node_metadata: metadata.unwrap_or_default().0,
-            headers,
-            tls: self.tls()?,
+            headers: headers?,
+            tls: tls?,
             max_message: match self.xds_client_max_msg_size_in_bytes {
                 0 => DEFAULT_MAX_MESSAGE,
                 bytes => bytes,

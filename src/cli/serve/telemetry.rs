@@ -10,7 +10,9 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
 
-use super::super::options::{boolean, port, some, some_time};
+use super::super::mistakes::Mistakes;
+use super::super::options::{boolean, some, some_time};
+use super::environment::is_set;
 use crate::telemetry::TelemetrySettings;
 use crate::telemetry::metrics::MetricsSettings;
 use crate::telemetry::statsd::{Dialect, StatsdSettings};
@@ -80,12 +82,14 @@ pub(super) struct MetricOptions {
         long,
         env = "STATSD_HOST",
         value_name = "HOST",
-        default_value = "localhost"
+        default_value = "localhost",
+        value_parser = daemon
     )]
     statsd_host: String,
 
     /// Its port
-    #[arg(long, env = "STATSD_PORT", value_name = "PORT", default_value = "8125", value_parser = port)]
+    #[arg(long, env = "STATSD_PORT", value_name = "PORT", default_value = "8125",
+        value_parser = clap::value_parser!(u16).range(1..))]
     statsd_port: u16,
 
     /// How that daemon is spoken to: udp, and nothing else
@@ -158,23 +162,30 @@ enum ProtocolName {
 type Tags = BTreeMap<String, String>;
 
 impl MetricOptions {
-    pub(super) fn settings(&self, traces: &TraceOptions) -> anyhow::Result<TelemetrySettings> {
+    pub(super) fn settings(
+        &self,
+        traces: &TraceOptions,
+        mistakes: &mut Mistakes,
+    ) -> Option<TelemetrySettings> {
         if self.use_dog_statsd_mogrifiers.is_some() {
-            anyhow::bail!(
+            mistakes.add(
                 "USE_DOG_STATSD_MOGRIFIERS: names are not rewritten here; leave it out, and have the \
-                 Datadog agent rewrite them (dogstatsd_mapper_profiles)"
+                 Datadog agent rewrite them (dogstatsd_mapper_profiles)",
             );
         }
         if let Some(protocol) = self.statsd_protocol.as_deref()
             && self.is_sent()
             && !protocol.eq_ignore_ascii_case("udp")
         {
-            anyhow::bail!(
+            mistakes.add(format!(
                 "STATSD_PROTOCOL={protocol}: metrics are sent by UDP only; leave it out, and have the \
                  daemon listen on UDP"
-            );
+            ));
         }
-        Ok(TelemetrySettings {
+        if traces.tracing_enabled {
+            mistakes.take(check_collector());
+        }
+        Some(TelemetrySettings {
             metrics: MetricsSettings {
                 max_series: self.metrics_max_series,
                 near_limit_ratio: self.near_limit_ratio,
@@ -228,6 +239,15 @@ impl MetricOptions {
 }
 
 impl TraceOptions {
+    /// Says what has no effect here, and why.
+    pub(super) fn say_what_has_no_effect(&self) {
+        for name in COMPRESSION.into_iter().filter(|name| is_set(name)) {
+            if self.tracing_enabled {
+                tracing::warn!("{name} has no effect: traces are sent as they are");
+            }
+        }
+    }
+
     fn settings(&self) -> TraceSettings {
         let instance = self.tracing_service_instance_id.clone();
         TraceSettings {
@@ -241,6 +261,39 @@ impl TraceOptions {
             sampling_rate: self.tracing_sampling_rate,
         }
     }
+}
+
+/// The variables of OpenTelemetry that say where the collector is; the first wins.
+const COLLECTOR: [&str; 2] = [
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+];
+
+/// The variables of OpenTelemetry that say how spans are compressed.
+const COMPRESSION: [&str; 2] = [
+    "OTEL_EXPORTER_OTLP_COMPRESSION",
+    "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION",
+];
+
+/// Refuses where no collector can be. OpenTelemetry's library reads it by itself, later.
+fn check_collector() -> anyhow::Result<()> {
+    for name in COLLECTOR {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "this is where the environment is read"
+        )]
+        let Ok(text) = std::env::var(name) else {
+            continue;
+        };
+        let uri = text.parse::<http::Uri>().ok();
+        let scheme = uri.as_ref().and_then(http::Uri::scheme_str);
+        // What it says is not repeated: there may be a password in it.
+        anyhow::ensure!(
+            text.is_empty() || matches!(scheme, Some("http" | "https")),
+            "{name}: write a URL such as http://collector:4318"
+        );
+    }
+    Ok(())
 }
 
 /// A name that no other instance has.
@@ -272,7 +325,7 @@ fn listen_address(text: &str) -> Result<String, String> {
 /// Reads a path of a URL.
 fn path(text: &str) -> Result<String, String> {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"{}?#*".contains(&byte);
-    if text.starts_with('/') && text.bytes().all(is_plain) {
+    if text.starts_with('/') && !text.contains("/:") && text.bytes().all(is_plain) {
         Ok(text.to_owned())
     } else {
         Err("write a path such as /metrics".to_owned())
@@ -293,6 +346,20 @@ fn tags(text: &str) -> Result<Tags, String> {
         let (key, value) = tag.split_once(':')?;
         (is_plain(key) && is_plain(value)).then(|| (key.to_owned(), value.to_owned()))
     };
-    let tags: Option<Tags> = text.split(',').map(|text| tag(text.trim())).collect();
-    tags.ok_or_else(|| "write key:value,key:value".to_owned())
+    let pairs: Option<Vec<_>> = text.split(',').map(|text| tag(text.trim())).collect();
+    let pairs = pairs.ok_or_else(|| "write key:value,key:value".to_owned())?;
+    let count = pairs.len();
+    let tags: Tags = pairs.into_iter().collect();
+    match tags.len() == count {
+        true => Ok(tags),
+        false => Err("write each key once".to_owned()),
+    }
+}
+
+/// Reads the name or address of a daemon, whose port is another option.
+fn daemon(text: &str) -> Result<String, String> {
+    match text.contains(':') && text.parse::<Ipv6Addr>().is_err() {
+        true => Err("write a host alone; STATSD_PORT is for its port".to_owned()),
+        false => Ok(text.to_owned()),
+    }
 }

@@ -22,6 +22,9 @@ use crate::service::pb::rate_limit_response::Code;
 use crate::service::pb::rate_limit_service_server::RateLimitService;
 use crate::service::pb::{DESCRIPTORS, RateLimitRequest, RateLimitResponse};
 
+/// Bodies of more bytes take long enough to read for others to notice.
+const LARGE: usize = 16 << 10;
+
 /// How much of a body that is too large is taken in.
 const MAX_FORGOTTEN: usize = 8 << 20;
 
@@ -42,15 +45,21 @@ pub fn json(service: impl RateLimitService, max_bytes: usize) -> Router {
 /// Answers a request, or says why there is no verdict.
 async fn answer(
     service: &impl RateLimitService,
-    (messages, max_bytes): (&Messages, usize),
+    (messages, max_bytes): (&Arc<Messages>, usize),
     request: Request,
 ) -> Result<Response, Response> {
     let (head, body) = request.into_parts();
     let body = timeout(BODY_TIME, whole(body, max_bytes))
         .await
         .map_err(|_| refused(StatusCode::BAD_REQUEST, "the body did not come in time"))??;
-    let message = messages
-        .read(&body)
+    let message = if body.len() > LARGE {
+        let messages = Arc::clone(messages);
+        tokio::task::spawn_blocking(move || messages.read(&body)).await
+    } else {
+        Ok(messages.read(&body))
+    };
+    let message = message
+        .map_err(|_| refused(StatusCode::INTERNAL_SERVER_ERROR, "reading it panicked"))?
         .map_err(|why| refused(StatusCode::BAD_REQUEST, &why))?;
     // As in gRPC, the headers say how long the caller waits and which trace the call is part of.
     let call = Call::from_parts(

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse as _;
 use axum::routing::any;
@@ -20,7 +21,7 @@ pub struct Page {
     /// Its media type.
     pub kind: &'static str,
     /// Writes it. May take a while: it is not done where anything else waits.
-    pub write: Arc<dyn Fn() -> String + Send + Sync>,
+    pub write: Arc<dyn Fn() -> Bytes + Send + Sync>,
 }
 
 impl Page {
@@ -34,7 +35,7 @@ impl Page {
             path,
             about,
             kind: "text/plain; charset=utf-8",
-            write: Arc::new(write),
+            write: Arc::new(move || write().into()),
         }
     }
 }

@@ -35,7 +35,7 @@ impl Port {
     pub(in crate::telemetry) fn serve(self, path: &str, metrics: Arc<Metrics>) -> Serving {
         let told = move || {
             let metrics = Arc::clone(&metrics);
-            async move { ([(CONTENT_TYPE, Metrics::TEXT_FORMAT)], metrics.encode()) }
+            async move { ([(CONTENT_TYPE, Metrics::TEXT_FORMAT)], metrics.text()) }
         };
         (self.0)(Router::new().route(path, get(told)))
     }

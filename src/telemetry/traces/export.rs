@@ -1,6 +1,7 @@
 //! Sends spans, on a runtime that is not one of those that serve requests.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper_rustls::HttpsConnectorBuilder;
@@ -48,6 +49,7 @@ pub(super) fn exporter(
     Ok(OnRuntime {
         exporter: Arc::new(exporter?),
         runtime: runtime.clone(),
+        is_failing: AtomicBool::new(false),
     })
 }
 
@@ -56,6 +58,24 @@ pub(super) fn exporter(
 pub(super) struct OnRuntime {
     exporter: Arc<SpanExporter>,
     runtime: Handle,
+    /// Whether the last batch could not be sent.
+    is_failing: AtomicBool,
+}
+
+impl OnRuntime {
+    /// Tells of a change; the libraries would tell of every batch.
+    fn told(&self, sent: OTelSdkResult) -> OTelSdkResult {
+        let was_failing = self.is_failing.swap(sent.is_err(), Ordering::Relaxed);
+        match &sent {
+            Err(error) if !was_failing => tracing::warn!(
+                %error,
+                "traces cannot be sent, and are dropped; is the collector where OTEL_EXPORTER_OTLP_ENDPOINT says?"
+            ),
+            Ok(()) if was_failing => tracing::warn!("traces are sent again"),
+            _ => {}
+        }
+        sent
+    }
 }
 
 impl trace::SpanExporter for OnRuntime {
@@ -64,8 +84,10 @@ impl trace::SpanExporter for OnRuntime {
         let sent = self
             .runtime
             .spawn(async move { exporter.export(batch).await });
-        sent.await
-            .unwrap_or_else(|error| Err(OTelSdkError::InternalFailure(error.to_string())))
+        let sent = sent.await;
+        self.told(
+            sent.unwrap_or_else(|error| Err(OTelSdkError::InternalFailure(error.to_string()))),
+        )
     }
 
     fn set_resource(&mut self, resource: &Resource) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use super::super::super::mistakes::Mistakes;
 use super::super::super::options::{RedisType, Secret};
 use super::{Certificates, SocketType};
 use crate::store::redis::{
@@ -29,7 +30,28 @@ pub(super) struct Typed<'a> {
 }
 
 impl Typed<'_> {
+    /// How it is reached; `None` when it cannot be. Everything that is wrong is noted.
     pub(super) fn settings(
+        &self,
+        needed_by: &str,
+        certificates: &Certificates,
+        mistakes: &mut Mistakes,
+    ) -> Option<RedisSettings> {
+        let login = mistakes.take(self.login());
+        let reached = mistakes.take(self.reached(needed_by, certificates));
+        if reached.is_none() && self.speaks_tls() {
+            mistakes.take(certificates.tls());
+        }
+        let settings = reached?;
+        Some(RedisSettings {
+            login: login?.or(settings.login),
+            pool_size: self.pool_size,
+            timeout: self.timeout,
+            ..settings
+        })
+    }
+
+    fn reached(
         &self,
         needed_by: &str,
         certificates: &Certificates,
@@ -38,15 +60,11 @@ impl Typed<'_> {
         let url = self.url.with_context(|| {
             format!("{needed_by} needs {prefix}URL, such as {prefix}URL=localhost:6379")
         })?;
-        let login = self.login()?;
         let mut settings = match self.redis_type {
             RedisType::Single => self.single(url.reveal())?,
             RedisType::Sentinel => self.sentinel(url.reveal(), certificates)?,
             RedisType::Cluster => self.cluster(url.reveal())?,
         };
-        if login.is_some() {
-            settings.login = login;
-        }
         anyhow::ensure!(
             settings.tls.is_none() || self.tls != Some(false),
             "{prefix}TLS=false, but {prefix}URL asks for TLS (rediss://); leave {prefix}TLS out, or write redis://"
@@ -59,8 +77,6 @@ impl Typed<'_> {
             );
             settings.tls = Some(certificates.tls()?);
         }
-        settings.pool_size = self.pool_size;
-        settings.timeout = self.timeout;
         Ok(settings)
     }
 
@@ -167,13 +183,7 @@ impl Typed<'_> {
                 "{prefix}AUTH and {prefix}AUTH_FILE both say as whom to log in; leave one of them out"
             ),
             (Some(auth), None) => Ok(Some(Login::parse(auth.reveal()))),
-            (None, Some(path)) => {
-                let login = Login::file(path.clone());
-                login
-                    .check()
-                    .with_context(|| format!("{prefix}AUTH_FILE"))?;
-                Ok(Some(login))
-            }
+            (None, Some(path)) => Ok(Some(Login::file(path.clone()))),
             (None, None) => Ok(None),
         }
     }
@@ -223,16 +233,13 @@ impl Certificates {
             (Some(_), None) => anyhow::bail!("REDIS_TLS_CLIENT_CERT needs REDIS_TLS_CLIENT_KEY"),
             (None, Some(_)) => anyhow::bail!("REDIS_TLS_CLIENT_KEY needs REDIS_TLS_CLIENT_CERT"),
         };
-        let tls = RedisTls {
+        Ok(RedisTls {
             authorities: self.redis_tls_cacert.clone(),
             client,
             names: match self.redis_tls_skip_hostname_verification {
                 true => Names::Ignored,
                 false => Names::Verified,
             },
-        };
-        // Read again for each connection; what cannot be used now is a mistake, and told at once.
-        tls.load().context("TLS to Redis (REDIS_TLS_*)")?;
-        Ok(tls)
+        })
     }
 }
