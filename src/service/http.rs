@@ -4,6 +4,7 @@
 //! has the life of a connection.
 
 mod admin;
+mod body;
 mod json;
 mod pages;
 mod rlconfig;
