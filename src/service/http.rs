@@ -6,6 +6,7 @@
 mod admin;
 mod body;
 mod json;
+mod page;
 mod pages;
 mod rlconfig;
 
