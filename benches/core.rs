@@ -13,7 +13,9 @@ use mimalloc::MiMalloc;
 use ratekeeper::bucket::{State, Terms};
 use ratekeeper::clock;
 use ratekeeper::key::{KeyFormat, LimitTag, Segment};
-use ratekeeper::rules::{LoadOptions, RuleSet, SourceFile};
+use ratekeeper::limiter::top::Top;
+use ratekeeper::limiter::{Bounds, Descriptor, Entry, InForce, Limiter, LimiterSettings, Request};
+use ratekeeper::rules::{Algorithm, LoadOptions, RuleSet, SourceFile};
 use ratekeeper::store::memory::MemoryStore;
 use ratekeeper::store::{Charge, Part, Payment, Store};
 use tokio::time::Instant as Deadline;
@@ -211,5 +213,58 @@ fn on_threads(
     begin.elapsed()
 }
 
-criterion_group!(core, matching, keys, bucket, memory);
+/// A whole decision without the network, where buckets are counted by how hot they are and where they are not.
+fn limiter(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("limiter");
+    let text = "{ domain: d, descriptors: [{ key: user, rate_limit: { unit: year, requests_per_unit: 1000000 } }] }";
+    for (name, size) in [("top off", 0), ("top 256", 256)] {
+        for users in [100, 1_000_000] {
+            let limiter = deciding(load(text.to_owned()), size);
+            let requests: Vec<Request> = (0..users).map(request).collect();
+            let mut place = 0;
+            group.bench_function(BenchmarkId::new(name, users), |bencher| {
+                bencher.iter(|| {
+                    place = (place + 7_919 * 31) % requests.len();
+                    let verdict = limiter.decide(&requests[place], None).now_or_never();
+                    verdict.expect("memory waits for nothing").is_ok()
+                });
+            });
+        }
+    }
+}
+
+fn deciding(rules: RuleSet, top: usize) -> Limiter<MemoryStore> {
+    let in_force = Arc::new(InForce::default());
+    in_force.install(rules);
+    let settings = LimiterSettings {
+        keys: KeyFormat::new("rk:"),
+        bounds: Bounds {
+            descriptors: 10,
+            entries: 10,
+            bytes: 1_000,
+        },
+        default_algorithm: Algorithm::TokenBucket,
+        shadow_mode: false,
+        quota_mode: false,
+    };
+    let store = MemoryStore::new(4_000_000, clock::system());
+    Limiter::new(store, in_force, settings).noted_by(Top::new(top).noter())
+}
+
+fn request(user: u32) -> Request {
+    let entry = Entry {
+        key: "user".to_owned(),
+        value: user.to_string(),
+    };
+    Request {
+        domain: "d".to_owned(),
+        descriptors: vec![Descriptor {
+            entries: vec![entry],
+            ..Descriptor::default()
+        }],
+        hits_addend: 1,
+    }
+}
+
+criterion_group!(core, matching, keys, bucket, memory, limiter);
 criterion_main!(core);

@@ -20,6 +20,7 @@ use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health as HealthService, HealthServer};
 
 use crate::clock;
+use crate::limiter::top::Top;
 use crate::limiter::{InForce, Limiter, LimiterSettings};
 use crate::rules::LoadOptions;
 use crate::service::pb::DESCRIPTORS;
@@ -255,7 +256,7 @@ async fn serve<S: Store>(
         place: settings.origin.place(),
         connected,
     };
-    let seen = view.seen(&rules, origin, backend.seen);
+    let seen = view.seen((&rules.history, &rate_limits.top), origin, backend.seen);
     // What people and probes ask has a store of its own.
     let beside = Arc::new((backend.store)()?);
     let json = rate_limits.over(Arc::clone(&beside), &metrics.recorder());
@@ -299,6 +300,7 @@ struct RateLimits {
     response: ResponseSettings,
     timeout: Option<Duration>,
     tracing: Tracing,
+    top: Top,
 }
 
 impl RateLimits {
@@ -309,13 +311,15 @@ impl RateLimits {
             response: settings.response.clone(),
             timeout: settings.store.timeout(),
             tracing: telemetry.tracing().clone(),
+            top: Top::new(settings.rim.top_size),
         }
     }
 
     fn over<S: Store>(&self, store: S, recorder: &Recorder) -> RateLimit<S> {
         let limiter = Limiter::new(store, Arc::clone(&self.rules), self.limiter.clone())
             .with_timeout(self.timeout)
-            .counted_by(recorder.clone());
+            .counted_by(recorder.clone())
+            .noted_by(self.top.noter());
         RateLimit::new(limiter, self.response.clone()).traced_by(self.tracing.clone())
     }
 }

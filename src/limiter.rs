@@ -11,6 +11,7 @@ mod names;
 mod plan;
 mod request;
 mod tally;
+pub mod top;
 mod typed;
 mod verdict;
 
@@ -25,7 +26,7 @@ use tokio::time::Instant;
 
 use crate::key::KeyFormat;
 use crate::rules::{Algorithm, Match, RuleSet};
-use crate::store::{Cause, Decision, Store, StoreError};
+use crate::store::{Cause, Charge, Decision, Store, StoreError};
 use crate::telemetry::metrics::{Metrics, Recorder, Series};
 
 pub use explain::{Explanation, explain};
@@ -37,6 +38,7 @@ pub use plan::{bucket_keys, candidate_keys};
 
 use plan::Plan;
 use tally::{RuleSeries, Tally};
+use top::Noter;
 
 /// How the limiter decides, apart from the rules.
 #[derive(Debug, Clone)]
@@ -65,6 +67,7 @@ pub struct Limiter<S> {
     /// When this limiter was made: the deadline where none is needed.
     made: Instant,
     recorder: Recorder,
+    noter: Noter,
 }
 
 /// Why a request got no verdict.
@@ -113,6 +116,7 @@ impl<S: Store> Limiter<S> {
             timeout: None,
             made: Instant::now(),
             recorder: Recorder::default(),
+            noter: Noter::default(),
         }
     }
 
@@ -129,6 +133,12 @@ impl<S: Store> Limiter<S> {
         Self { recorder, ..self }
     }
 
+    /// Has its decisions noted by bucket.
+    #[must_use]
+    pub fn noted_by(self, noter: Noter) -> Self {
+        Self { noter, ..self }
+    }
+
     /// Decides a request and takes what it takes. The caller waits so long at most, if it says so.
     ///
     /// # Errors
@@ -141,7 +151,7 @@ impl<S: Store> Limiter<S> {
         request.check(&self.settings.bounds)?;
         let snapshot = self.rules.snapshot().ok_or(LimitError::NotLoaded)?;
         let mut plan = Plan::new(&snapshot, request, &self.keys, &self.settings);
-        let charges = plan.take_charges();
+        let charges: Arc<[Charge]> = plan.take_charges().into();
         let is_free = plan.is_free();
         let decision = if charges.is_empty() {
             Decision {
@@ -151,7 +161,7 @@ impl<S: Store> Limiter<S> {
             }
         } else {
             let deadline = self.deadline(patience);
-            self.store.decide(charges.into(), deadline).await?
+            self.store.decide(Arc::clone(&charges), deadline).await?
         };
         let tally = Tally {
             recorder: &self.recorder,
@@ -160,6 +170,8 @@ impl<S: Store> Limiter<S> {
             decision: &decision,
         };
         let (code, statuses) = plan.answer(&tally);
+        self.noter
+            .note((&charges, &decision), request, |place| plan.rule_of(place));
         drop(plan);
         let verdict = Verdict {
             code,

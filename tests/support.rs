@@ -2,6 +2,7 @@
 
 mod admin;
 mod backend;
+mod browser;
 mod certificates;
 mod cluster;
 mod collector;
@@ -22,6 +23,7 @@ pub mod sentinel;
 
 pub use admin::Api;
 pub use backend::Backend;
+pub use browser::{Browser, Key};
 pub use certificates::{Authority, Certified, Pair};
 pub use cluster::Cluster;
 pub use collector::{Collector, Speaks};

@@ -41,6 +41,7 @@ mod metrics;
 mod migrate;
 mod modes;
 mod options;
+mod page;
 mod per_second;
 mod ports;
 mod redis_login;

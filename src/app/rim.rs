@@ -18,11 +18,13 @@ use super::{Rules, Settings};
 use crate::clock;
 use crate::limiter::InForce;
 use crate::limiter::inspect::Inspector;
+use crate::limiter::top::Top;
 use crate::service::pb::rate_limit_service_server::RateLimitService;
 use crate::service::{
     self, Admin, AdminToken, ConnectionSettings, Failures, HttpPort, Listener, Page, Places, Seen,
     SeenSource, SeenStore, healthcheck, json, pages, rlconfig,
 };
+use crate::source::History;
 use crate::source::files::Poke;
 use crate::store::Store;
 use crate::telemetry::metrics::{Metrics, Port};
@@ -39,6 +41,8 @@ pub struct RimSettings {
     pub health: HealthSettings,
     /// Who may change buckets at the debug port; nobody without.
     pub admin_token: Option<AdminToken>,
+    /// In how many counters buckets are counted that are asked for most; 0: none are.
+    pub top_size: usize,
     /// Changes when files are to be read again although nothing seems to have happened to them.
     pub reread: watch::Receiver<()>,
 }
@@ -103,7 +107,12 @@ impl View {
     }
 
     /// What the admin API tells of the server.
-    pub(super) fn seen(&self, rules: &Rules, source: SeenSource, store: SeenStore) -> Seen {
+    pub(super) fn seen(
+        &self,
+        (history, top): (&History, &Top),
+        source: SeenSource,
+        store: SeenStore,
+    ) -> Seen {
         let health = self.health.clone();
         Seen {
             instance: gethostname().to_string_lossy().into_owned(),
@@ -112,7 +121,8 @@ impl View {
             is_healthy: Box::new(move || health.is_good()),
             metrics: Arc::clone(&self.metrics),
             rules: Arc::clone(&self.rules),
-            history: rules.history.clone(),
+            history: history.clone(),
+            top: top.clone(),
             source,
             store,
             refusals: Seen::throttle(),

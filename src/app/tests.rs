@@ -71,6 +71,7 @@ fn settings(origin: Origin) -> Settings {
             tls: None,
             health: HealthSettings::default(),
             admin_token: None,
+            top_size: 10,
             reread: watch::channel(()).1,
         },
     }

@@ -204,6 +204,7 @@ impl Args {
                 tls,
                 health: self.listen.health(),
                 admin_token,
+                top_size: self.admin.top_size,
                 reread,
             },
         })

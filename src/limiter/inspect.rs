@@ -5,6 +5,8 @@
 //! remember, fall back), it does here, too, and says so. Each bucket is asked for by itself: when one Redis of two
 //! is away, the buckets of the other are none the worse.
 
+mod bucket;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,13 +18,12 @@ use super::plan::bucket_keys;
 use super::request::{BadRequest, Descriptor, Entry, Request};
 use super::verdict::decided_by;
 use super::{InForce, LimiterSettings, Snapshot};
-use crate::bucket::{Micros, Share, State, Terms};
+use crate::bucket::Share;
 use crate::key::{BucketKey, NotAKey};
 use crate::rules::{Limit, Limits, Rule};
-use crate::store::{
-    Cause, Charge, MAX_HITS, OnStoreFailure, Outcome, Part, Payment, Store, StoreError,
-};
-use crate::telemetry::metrics::DecidedBy;
+use crate::store::{Cause, Charge, MAX_HITS, Outcome, Part, Payment, Store, StoreError};
+
+pub use bucket::Bucket;
 
 /// Looks at buckets and changes them.
 #[derive(Debug)]
@@ -47,23 +48,6 @@ pub enum Which {
     },
     /// The one with this key.
     Key(String),
-}
-
-/// A bucket, as it was found or made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bucket {
-    /// What it is called.
-    pub key: BucketKey,
-    /// The path of its rule.
-    pub rule: String,
-    /// Its limit.
-    pub limit: Limit,
-    /// What decided: the store, or what stands in for it.
-    pub decided_by: DecidedBy,
-    /// The limit as it was reckoned with: while the store fails, a share of it.
-    terms: Terms,
-    state: State,
-    at: Micros,
 }
 
 /// Why a bucket cannot be looked at or changed.
@@ -331,82 +315,5 @@ fn alone(domain: &str, entries: &[Entry]) -> Request {
         domain: domain.to_owned(),
         descriptors: vec![descriptor],
         hits_addend: 0,
-    }
-}
-
-// --- What a bucket says ---
-
-impl Bucket {
-    /// Tokens when it is full.
-    #[must_use]
-    pub fn capacity(&self) -> u32 {
-        self.terms.capacity()
-    }
-
-    /// Whole tokens left.
-    #[must_use]
-    pub fn remaining(&self) -> u32 {
-        self.state.remaining(&self.terms)
-    }
-
-    /// Tokens that must come back before there are any.
-    #[must_use]
-    pub fn debt(&self) -> u64 {
-        self.state.used().saturating_sub(self.capacity().into())
-    }
-
-    /// Whole tokens left, or (negative) what it is in debt.
-    fn tokens(&self) -> i64 {
-        let debt = i64::try_from(self.debt()).unwrap_or(MAX_HITS);
-        i64::from(self.remaining()) - debt
-    }
-
-    /// Microseconds until it is full, or its window ends, if nothing more is taken.
-    #[must_use]
-    pub fn full_in(&self) -> Micros {
-        self.state.full_in(self.at)
-    }
-
-    /// Microseconds until it would admit one hit; `None` when it never will.
-    #[must_use]
-    pub fn retry_in(&self) -> Option<Micros> {
-        self.state.retry_in(&self.terms, 1, self.at)
-    }
-
-    /// Whether it forgets everything at once.
-    #[must_use]
-    pub fn is_window(&self) -> bool {
-        self.terms.drip() == 0
-    }
-
-    /// Tokens that come back in a second; 0 for a window.
-    #[must_use]
-    pub fn refill_per_second(&self) -> f64 {
-        #[expect(clippy::cast_precision_loss, reason = "it is for people")]
-        let seconds = self.terms.period() as f64 / 1e6;
-        f64::from(self.terms.drip()) / seconds
-    }
-
-    /// The bucket, if there is one that could be changed.
-    fn changed(self) -> Result<Self, InspectError> {
-        match self.decided_by {
-            DecidedBy::FallbackAllow => Err(InspectError::NoBucket(OnStoreFailure::Allow.name())),
-            DecidedBy::FallbackDeny => Err(InspectError::NoBucket(OnStoreFailure::Deny.name())),
-            _ => Ok(self),
-        }
-    }
-
-    fn check(&self, tokens: i64) -> Result<(), InspectError> {
-        let most = i64::from(self.capacity());
-        let least = most - i64::try_from(self.terms.ceiling()).unwrap_or(MAX_HITS);
-        match (least..=most).contains(&tokens) {
-            true => Ok(()),
-            false => Err(InspectError::OutOfRange {
-                tokens,
-                limit: self.limit.to_string(),
-                least,
-                most,
-            }),
-        }
     }
 }

@@ -114,6 +114,22 @@ impl<'a> Plan<'a> {
     }
 }
 
+impl Plan<'_> {
+    /// The path of the rule that the charge at a place is for; `None` for a limit of the request's own.
+    pub(super) fn rule_of(&self, charge: usize) -> Option<&str> {
+        let limited = self.asks.iter().find_map(|ask| match ask {
+            Ask::Limited(limited) => {
+                let mut limits = self.limits(limited);
+                limits
+                    .any(|limit| limit.charge == charge)
+                    .then_some(limited)
+            }
+            Ask::Free | Ask::Unlimited { .. } => None,
+        });
+        limited?.rule().map(|rule| rule.path.as_str())
+    }
+}
+
 /// Those limits that no other replaces.
 fn in_force<'p, 'a>(limits: &'p [Applied<'a>]) -> impl Iterator<Item = &'p Applied<'a>> {
     limits.iter().filter(|applied| !applied.is_replaced)

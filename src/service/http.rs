@@ -4,7 +4,9 @@
 //! has the life of a connection.
 
 mod admin;
+mod body;
 mod json;
+mod page;
 mod pages;
 mod rlconfig;
 

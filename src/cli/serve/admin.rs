@@ -23,6 +23,24 @@ pub(super) struct AdminOptions {
     /// File with the same, read whenever it is needed
     #[arg(long, env = "ADMIN_TOKEN_FILE", value_name = "PATH")]
     admin_token_file: Option<PathBuf>,
+
+    /// Counters for the buckets that are asked for most, in each thread and slice of time; 0 counts none
+    #[arg(
+        long,
+        env = "TOP_SIZE",
+        value_name = "COUNT",
+        default_value = "256",
+        value_parser = counters
+    )]
+    pub(super) top_size: usize,
+}
+
+/// The most counters: searching more of them for the least would take a decision too long.
+const MOST: usize = 4096;
+
+fn counters(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| *number <= MOST);
+    number.ok_or_else(|| format!("write a number from 0 to {MOST}"))
 }
 
 impl AdminOptions {

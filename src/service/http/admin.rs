@@ -9,10 +9,11 @@ mod buckets;
 mod rules;
 mod status;
 mod token;
+mod top;
 
 use std::sync::Arc;
 
-use axum::extract::{DefaultBodyLimit, RawQuery, Request, State};
+use axum::extract::{RawQuery, Request, State};
 use axum::http::header::{self, HeaderName};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -21,13 +22,14 @@ use axum::{Extension, Router};
 use serde_json::{Value, json};
 
 use super::Peer;
+use super::body::NoBody;
 use crate::limiter::inspect::Inspector;
 use crate::store::Store;
 
 pub use status::{Seen, SeenSource, SeenStore};
 pub use token::{AdminToken, NoToken};
 
-use asked::{MAX_BODY, Parameters, body};
+use asked::{Parameters, body};
 
 /// What the API says of itself.
 const OPENAPI: &str = include_str!("admin/openapi.json");
@@ -58,10 +60,10 @@ pub fn admin<S: Store>(admin: Admin<S>) -> Router {
         .route("/rules", only(get(list_rules::<S>), "GET"))
         .route("/explain", only(get(explain::<S>), "GET"))
         .route("/buckets", only(get(peek::<S>), "GET"))
+        .route("/top", only(get(hot::<S>), "GET"))
         .route("/buckets/reset", only(post(reset::<S>), "POST"))
         .route("/buckets/set", only(post(set::<S>), "POST"))
         .fallback(any(nothing))
-        .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(Arc::new(admin));
     Router::new()
         .nest("/api/v1", api)
@@ -123,6 +125,14 @@ async fn explain<S: Store>(State(admin): TheAdmin<S>, RawQuery(query): RawQuery)
     Told::of_long(move || {
         let parameters = Parameters::read(query.as_deref(), &["domain", "descriptor"])?;
         rules::explained(&admin.inspector, &parameters)
+    })
+    .await
+}
+
+async fn hot<S: Store>(State(admin): TheAdmin<S>, RawQuery(query): RawQuery) -> Told {
+    Told::of_long(move || {
+        let parameters = Parameters::read(query.as_deref(), &["window", "limit"])?;
+        top::top(&admin.seen, &parameters)
     })
     .await
 }
@@ -225,6 +235,12 @@ impl Refusal {
     fn panicked() -> Self {
         let what = "ratekeeper panicked; its log says where";
         Self(StatusCode::INTERNAL_SERVER_ERROR, what.to_owned())
+    }
+}
+
+impl From<NoBody> for Refusal {
+    fn from((status, why): NoBody) -> Self {
+        Self(status, why)
     }
 }
 

@@ -6,27 +6,22 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor};
-use tokio::time::timeout;
-use tokio_stream::StreamExt as _;
 use tonic::metadata::MetadataMap;
 use tonic::{Code as FailureCode, Extensions, Request as Call, Status as Failure};
 
-use super::{BODY_TIME, text};
+use super::body::whole;
+use super::text;
 use crate::service::pb::rate_limit_response::Code;
 use crate::service::pb::rate_limit_service_server::RateLimitService;
 use crate::service::pb::{DESCRIPTORS, RateLimitRequest, RateLimitResponse};
 
 /// Bodies of more bytes take long enough to read for others to notice.
 const LARGE: usize = 16 << 10;
-
-/// How much of a body that is too large is taken in.
-const MAX_FORGOTTEN: usize = 8 << 20;
 
 /// The routes of `/json`, for bodies of at most so many bytes.
 ///
@@ -49,9 +44,9 @@ async fn answer(
     request: Request,
 ) -> Result<Response, Response> {
     let (head, body) = request.into_parts();
-    let body = timeout(BODY_TIME, whole(body, max_bytes))
+    let body = whole(body, max_bytes)
         .await
-        .map_err(|_| refused(StatusCode::BAD_REQUEST, "the body did not come in time"))??;
+        .map_err(|(status, why)| refused(status, &why))?;
     let message = if body.len() > LARGE {
         let messages = Arc::clone(messages);
         tokio::task::spawn_blocking(move || messages.read(&body)).await
@@ -84,32 +79,6 @@ async fn answer(
         }
     }
     Ok(answer)
-}
-
-/// All of a body of at most so many bytes.
-///
-/// What is too large is taken in, too, and forgotten: a client that is still sending would not hear the
-/// refusal. But not without a bound.
-async fn whole(body: Body, max_bytes: usize) -> Result<Vec<u8>, Response> {
-    let mut chunks = body.into_data_stream();
-    let (mut whole, mut size) = (Vec::new(), 0_usize);
-    while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|error| {
-            let why = format!("the body cannot be read: {error}");
-            refused(StatusCode::BAD_REQUEST, &why)
-        })?;
-        size = size.saturating_add(chunk.len());
-        if size <= max_bytes {
-            whole.extend_from_slice(&chunk);
-        } else if size > MAX_FORGOTTEN.max(max_bytes) {
-            break;
-        }
-    }
-    if size > max_bytes {
-        let why = format!("the body has more than {max_bytes} bytes");
-        return Err(refused(StatusCode::PAYLOAD_TOO_LARGE, &why));
-    }
-    Ok(whole)
 }
 
 fn failed(failure: Failure) -> Response {

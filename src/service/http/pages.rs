@@ -1,15 +1,16 @@
-//! Pages for people and tools that look into a running server, and a list of them at `/`.
+//! Pages for people and tools that look into a running server. At `/` is the admin page for browsers, and a
+//! list of the others for everybody else.
 
 use std::fmt;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse as _;
 use axum::routing::any;
 
-use super::text;
+use super::{page, text};
 
 /// A page that is written anew each time it is asked for.
 #[derive(Clone)]
@@ -48,15 +49,30 @@ impl fmt::Debug for Page {
     }
 }
 
-/// The routes of the pages, and of the list.
+/// The routes of the pages, of the list, and of the admin page.
 pub fn pages(pages: Vec<Page>) -> Router {
-    let lines = pages
-        .iter()
-        .map(|page| format!("{}: {}\n", page.path, page.about));
-    let list: String = lines
-        .chain(["/healthcheck: 200 when the server should be sent requests\n".to_owned()])
+    let health = (
+        "/healthcheck",
+        "200 when the server should be sent requests",
+    );
+    let all = || {
+        pages
+            .iter()
+            .map(|page| (page.path, page.about))
+            .chain([health])
+    };
+    let list: String = all()
+        .map(|(path, about)| format!("{path}: {about}\n"))
         .collect();
-    let router = Router::new().route("/", any(async move || text(StatusCode::OK, list)));
+    let document = page::document(all());
+    let front = async move |headers: HeaderMap| {
+        if page::accepts_html(&headers) {
+            page::part("text/html; charset=utf-8", document)
+        } else {
+            text(StatusCode::OK, list)
+        }
+    };
+    let router = page::parts().route("/", any(front));
     pages.into_iter().fold(router, |router, page| {
         let Page {
             path, kind, write, ..

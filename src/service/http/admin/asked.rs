@@ -1,19 +1,17 @@
 //! What is asked of the admin API: parameters, bodies, headers, and what is wrong with them.
 
-use axum::body::Bytes;
-use axum::extract::{FromRequest as _, Request};
+use axum::extract::Request;
 use axum::http::header::{CONTENT_TYPE, HOST, ORIGIN};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Map, Value};
-use tokio::time::timeout;
 
 use super::Refusal;
 use crate::limiter::Typed;
 use crate::limiter::inspect::Which;
-use crate::service::http::BODY_TIME;
+use crate::service::http::body::whole;
 
 /// The most bytes of a body. Descriptors of any use are far smaller.
-pub(super) const MAX_BODY: usize = 64 << 10;
+const MAX_BODY: usize = 64 << 10;
 
 /// What stands behind the question mark.
 #[derive(Debug)]
@@ -70,10 +68,7 @@ impl Parameters {
 
 /// A body: an object of these fields.
 pub(super) async fn body(request: Request, known: &[&str]) -> Result<Body, Refusal> {
-    let bytes = timeout(BODY_TIME, Bytes::from_request(request, &()))
-        .await
-        .map_err(|_| Refusal::bad("the body did not come in time"))?
-        .map_err(|error| Refusal(error.status(), error.body_text()))?;
+    let bytes = whole(request.into_body(), MAX_BODY).await?;
     let value: Value = serde_json::from_slice(&bytes)
         .map_err(|error| Refusal::bad(format!("the body is not JSON: {error}")))?;
     let Value::Object(fields) = value else {

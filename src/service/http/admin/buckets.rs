@@ -4,8 +4,10 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use super::asked::{Body, Parameters};
+use super::top::denial;
 use super::{Admin, Answer, Refusal};
 use crate::limiter::inspect::{Bucket, InspectError};
+use crate::limiter::top::Top;
 use crate::store::Store;
 
 pub(super) async fn peek<S: Store>(admin: &Admin<S>, query: Option<&str>) -> Answer {
@@ -34,11 +36,15 @@ pub(super) async fn set<S: Store>(admin: &Admin<S>, asked: &Body, peer: &str) ->
 }
 
 fn shown<S>(admin: &Admin<S>, buckets: &[Bucket]) -> Value {
-    let shown: Vec<Value> = buckets.iter().map(of_bucket).collect();
+    let shown: Vec<Value> = buckets
+        .iter()
+        .map(|bucket| of_bucket(&admin.seen.top, bucket))
+        .collect();
     json!({ "now_us": admin.seen.now(), "buckets": shown })
 }
 
-fn of_bucket(bucket: &Bucket) -> Value {
+fn of_bucket(top: &Top, bucket: &Bucket) -> Value {
+    let last = top.last_denied(bucket.key.hash());
     json!({
         "key": bucket.key.as_str(),
         "rule": bucket.rule,
@@ -51,7 +57,7 @@ fn of_bucket(bucket: &Bucket) -> Value {
         "refill_per_second": bucket.refill_per_second(),
         "window": bucket.is_window(),
         "decided_by": bucket.decided_by.name(),
-        "last_denied": null,
+        "last_denied": last.map(|last| denial(&bucket.rule, &last)),
     })
 }
 

@@ -62,6 +62,9 @@ fn rule(seen: &Seen, snapshot: &Snapshot, domain: &Domain, found: &Match<'_>) ->
     let series = snapshot.series(&seen.metrics, domain.name(), found);
     let sum = series.as_ref().map(|series| series.sum());
     let tried = series.as_ref().and_then(|series| series.tried());
+    let entries: Vec<Value> = nodes
+        .map(|node| json!([&*node.key, node.value.as_deref()]))
+        .collect();
     let (limits, is_unlimited) = match &rule.limits {
         Limits::Unlimited { .. } => (Vec::new(), true),
         Limits::Limited(limits) => (limits.iter().map(limit).collect(), false),
@@ -70,6 +73,7 @@ fn rule(seen: &Seen, snapshot: &Snapshot, domain: &Domain, found: &Match<'_>) ->
         "path": rule.path,
         "domain": domain.name(),
         "segments": segments,
+        "entries": entries,
         "file": &*rule.file,
         "line": rule.line,
         "limits": limits,

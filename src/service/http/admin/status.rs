@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::bucket::Micros;
 use crate::clock::Clock;
 use crate::limiter::InForce;
+use crate::limiter::top::Top;
 use crate::service::http::rlconfig;
 use crate::source::{History, Record, Rejected};
 use crate::store::breaker::{Breaker, BreakerState};
@@ -44,6 +45,8 @@ pub struct Seen {
     pub source: SeenSource,
     /// Where buckets live.
     pub store: SeenStore,
+    /// Which buckets are asked for most.
+    pub top: Top,
     /// Passes when it may be told that something was refused.
     pub refusals: Throttle,
 }

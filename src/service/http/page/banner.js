@@ -1,0 +1,46 @@
+// What somebody has to know at once, in red.
+
+import { at, counted, el, moment, shown } from "./words.js";
+
+let heard = null;
+let said = "";
+
+/** The server answered. */
+export function answered(status) {
+  heard = status.now_us;
+  say(troubles(status));
+}
+
+/** The server did not answer. */
+export function silent(why) {
+  say([[heard === null ? why : `${why} What is shown is of ${moment(heard)}.`]]);
+}
+
+function troubles({ store, healthy, source, configuration }) {
+  const found = [];
+  if (store.degraded) {
+    found.push([`The store does not answer: this instance decides alone, by its failure mode “${shown(store.failure_mode)}”.`]);
+  }
+  const { rejected } = configuration;
+  if (rejected) {
+    const mistakes = rejected.mistakes.length + (rejected.more ?? 0);
+    found.push([`The configuration of ${moment(rejected.at_us)} was rejected for ${counted(mistakes, "mistake")}; the one before it stays in force. `,
+      el("a", { href: "#configuration" }, "See the mistakes")]);
+  }
+  if (source.connected === false) {
+    found.push([`The source of rules ${shown(source.origin)} cannot be reached: the rules in force may be old.`]);
+  }
+  if (!healthy) {
+    found.push(["This instance asks for no requests: its health is not serving."]);
+  }
+  return found;
+}
+
+function say(found) {
+  const lines = found.map((parts) => el("p", {}, ...parts));
+  const text = lines.map((line) => line.textContent).join("\n");
+  if (text !== said) {
+    said = text;
+    at("banner").replaceChildren(...lines);
+  }
+}

@@ -1,0 +1,64 @@
+// The hottest and the most denied descriptors.
+
+import { get } from "./server.js";
+import { renew, table } from "./table.js";
+import { at, count, el, link, moment, quoted, write } from "./words.js";
+
+const ROWS = 20;
+const choices = Array.from(document.querySelectorAll("#top [data-window]"));
+let chosen = "minute";
+
+/** Asks, and shows what is answered. */
+export async function ask(signal) {
+  const window = chosen;
+  const told = await get("top", { window, limit: ROWS }, signal);
+  const { total_hits: hits, total_denied: denied, error } = told;
+  const off = error > 0 ? ` A count may be too high by up to ${count(error)}.` : "";
+  write(at("top-total"), `${count(hits)} hits in the last ${window}, ${count(denied)} of them denied.${off}`);
+  renew(at("top-denied"), deniedTable(`Most denied, last ${window}`, told.denied));
+  renew(at("top-hottest"), hottestTable(`Hottest, last ${window}`, told.hottest));
+}
+
+/** Calls back when somebody chose another length of time. */
+export function onChoice(changed) {
+  for (const button of choices) {
+    button.addEventListener("click", () => {
+      chosen = button.dataset.window;
+      for (const other of choices) {
+        other.setAttribute("aria-pressed", String(other === button));
+      }
+      changed();
+    });
+  }
+}
+
+/** A table of who was denied most. */
+export function deniedTable(label, rows) {
+  if (rows.length === 0) {
+    return el("p", { class: "quiet" }, "Nobody was denied.");
+  }
+  const columns = [["Bucket"], ["Denied", "n"], ["Hits", "n"], ["Last", "n"], ["Last request denied"]];
+  return table(label, columns, rows.map((row) => [row.key, [
+    bucket(row),
+    count(row.denied),
+    row.hits === null ? "–" : count(row.hits),
+    row.last_denied_us ? moment(row.last_denied_us) : "–",
+    row.request ? quoted(row.request, 160) : "–",
+  ]]));
+}
+
+function hottestTable(label, rows) {
+  if (rows.length === 0) {
+    return el("p", { class: "quiet" }, "Nobody asked.");
+  }
+  return table(label, [["Bucket"], ["Hits", "n"], ["Denied", "n"]], rows.map((row) => [row.key, [
+    bucket(row),
+    count(row.hits),
+    count(row.denied),
+  ]]));
+}
+
+function bucket({ key, rule }) {
+  const of = rule ? el("span", { class: "quiet" }, " of ", quoted(rule, 80)) : null;
+  return el("div", { class: "key" }, link("bucket", { key }, quoted(key, 80)), of);
+}

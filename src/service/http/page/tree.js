@@ -1,0 +1,181 @@
+// The tree of a page of rules. It is built once; then only what changes is written.
+
+import { Spark } from "./chart.js";
+import { count, el, facts, link, quoted, rate, shown, write } from "./words.js";
+
+/** How many rates a sparkline has, and over how many of them a mark stays. */
+const LENGTH = 60;
+const RECENT = 15;
+
+/** The most limits of a rule that are named in its line. */
+const NAMED = 3;
+
+/** Builds the tree of these rules. What the tree that it replaces has measured is kept. */
+export function tree(rules, before) {
+  const built = new Tree();
+  rules.forEach((rule) => built.add(rule, before));
+  return built;
+}
+
+class Tree {
+  element = el("ul", { class: "tree" });
+  nodes = new Map();
+  rows = [];
+
+  add(rule, before) {
+    const path = [rule.domain, ...rule.segments];
+    let node = { list: this.element };
+    path.forEach((segment, depth) => {
+      node = this.#node(node, path.slice(0, depth + 1), segment);
+    });
+    if (node.row) {
+      // Rules that differ and yet are written alike: ("a", "b_c") and ("a_b", "c").
+      node = this.#node(node, [...path, rule.file, rule.line], path.at(-1));
+    }
+    const row = new Row(rule, before?.row(rule));
+    node.row = row;
+    this.rows.push(row);
+    node.summary.append(...row.parts);
+    node.details.classList.add("rule");
+    node.details.insertBefore(row.more, node.list);
+  }
+
+  /** What has something below it is open, unless somebody closed it before. */
+  unfold(before) {
+    for (const [name, { details, list }] of this.nodes) {
+      details.open = before?.nodes.get(name)?.details.open ?? list.children.length > 0;
+    }
+  }
+
+  /** Writes the counts of the same rules, in the same order. */
+  tell(rules, now) {
+    rules.forEach((rule, index) => this.rows[index].tell(rule, now));
+  }
+
+  focus(path) {
+    this.nodes.get(path)?.summary.focus();
+  }
+
+  row({ path, file, line }) {
+    return this.rows.find(({ is }) => is.path === path && is.file === file && is.line === line);
+  }
+
+  #node(parent, path, segment) {
+    const name = JSON.stringify(path);
+    const known = this.nodes.get(name);
+    if (known) {
+      return known;
+    }
+    const summary = el("summary", {}, el("span", { class: "name" }, quoted(segment, 80)));
+    const list = el("ul");
+    const details = el("details", { "data-path": name }, summary, list);
+    parent.list.append(el("li", {}, details));
+    const node = { summary, list, details };
+    this.nodes.set(name, node);
+    return node;
+  }
+}
+
+/** What is told of a rule. */
+class Row {
+  constructor(rule, before) {
+    this.is = rule;
+    this.rates = before?.rates ?? [];
+    this.last = before?.last ?? null;
+    this.spark = new Spark(["admitted", "denied"], LENGTH);
+    this.mark = el("span", { class: "mark", hidden: true });
+    this.rate = el("span", { class: "rate" });
+    const flags = [
+      rule.shadow_mode && "shadow", rule.quota_mode && "quota", rule.candidate && "candidate",
+    ].filter(Boolean).map((flag) => el("span", { class: "flag" }, flag));
+    const limits = el("span", { class: "limit quiet" }, shown(inShort(rule)));
+    this.parts = [limits, ...flags, this.mark, el("span", { class: "live" }, this.rate, this.spark.drawing)];
+    this.list = el("dl");
+    this.more = el("div", { class: "more" }, this.list, example(rule));
+  }
+
+  tell(rule, now) {
+    this.#measure(rule.hits, now);
+    const recent = this.rates.slice(-RECENT);
+    const [within, denied] = [this.rates.map((r) => r.within), this.rates.map((r) => r.denied)];
+    this.spark.draw([within, denied]);
+    const isCounted = !rule.unlimited || rule.hits.within > 0;
+    write(this.rate, isCounted ? live(rule, this.rates.at(-1)) : "not counted");
+    this.#judge(rule, recent);
+    facts(this.list, counts(rule));
+  }
+
+  /** Marks a rule that denies, or would but for its shadow, or is near to it. */
+  #judge({ shadow_mode: isShadow }, recent) {
+    const over = isShadow ? "✕ over limit" : "✕ denying";
+    const isOver = recent.some(({ denied }) => denied > 0);
+    const said = isOver ? over : recent.some(({ near }) => near > 0) ? "▲ near limit" : "";
+    this.mark.hidden = said === "";
+    this.mark.classList.toggle("denying", isOver);
+    write(this.mark, said);
+  }
+
+  #measure(hits, now) {
+    const { last } = this;
+    this.last = { hits, now };
+    if (!last || now <= last.now) {
+      return;
+    }
+    const perSecond = (name) => (hits[name] - last.hits[name]) / (now - last.now);
+    const rates = { within: perSecond("within"), denied: perSecond("denied"), near: perSecond("near") };
+    if (Math.min(...Object.values(rates)) < 0) {
+      // Another process counts, from the beginning.
+      this.rates = [];
+      return;
+    }
+    this.rates.push(rates);
+    this.rates.splice(0, this.rates.length - LENGTH);
+  }
+}
+
+/** How many there were, and how many there are just now. */
+function live({ hits, shadow_mode: isShadow }, now) {
+  const told = (name, word) => {
+    const perSecond = now?.[name] > 0 ? ` (${rate(now[name])}/s)` : "";
+    return `${count(hits[name])} ${word}${perSecond}`;
+  };
+  return told("within", "admitted") + (hits.denied > 0 ? `, ${told("denied", isShadow ? "over" : "denied")}` : "");
+}
+
+function inShort({ limits, unlimited }) {
+  if (unlimited) {
+    return "unlimited";
+  }
+  const named = limits.slice(0, NAMED).map(({ text }) => text);
+  const rest = limits.length - named.length;
+  return named.join("; ") + (rest > 0 ? `; and ${rest} more` : "");
+}
+
+function counts(rule) {
+  const { hits, candidate } = rule;
+  return [
+    ["Hits within the limit", count(hits.within)],
+    ["Denied", count(hits.denied)],
+    ["Near the limit", count(hits.near)],
+    ["Over the limit", count(hits.over)],
+    ["Of those denied from memory", hits.remembered ? count(hits.remembered) : null],
+    ["Over, but only counted (shadow)", rule.shadow_mode || hits.shadow ? count(hits.shadow) : null],
+    ["Given back", hits.given_back ? count(hits.given_back) : null],
+    ["Candidate", candidate
+      ? `${shown(candidate.text)}: would admit ${count(candidate.hits.would_admit)}, deny ${count(candidate.hits.would_deny)}`
+      : null],
+    ["When the store fails", rule.on_store_failure && shown(rule.on_store_failure)],
+    ["Written in", `${shown(rule.file)}, line ${rule.line}`],
+  ];
+}
+
+/** A link that begins an explanation with the keys of the rule; values that the rule leaves open are the reader's. */
+function example({ domain, entries }) {
+  const begin = entries.map(([key, value]) => `${typed(key)}=${typed(value ?? "")}`).join(",");
+  return el("p", {}, link("explain", { domain, begin }, "Explain a descriptor"));
+}
+
+/** As a part of a descriptor is typed. */
+function typed(text) {
+  return text.replace(/[\\=,]/g, "\\$&");
+}
