@@ -9,6 +9,7 @@ mod explain;
 pub mod inspect;
 mod names;
 mod plan;
+mod record;
 mod request;
 mod tally;
 mod typed;
@@ -29,10 +30,12 @@ use crate::store::{Cause, Decision, Store, StoreError};
 use crate::telemetry::metrics::{Metrics, Recorder, Series};
 
 pub use explain::{Explanation, explain};
+pub use record::{Record, Sample};
 pub use request::{BadRequest, Bounds, Descriptor, Entry, Override, Request};
 pub use typed::Typed;
 pub use verdict::{Code, ShownLimit, Status, Verdict};
 
+pub(crate) use plan::charged_keys;
 pub use plan::{bucket_keys, candidate_keys};
 
 use plan::Plan;
@@ -65,7 +68,11 @@ pub struct Limiter<S> {
     /// When this limiter was made: the deadline where none is needed.
     made: Instant,
     recorder: Recorder,
+    record: Option<Record>,
 }
+
+/// The version of the lines of a [`Record`].
+pub const RECORD_VERSION: u32 = 1;
 
 /// Why a request got no verdict.
 #[derive(Debug, Error)]
@@ -113,6 +120,7 @@ impl<S: Store> Limiter<S> {
             timeout: None,
             made: Instant::now(),
             recorder: Recorder::default(),
+            record: None,
         }
     }
 
@@ -127,6 +135,12 @@ impl<S: Store> Limiter<S> {
     #[must_use]
     pub fn counted_by(self, recorder: Recorder) -> Self {
         Self { recorder, ..self }
+    }
+
+    /// Has its decisions recorded, if that is wanted.
+    #[must_use]
+    pub fn recorded_by(self, record: Option<Record>) -> Self {
+        Self { record, ..self }
     }
 
     /// Decides a request and takes what it takes. The caller waits so long at most, if it says so.
@@ -169,6 +183,9 @@ impl<S: Store> Limiter<S> {
             snapshot,
         };
         self.count(request, decision.admitted, &verdict);
+        if let Some(record) = &self.record {
+            record.keep(request, &decision.outcomes, &verdict);
+        }
         Ok(verdict)
     }
 }
