@@ -21,7 +21,7 @@ use tonic_health::pb::health_server::{Health as HealthService, HealthServer};
 
 use crate::clock;
 use crate::limiter::top::Top;
-use crate::limiter::{InForce, Limiter, LimiterSettings};
+use crate::limiter::{InForce, Limiter, LimiterSettings, Record, Sample};
 use crate::rules::LoadOptions;
 use crate::service::pb::DESCRIPTORS;
 use crate::service::pb::rate_limit_service_server::RateLimitServiceServer;
@@ -37,6 +37,7 @@ use crate::store::memory::MemoryStore;
 use crate::store::redis::{Breakers, Buckets, BucketsSettings, RedisSettings, Servers};
 use crate::store::split::GiveBacks;
 use crate::telemetry::metrics::{Metrics, Recorder};
+use crate::telemetry::recording::{Handle, Recording, RecordingSettings};
 use crate::telemetry::traces::Tracing;
 use crate::telemetry::{Telemetry, TelemetrySettings};
 
@@ -67,6 +68,8 @@ pub struct Settings {
     pub response: ResponseSettings,
     /// What the server tells about itself.
     pub telemetry: TelemetrySettings,
+    /// Whether requests are recorded, which part of them, and where.
+    pub recording: Option<(RecordingSettings, Sample)>,
     /// Threads that serve requests.
     pub threads: NonZeroUsize,
     /// How long requests in flight may take to end once the server is told to stop.
@@ -118,14 +121,16 @@ pub async fn run(
     abort: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let mut listeners = listeners;
-    let (told, prometheus) = (settings.telemetry.clone(), listeners.prometheus.take());
+    let (telemetry, prometheus) = (settings.telemetry.clone(), listeners.prometheus.take());
     if let Some(prometheus) = &prometheus {
-        let (addr, path) = (prometheus.local_addr()?, &told.prometheus_path);
+        let (addr, path) = (prometheus.local_addr()?, &telemetry.prometheus_path);
         tracing::info!(%addr, path, "telling metrics to Prometheus");
     }
     let prometheus = prometheus.map(rim::prometheus).transpose()?;
-    let telemetry = Telemetry::start(told, settings.threads, prometheus)?;
+    let telemetry = Telemetry::start(telemetry, settings.threads, prometheus)?;
     let metrics = telemetry.metrics();
+    let recording = recording(&settings, metrics)?;
+    let told = (&telemetry, recording.as_ref());
     let served = match settings.store.clone() {
         StoreSettings::Memory { max_buckets } => {
             let store = Arc::new(MemoryStore::new(max_buckets, clock::system()));
@@ -136,14 +141,19 @@ pub async fn run(
                 beside: Box::pin(pending()),
                 health: Vec::new(),
             };
-            serve(settings, &telemetry, backend, listeners, (shutdown, abort)).await
+            serve(settings, told, backend, listeners, (shutdown, abort)).await
         }
         StoreSettings::Redis(redis) => {
             let backend = on_redis(&settings, &telemetry, *redis);
-            serve(settings, &telemetry, backend, listeners, (shutdown, abort)).await
+            serve(settings, told, backend, listeners, (shutdown, abort)).await
         }
     };
-    telemetry.end().await;
+    let rest = async {
+        if let Some((recording, _)) = recording {
+            recording.end().await;
+        }
+    };
+    tokio::join!(rest, telemetry.end());
     served
 }
 
@@ -223,10 +233,24 @@ fn on_redis(
     }
 }
 
+/// Begins to record, if that is wanted.
+fn recording(
+    settings: &Settings,
+    metrics: &Metrics,
+) -> anyhow::Result<Option<(Recording, Sample)>> {
+    let Some((recording, sample)) = &settings.recording else {
+        return Ok(None);
+    };
+    let (path, begun) = (recording.path.display(), Recording::start(recording)?);
+    observed::recording(metrics, &begun);
+    tracing::info!(%path, "recording requests, with all that clients say in them");
+    Ok(Some((begun, *sample)))
+}
+
 /// Serves with a store of its own on each thread.
 async fn serve<S: Store>(
     settings: Settings,
-    telemetry: &Telemetry,
+    (telemetry, recording): (&Telemetry, Option<&(Recording, Sample)>),
     backend: Backend<impl Fn() -> anyhow::Result<S> + Clone + Send + 'static>,
     listeners: Listeners,
     (shutdown, abort): (impl Future<Output = ()>, impl Future<Output = ()>),
@@ -251,7 +275,7 @@ async fn serve<S: Store>(
     let ([grpc, http, debug], _files) = listeners.into_parts();
     let max_bytes = service::message_bound(&settings.limiter.bounds);
     let connection = settings.rim.connections.clone();
-    let rate_limits = RateLimits::new(&settings, telemetry, &rules.in_force);
+    let rate_limits = RateLimits::new(&settings, (telemetry, recording), &rules.in_force);
     let origin = SeenSource {
         place: settings.origin.place(),
         connected,
@@ -301,10 +325,15 @@ struct RateLimits {
     timeout: Option<Duration>,
     tracing: Tracing,
     top: Top,
+    recording: Option<(Handle, Sample)>,
 }
 
 impl RateLimits {
-    fn new(settings: &Settings, telemetry: &Telemetry, rules: &Arc<InForce>) -> Self {
+    fn new(
+        settings: &Settings,
+        (telemetry, recording): (&Telemetry, Option<&(Recording, Sample)>),
+        rules: &Arc<InForce>,
+    ) -> Self {
         Self {
             rules: Arc::clone(rules),
             limiter: settings.limiter.clone(),
@@ -312,14 +341,20 @@ impl RateLimits {
             timeout: settings.store.timeout(),
             tracing: telemetry.tracing().clone(),
             top: Top::new(settings.rim.top_size),
+            recording: recording.map(|(recording, sample)| (recording.handle(), *sample)),
         }
     }
 
     fn over<S: Store>(&self, store: S, recorder: &Recorder) -> RateLimit<S> {
+        let record = self
+            .recording
+            .as_ref()
+            .map(|(recording, sample)| Record::new(recording.lines(), *sample, clock::system()));
         let limiter = Limiter::new(store, Arc::clone(&self.rules), self.limiter.clone())
             .with_timeout(self.timeout)
             .counted_by(recorder.clone())
-            .noted_by(self.top.noter());
+            .noted_by(self.top.noter())
+            .recorded_by(record);
         RateLimit::new(limiter, self.response.clone()).traced_by(self.tracing.clone())
     }
 }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+mod diff;
 mod explain;
 mod hit;
 mod migrate;
@@ -10,6 +11,7 @@ mod option_table;
 mod options;
 mod output;
 mod reference;
+mod replay;
 mod serve;
 
 use std::ffi::OsString;
@@ -31,6 +33,8 @@ pub enum Outcome {
     Done,
     /// The answer is no: mistakes were found. Exit code 1.
     Mistakes,
+    /// Two things differ. Exit code 1.
+    Differ,
     /// The request was denied. Exit code 2.
     Denied,
     /// What was typed makes no sense. Exit code 2, but 1 for `hit`, where 2 means denied.
@@ -68,10 +72,14 @@ enum Command {
     Explain(explain::Args),
     /// Tell what becomes of a deployment of envoyproxy/ratelimit that moves here
     Migrate(migrate::Args),
+    /// Say in words what a change of configuration means
+    Diff(diff::Args),
     /// Send one request to a server and print the verdict
     Hit(hit::Args),
     /// Put a load on a server and measure it
     Bench(Box<bench::Args>),
+    /// Play recorded requests against a configuration, and say who would be denied
+    Replay(Box<replay::Args>),
     /// Print a JSON Schema of configuration files, for editors
     Schema,
     /// Print the options of the server as a table in Markdown
@@ -108,8 +116,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<Outcome> 
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::Explain(args)) => explain::run(&args),
         Some(Command::Migrate(args)) => migrate::run(&args),
+        Some(Command::Diff(args)) => diff::run(&args),
         Some(Command::Hit(args)) => hit::run(&args),
         Some(Command::Bench(args)) => bench::run(&args),
+        Some(Command::Replay(args)) => replay::run(&args),
         Some(Command::Schema) => {
             writeln!(stdout(), "{:#}", rules::schema())?;
             Ok(Outcome::Done)

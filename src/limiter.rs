@@ -9,6 +9,7 @@ mod explain;
 pub mod inspect;
 mod names;
 mod plan;
+mod record;
 mod request;
 mod tally;
 pub mod top;
@@ -30,10 +31,12 @@ use crate::store::{Cause, Charge, Decision, Store, StoreError};
 use crate::telemetry::metrics::{Metrics, Recorder, Series};
 
 pub use explain::{Explanation, explain};
+pub use record::{Record, Sample};
 pub use request::{BadRequest, Bounds, Descriptor, Entry, Override, Request};
 pub use typed::Typed;
 pub use verdict::{Code, ShownLimit, Status, Verdict};
 
+pub(crate) use plan::charged_keys;
 pub use plan::{bucket_keys, candidate_keys};
 
 use plan::Plan;
@@ -68,7 +71,11 @@ pub struct Limiter<S> {
     made: Instant,
     recorder: Recorder,
     noter: Noter,
+    record: Option<Record>,
 }
+
+/// The version of the lines of a [`Record`].
+pub const RECORD_VERSION: u32 = 1;
 
 /// Why a request got no verdict.
 #[derive(Debug, Error)]
@@ -117,6 +124,7 @@ impl<S: Store> Limiter<S> {
             made: Instant::now(),
             recorder: Recorder::default(),
             noter: Noter::default(),
+            record: None,
         }
     }
 
@@ -137,6 +145,12 @@ impl<S: Store> Limiter<S> {
     #[must_use]
     pub fn noted_by(self, noter: Noter) -> Self {
         Self { noter, ..self }
+    }
+
+    /// Has its decisions recorded, if that is wanted.
+    #[must_use]
+    pub fn recorded_by(self, record: Option<Record>) -> Self {
+        Self { record, ..self }
     }
 
     /// Decides a request and takes what it takes. The caller waits so long at most, if it says so.
@@ -181,6 +195,9 @@ impl<S: Store> Limiter<S> {
             snapshot,
         };
         self.count(request, decision.admitted, &verdict);
+        if let Some(record) = &self.record {
+            record.keep(request, &decision.outcomes, &verdict);
+        }
         Ok(verdict)
     }
 }

@@ -13,7 +13,9 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 fn main() -> ExitCode {
     match cli::run(std::env::args_os()) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
-        Ok(Outcome::Mistakes | Outcome::Usage { of_hit: true }) => ExitCode::from(1),
+        Ok(Outcome::Mistakes | Outcome::Differ | Outcome::Usage { of_hit: true }) => {
+            ExitCode::from(1)
+        }
         Ok(Outcome::Denied | Outcome::Usage { of_hit: false }) => ExitCode::from(2),
         Err(error) => {
             // A log may not exist yet. When this cannot be written, there is nobody left to tell.

@@ -31,6 +31,7 @@ mod mistake;
 mod parity;
 
 mod build;
+mod diff;
 mod pattern;
 mod read;
 mod rule;
@@ -45,6 +46,7 @@ pub(crate) mod yaml;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub use diff::{Buckets, Change, Kind};
 pub use limit::{Algorithm, Hits, Limit, Unit};
 pub use mistake::{Mistake, Mistakes, Position};
 pub use parity::Difference;
@@ -152,6 +154,12 @@ impl RuleSet {
     #[must_use]
     pub fn differences(&self) -> Vec<Difference> {
         parity::differences(self)
+    }
+
+    /// What changes when other rules take the place of these.
+    #[must_use]
+    pub fn changes(&self, new: &Self) -> Vec<Change> {
+        diff::diff(self, new)
     }
 
     /// How a descriptor fares: the way it takes through the tree, and what comes close when no rule

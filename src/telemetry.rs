@@ -5,6 +5,7 @@
 mod background;
 pub mod logs;
 pub mod metrics;
+pub mod recording;
 pub mod statsd;
 mod throttle;
 pub mod traces;

@@ -47,6 +47,7 @@ mod ports;
 mod redis_login;
 mod redis_store;
 mod redis_tls;
+mod rehearsal;
 mod sentinel;
 mod shutdown;
 mod soak;

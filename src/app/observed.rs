@@ -12,6 +12,7 @@ use crate::store::memory::MemoryStore;
 use crate::store::redis::BucketsSettings;
 use crate::store::split::GiveBacks;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::recording::Recording;
 use crate::tls::{Certificates, expiry_in};
 
 /// Buckets in memory.
@@ -48,6 +49,12 @@ pub(super) fn redis(metrics: &Metrics, standby: &Standby, denials: &Arc<Denials>
         let failures = move || of_all.iter().map(|breaker| breaker.failures(kind)).sum();
         store.failures(kind.name(), failures);
     }
+}
+
+/// Requests that are recorded.
+pub(super) fn recording(metrics: &Metrics, recording: &Recording) {
+    let (written, dropped) = (recording.counts(), recording.counts());
+    metrics.recorded(move || written.written(), move || dropped.dropped());
 }
 
 /// What becomes of hits that were taken in vain.

@@ -56,6 +56,7 @@ fn settings(origin: Origin) -> Settings {
             quota_mode: false,
         },
         response: ResponseSettings::default(),
+        recording: None,
         telemetry: TelemetrySettings::default(),
         threads: NonZeroUsize::MIN,
         grace: Duration::from_secs(10),
@@ -126,7 +127,7 @@ async fn a_panic_ends_one_request_and_nothing_else() {
     let telemetry = Telemetry::start(told, NonZeroUsize::MIN, None).unwrap();
     let server = serve(
         settings(Origin::Files(Location::Path(file))),
-        &telemetry,
+        (&telemetry, None),
         backend,
         listeners,
         (shutdown, pending()),

@@ -6,6 +6,7 @@ mod failure;
 mod listen;
 mod log;
 mod options;
+mod record;
 mod redis;
 mod source;
 mod telemetry;
@@ -27,6 +28,7 @@ use failure::FailureOptions;
 use listen::{ConnectionOptions, Listen};
 use log::Log;
 use options::{BoundOptions, Store, VerdictOptions};
+use record::RecordOptions;
 use redis::RedisOptions;
 use source::SourceOptions;
 use telemetry::{MetricOptions, TraceOptions};
@@ -63,6 +65,8 @@ pub(super) struct Args {
     traces: TraceOptions,
     #[command(flatten)]
     admin: AdminOptions,
+    #[command(flatten)]
+    record: RecordOptions,
     #[command(flatten)]
     log: Log,
 }
@@ -179,6 +183,7 @@ impl Args {
         let telemetry = self.metrics.settings(&self.traces, mistakes);
         let tls = self.tls.settings(mistakes);
         let admin_token = self.admin.token(mistakes);
+        let recording = mistakes.take(self.record.settings());
         Some(Settings {
             origin: origin?,
             load,
@@ -197,6 +202,7 @@ impl Args {
             },
             response: self.verdict.response(),
             telemetry: telemetry?,
+            recording: recording?,
             threads: self.listen.threads(),
             grace: self.listen.shutdown_grace_period,
             rim: RimSettings {

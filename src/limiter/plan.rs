@@ -212,9 +212,26 @@ fn met<'r>(rules: &'r RuleSet, domain: &str, descriptor: &Descriptor) -> Option<
     find(rules.domain(domain)?, descriptor)
 }
 
+/// Likewise, also when it brings a limit of its own.
+pub(crate) fn charged_keys(
+    rules: &RuleSet,
+    settings: &LimiterSettings,
+    domain: &str,
+    descriptor: &Descriptor,
+) -> Vec<BucketKey> {
+    match descriptor.limit {
+        None => bucket_keys(rules, &settings.keys, domain, descriptor),
+        Some(own) => {
+            let limit = limit_of(own, settings.default_algorithm);
+            let stem = settings.keys.stem(domain, segments(descriptor, None));
+            vec![settings.keys.key(&stem, tag(&limit, 0, true))]
+        }
+    }
+}
+
 // --- From a descriptor to limits ---
 
-fn find<'a>(domain: &'a Domain, descriptor: &Descriptor) -> Option<Match<'a>> {
+pub(super) fn find<'a>(domain: &'a Domain, descriptor: &Descriptor) -> Option<Match<'a>> {
     domain.find(
         descriptor
             .entries
@@ -459,7 +476,7 @@ impl Limited<'_> {
 }
 
 /// What stands for the entries in the bucket's key.
-fn segments<'r>(
+pub(super) fn segments<'r>(
     descriptor: &'r Descriptor,
     found: Option<&'r Match<'r>>,
 ) -> impl Iterator<Item = (&'r str, Segment<'r>)> {

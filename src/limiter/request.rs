@@ -164,7 +164,8 @@ impl Request {
     }
 
     /// The hits of a descriptor, signed: what it takes, or gives back.
-    pub(super) fn hits(&self, descriptor: &Descriptor) -> i64 {
+    #[must_use]
+    pub fn hits(&self, descriptor: &Descriptor) -> i64 {
         let hits = match descriptor.hits_addend {
             Some(hits) => i64::try_from(hits).unwrap_or(i64::MAX),
             None => i64::from(self.hits_addend.max(1)),

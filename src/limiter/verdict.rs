@@ -8,8 +8,8 @@ use super::Snapshot;
 use super::plan::{Applied, Ask, Limited, Plan};
 use super::tally::Tally;
 use crate::bucket::Micros;
-use crate::rules::{Limit, Rule, Unit};
-use crate::store::{Cause, OnStoreFailure, Outcome};
+use crate::rules::{Hits, Limit, Rule, Unit};
+use crate::store::{Cause, OnStoreFailure, Outcome, Payment};
 use crate::telemetry::metrics::{DecidedBy, Told};
 
 /// The answer to a request.
@@ -52,8 +52,12 @@ pub struct Status {
     /// Microseconds until the same hits would be admitted: 0 when they were, `None` when they never will be, or
     /// no limit applies.
     pub retry_in: Option<Micros>,
+    /// Whether its own limits deny it, in shadow mode too.
+    pub is_over: bool,
     /// Whether the descriptor's rule is a quota.
     pub is_quota: bool,
+    /// Whether its hits counted as reports because its rule was asked with zero hits, before or by it.
+    pub was_asked: bool,
     /// The rule that decided, by its place in the rule set; `None` for a limit of the request's own.
     pub rule: Option<usize>,
 }
@@ -133,7 +137,10 @@ impl Plan<'_> {
                 Ask::Limited(limited) => {
                     let (applied, outcome) = self.telling(limited, &decision.outcomes);
                     tally.count(descriptor, limited, (applied, outcome));
-                    Status::of(limited, &applied.limit, outcome)
+                    Status {
+                        was_asked: self.was_asked(limited),
+                        ..Status::of(limited, &applied.limit, outcome)
+                    }
                 }
             })
             .collect();
@@ -159,6 +166,11 @@ impl Plan<'_> {
                 tally.count_candidate(&tally.request.descriptors[at], &found, fits);
             }
         }
+    }
+
+    fn was_asked(&self, limited: &Limited<'_>) -> bool {
+        self.limits(limited)
+            .any(|applied| applied.limit.hits == Hits::Auto && applied.payment == Payment::Postpaid)
     }
 
     /// The limit of a descriptor that tells most, and its outcome; of equals, the first.
@@ -202,7 +214,9 @@ impl Status {
             remaining: outcome.remaining,
             reset_seconds: wait.map(|micros| micros.div_ceil(1_000_000)),
             retry_in: outcome.retry_in,
+            is_over: !outcome.admitted,
             is_quota: limited.is_quota,
+            was_asked: false,
             rule: limited.rule().map(|rule| rule.id),
         }
     }
@@ -214,7 +228,9 @@ impl Status {
             remaining,
             reset_seconds: None,
             retry_in: None,
+            is_over: false,
             is_quota: false,
+            was_asked: false,
             rule: None,
         }
     }

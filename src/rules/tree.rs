@@ -178,6 +178,14 @@ impl Domain {
         &self.nodes[id]
     }
 
+    /// The nodes from the top to this one, itself included.
+    pub(super) fn above<'t>(&'t self, node: &'t Node) -> Nodes<'t> {
+        Nodes {
+            domain: self,
+            path: &node.path,
+        }
+    }
+
     /// All nodes, in the order of the files.
     pub(super) fn nodes(&self) -> impl Iterator<Item = &Node> {
         self.nodes.iter()

@@ -174,7 +174,9 @@ mod tests {
             remaining: 0,
             reset_seconds: None,
             retry_in,
+            is_over: code == Code::OverLimit,
             is_quota,
+            was_asked: false,
             rule: None,
         }
     }

@@ -30,7 +30,7 @@ const WARN_EVERY: Micros = 60_000_000;
 
 /// How a bucket stands when a request comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stand {
+pub(crate) enum Stand {
     /// As what was taken left it.
     AsIs,
     /// As if nothing was taken.
@@ -112,7 +112,7 @@ impl MemoryStore {
     }
 
     /// Decides with some buckets as they are and with others as they are said to be, which stay as they are.
-    pub(super) fn decide_as(
+    pub(crate) fn decide_as(
         &self,
         charges: &[Charge],
         stand: impl Fn(&Charge) -> Stand,

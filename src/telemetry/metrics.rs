@@ -160,6 +160,25 @@ impl Metrics {
         self.configuration.refused();
     }
 
+    /// Requests are recorded; `written` and `dropped` count them.
+    pub fn recorded(
+        &self,
+        written: impl Fn() -> u64 + Send + Sync + 'static,
+        dropped: impl Fn() -> u64 + Send + Sync + 'static,
+    ) {
+        let options = |outcome| {
+            let options = Opts::new(
+                "ratekeeper_recorded_requests_total",
+                "Requests that were to be recorded, and whether they were",
+            );
+            options.const_label("outcome", outcome)
+        };
+        let written = Pulled::counter(&options("written"), written);
+        registered(&self.registry, written);
+        let dropped = Pulled::counter(&options("dropped"), dropped);
+        registered(&self.registry, dropped);
+    }
+
     /// The certificate that is used for that (`grpc`, `redis` or `xds`) ends then, in seconds since the Unix epoch;
     /// `None` while that is not known.
     pub fn certificate_expires(

@@ -86,7 +86,9 @@ impl Envoy {
         let mut process = Process::start(
             "envoy",
             Command::new(tool("envoy"))
-                .args(["--concurrency", "1", "--disable-hot-restart", "-c"])
+                .args(["--concurrency", "1", "--disable-hot-restart"])
+                // Who reads an access log does not want to wait.
+                .args(["--file-flush-interval-msec", "50", "-c"])
                 .arg(&configuration)
                 .arg("--admin-address-path")
                 .arg(&admin),

@@ -56,6 +56,7 @@ fn every_metric_is_on_its_page() {
     metrics.certificate_expires("grpc", || Some(1));
     metrics.certificate_expires("xds", || None);
     metrics.certificate_rotations(|| 2, || 1);
+    metrics.recorded(|| 2, || 1);
     metrics.store.give_backs("lost", || 1);
     let recorder = metrics.recorder();
     recorder.count(&recorder.series("d.k"), &Hits::default());

@@ -1,0 +1,103 @@
+//! `ratekeeper diff`: what a change of configuration means, in words.
+
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+
+use super::Outcome;
+use super::options::{AlgorithmName, boolean};
+use crate::rules::{Change, LoadOptions, RuleSet};
+use crate::source::files::Location;
+
+/// What can be typed.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit code: 0 they do the same, 1 they differ, 2 they cannot be compared.\n\n\
+    Try:  ratekeeper diff deployed.yaml envoy/ratelimit.yaml\n      \
+          ratekeeper replay --config deployed.yaml --against envoy/ratelimit.yaml requests.jsonl"
+)]
+pub(super) struct Args {
+    /// The configuration as it was: a file or a directory
+    old: PathBuf,
+
+    /// The configuration as it is to be: a file or a directory
+    new: PathBuf,
+
+    /// The algorithm of limits that name none
+    #[arg(
+        long,
+        env = "DEFAULT_ALGORITHM",
+        value_name = "NAME",
+        default_value = "token_bucket"
+    )]
+    default_algorithm: AlgorithmName,
+
+    /// Let several files add to the same domain
+    #[arg(long, env = "MERGE_DOMAIN_CONFIG", value_name = "BOOL", value_parser = boolean,
+        default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    merge_domain_config: bool,
+
+    /// Print JSON, for programs
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints what changes, a sentence each.
+pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let (old, new) = match (args.load(&args.old), args.load(&args.new)) {
+        (Ok(old), Ok(new)) => (old, new),
+        (old, new) => {
+            for error in [old.err(), new.err()].into_iter().flatten() {
+                writeln!(io::stderr(), "error: {error:#}")?;
+            }
+            return Ok(Outcome::Usage { of_hit: false });
+        }
+    };
+    let changes = old.changes(&new);
+    let text = match args.json {
+        true => format!(
+            "{:#}\n",
+            json!({"changes": changes.iter().map(to_json).collect::<Vec<_>>()})
+        ),
+        false => to_text(&changes),
+    };
+    io::stdout().write_all(text.as_bytes())?;
+    Ok(match changes.is_empty() {
+        true => Outcome::Done,
+        false => Outcome::Differ,
+    })
+}
+
+impl Args {
+    fn load(&self, path: &Path) -> anyhow::Result<RuleSet> {
+        let options = LoadOptions {
+            default_algorithm: self.default_algorithm.into(),
+            merge_domains: self.merge_domain_config,
+        };
+        let files = Location::Path(path.to_owned()).read()?;
+        RuleSet::load(&files, options)
+            .map_err(|mistakes| anyhow::anyhow!("{mistakes}"))
+            .with_context(|| format!("{} has mistakes", path.display()))
+    }
+}
+
+fn to_text(changes: &[Change]) -> String {
+    match changes {
+        [] => "both do the same\n".to_owned(),
+        changes => changes.iter().map(|change| format!("{change}\n")).collect(),
+    }
+}
+
+fn to_json(change: &Change) -> Value {
+    json!({
+        "kind": change.kind.name(),
+        "path": change.path,
+        "at": change.at,
+        "before": change.before,
+        "after": change.after,
+        "buckets": change.buckets.map(|buckets| buckets.name()),
+        "text": change.text,
+    })
+}

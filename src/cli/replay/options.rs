@@ -1,0 +1,164 @@
+//! What can be typed for `replay`, and what it means.
+
+use std::path::PathBuf;
+
+use super::super::options::{Configuration, boolean};
+use super::access_log::{self, AccessLog};
+use super::input::{Broken, Reading};
+use crate::key::KeyFormat;
+use crate::limiter::{Bounds, LimiterSettings};
+use crate::rules::LoadOptions;
+use crate::source::files::Location;
+
+const AFTER_HELP: &str = "\
+Lines are those that RECORD_PATH makes a server write, or such as
+  {\"time\":\"2026-11-24T21:00:00Z\",\"domain\":\"shop\",\"descriptors\":[\"client=alice\"]}
+or, with --domain and --descriptor, those of Envoy's access log. docs/rehearsal.md has all of it.
+
+Try:  ratekeeper replay --config envoy/ratelimit.yaml requests.jsonl
+      ratekeeper replay --config now.yaml --against new.yaml --html report.html requests.jsonl.1 requests.jsonl
+      ratekeeper replay --config new.yaml --domain mesh --descriptor 'path={path|no_query}' access.log
+
+Exit code: 0 played, 1 it could not be, 2 wrong options.";
+
+/// What can be typed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(in super::super) struct Args {
+    /// Files of requests; - for standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
+
+    #[command(flatten)]
+    configuration: Configuration,
+
+    /// Another configuration, to tell what it would do otherwise: a file or a directory
+    #[arg(long, value_name = "PATH", help_heading = "Configuration")]
+    against: Option<PathBuf>,
+
+    #[command(flatten)]
+    verdicts: Verdicts,
+
+    #[command(flatten)]
+    log: LogOptions,
+
+    /// Leave out lines that cannot be read, and count them
+    #[arg(long, help_heading = "Lines")]
+    skip_broken: bool,
+
+    /// Write a report with plots to this file
+    #[arg(long, value_name = "FILE", help_heading = "Report")]
+    pub(super) html: Option<PathBuf>,
+
+    /// Print JSON, for programs
+    #[arg(long, help_heading = "Report")]
+    pub(super) json: bool,
+}
+
+/// How the server decides, apart from the rules.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "As the server has it")]
+struct Verdicts {
+    /// Let every request pass, whatever its descriptors get
+    #[arg(long, env = "SHADOW_MODE", value_name = "BOOL", value_parser = boolean,
+        default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    shadow_mode: bool,
+
+    /// Treat every limit as if its rule were in quota mode
+    #[arg(long, env = "QUOTA_MODE", value_name = "BOOL", value_parser = boolean,
+        default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    quota_mode: bool,
+
+    /// The most buckets held; at this bound those nearest to full are dropped, which is told
+    #[arg(long, env = "MEMORY_MAX_BUCKETS", value_name = "COUNT", default_value_t = 1_000_000,
+        value_parser = clap::value_parser!(u64).range(1..))]
+    memory_max_buckets: u64,
+}
+
+/// How lines of an access log become requests.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Lines")]
+struct LogOptions {
+    /// The lines are of an access log, and this is the domain that Envoy's filter names
+    #[arg(long, value_name = "NAME", requires = "descriptor")]
+    domain: Option<String>,
+
+    /// A descriptor made of fields, such as 'client={x_client},path={path|no_query}'; can be given several times
+    ///
+    /// A line without one of its fields makes no such descriptor. Behind a bar stands what is made of a field:
+    /// host (an address without its port), first, last (of a list with commas), no_query, lower. {request.headers.x}
+    /// is a field of a field.
+    #[arg(long, value_name = "TEMPLATE", requires = "domain", value_parser = access_log::template)]
+    descriptor: Vec<access_log::Template>,
+
+    /// How lines are written that are no JSON: envoy or istio for their defaults, or a format string of Envoy's
+    #[arg(long, value_name = "FORMAT", requires = "domain", value_parser = access_log::format)]
+    log_format: Option<access_log::Format>,
+
+    /// The field that has the time [default: time, start_time, startTime, timestamp, @timestamp or ts]
+    #[arg(long, value_name = "FIELD", requires = "domain")]
+    time: Option<String>,
+
+    /// The field that has the hits [default: one hit each]
+    #[arg(long, value_name = "FIELD", requires = "domain")]
+    hits: Option<String>,
+}
+
+impl Args {
+    /// The configurations to play against.
+    pub(super) fn locations(&self) -> Vec<Location> {
+        let other = self.against.clone().map(Location::Path);
+        [self.configuration.location()]
+            .into_iter()
+            .chain(other)
+            .collect()
+    }
+
+    pub(super) fn load_options(&self) -> LoadOptions {
+        self.configuration.load_options()
+    }
+
+    /// How lines are read.
+    pub(super) fn reading(&self) -> anyhow::Result<Reading> {
+        let Some(domain) = &self.log.domain else {
+            return Ok(Reading::Recording);
+        };
+        anyhow::ensure!(
+            !domain.is_empty(),
+            "--domain is empty; write the domain that Envoy's filter names"
+        );
+        Ok(Reading::AccessLog(AccessLog {
+            domain: domain.clone(),
+            descriptors: self.log.descriptor.clone(),
+            hits: self.log.hits.clone(),
+            time: self.log.time.clone(),
+            format: self.log.log_format.clone(),
+        }))
+    }
+
+    pub(super) fn broken(&self) -> Broken {
+        match self.skip_broken {
+            true => Broken::Skip,
+            false => Broken::End,
+        }
+    }
+
+    pub(super) fn max_buckets(&self) -> usize {
+        usize::try_from(self.verdicts.memory_max_buckets).unwrap_or(usize::MAX)
+    }
+
+    /// How requests are decided. How large they may be was for the server to say, or is for the file.
+    pub(super) fn limiter(&self) -> LimiterSettings {
+        LimiterSettings {
+            keys: KeyFormat::new(""),
+            bounds: Bounds {
+                descriptors: usize::MAX,
+                entries: usize::MAX,
+                bytes: usize::MAX,
+            },
+            default_algorithm: self.load_options().default_algorithm,
+            shadow_mode: self.verdicts.shadow_mode,
+            quota_mode: self.verdicts.quota_mode,
+        }
+    }
+}

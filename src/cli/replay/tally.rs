@@ -1,0 +1,217 @@
+//! What one configuration did with the requests: per rule, over time, and to whom.
+
+use super::frequent::Frequent;
+use super::recorded::Recorded;
+use super::series::{Axis, Series};
+use crate::bucket::Micros;
+use crate::limiter::{Code, Descriptor, Request, Status, Verdict};
+
+/// How many are told of who was denied first.
+pub(super) const FIRST: usize = 10;
+
+/// The longest descriptor that is told whole, in bytes.
+const LONGEST: usize = 300;
+
+/// Requests, and the hits that they asked for.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Count {
+    pub(super) requests: u64,
+    pub(super) hits: u64,
+}
+
+impl Count {
+    pub(super) fn add(&mut self, hits: i64) {
+        self.requests += 1;
+        self.hits = self
+            .hits
+            .saturating_add(u64::try_from(hits).unwrap_or_default());
+    }
+}
+
+/// Somebody who was denied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Denied {
+    pub(super) time: Micros,
+    pub(super) descriptor: String,
+    /// The rule that denied; `None` for a limit of the request's own.
+    pub(super) rule: Option<String>,
+}
+
+/// What became of the descriptors that a rule met.
+#[derive(Debug, Default, Clone)]
+pub(super) struct RuleTally {
+    pub(super) asked: Count,
+    /// By this rule.
+    pub(super) denied: Count,
+    /// The rule would have, but is in shadow mode.
+    pub(super) in_shadow: Count,
+    /// Hits that were given back.
+    pub(super) given_back: u64,
+    pub(super) first_denied: Option<Denied>,
+    pub(super) series: Series,
+}
+
+/// What became of all.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) requests: u64,
+    pub(super) denied: u64,
+    pub(super) series: Series,
+    /// By the ids of rules; `None` for those that nothing met.
+    pub(super) rules: Vec<Option<Box<RuleTally>>>,
+    /// Of limits that requests brought themselves.
+    pub(super) own: RuleTally,
+    /// Descriptors that no limit applied to.
+    pub(super) free: u64,
+    /// The first that were denied, each once.
+    pub(super) first: Vec<Denied>,
+    /// Those that were denied most.
+    pub(super) most: Frequent,
+}
+
+impl Tally {
+    pub(super) fn new(rules: usize) -> Self {
+        Self {
+            rules: vec![None; rules],
+            ..Self::default()
+        }
+    }
+
+    /// Counts a request.
+    pub(super) fn count(&mut self, axis: &Axis, recorded: &Recorded, verdict: &Verdict) {
+        let is_denied = verdict.code == Code::OverLimit;
+        self.requests += 1;
+        self.denied += u64::from(is_denied);
+        self.series.count(axis, recorded.time, is_denied);
+        let request = &recorded.request;
+        for (descriptor, status) in request.descriptors.iter().zip(&verdict.statuses) {
+            if status.limit.is_none() {
+                self.free += 1;
+                continue;
+            }
+            let rule = match status.rule {
+                Some(id) => &mut **self.rules[id].get_or_insert_default(),
+                None => &mut self.own,
+            };
+            rule.count(axis, recorded.time, request.hits(descriptor), status);
+            if status.code == Code::OverLimit {
+                let text = typed(request, descriptor);
+                let denied = || Denied {
+                    time: recorded.time,
+                    descriptor: text.clone(),
+                    rule: verdict.rule(status).map(|rule| rule.path.clone()),
+                };
+                if rule.first_denied.is_none() {
+                    rule.first_denied = Some(denied());
+                }
+                note_first(&mut self.first, &text, denied);
+                self.most.count(&text);
+            }
+        }
+    }
+}
+
+impl RuleTally {
+    fn count(&mut self, axis: &Axis, time: Micros, hits: i64, status: &Status) {
+        let is_denied = status.code == Code::OverLimit;
+        self.asked.add(hits);
+        self.given_back = self.given_back.saturating_add(hits.min(0).unsigned_abs());
+        if is_denied {
+            self.denied.add(hits);
+        } else if status.is_over {
+            self.in_shadow.add(hits);
+        }
+        self.series.count(axis, time, is_denied);
+    }
+}
+
+/// Notes somebody, unless there are enough, or this one is among them.
+pub(super) fn note_first(first: &mut Vec<Denied>, text: &str, denied: impl FnOnce() -> Denied) {
+    if first.len() < FIRST && first.iter().all(|noted| noted.descriptor != text) {
+        first.push(denied());
+    }
+}
+
+/// Domain and descriptor as the commands take them, on one line whatever they say.
+pub(super) fn typed(request: &Request, descriptor: &Descriptor) -> String {
+    let mut text = String::with_capacity(64);
+    push(&mut text, &request.domain, &[]);
+    text.push(' ');
+    for (index, entry) in descriptor.entries.iter().enumerate() {
+        if index > 0 {
+            text.push(',');
+        }
+        push(&mut text, &entry.key, &[',', '=', '\\']);
+        text.push('=');
+        push(&mut text, &entry.value, &[',', '=', '\\']);
+    }
+    if text.len() > LONGEST {
+        let hash = siphasher::sip::SipHasher13::new().hash(text.as_bytes());
+        let end = (0..=LONGEST).rev().find(|&end| text.is_char_boundary(end));
+        text.truncate(end.unwrap_or_default());
+        text.push_str(&format!("... (#{hash:016x})"));
+    }
+    text
+}
+
+fn push(text: &mut String, more: &str, escaped: &[char]) {
+    for c in more.chars() {
+        if c.is_control() || is_format(c) {
+            text.extend(c.escape_default());
+        } else {
+            if escaped.contains(&c) {
+                text.push('\\');
+            }
+            text.push(c);
+        }
+    }
+}
+
+/// Whether a character changes how others are shown, such as their direction.
+fn is_format(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limiter::Entry;
+
+    fn check(value: &str, expected: &str) {
+        let descriptor = Descriptor {
+            entries: vec![Entry {
+                key: "k".to_owned(),
+                value: value.to_owned(),
+            }],
+            ..Descriptor::default()
+        };
+        let request = Request {
+            domain: "d".to_owned(),
+            ..Request::default()
+        };
+        assert_eq!(typed(&request, &descriptor), expected);
+    }
+
+    #[test]
+    fn a_descriptor_is_told_as_it_is_typed() {
+        check("a", "d k=a");
+        check("a=b,c\\", "d k=a\\=b\\,c\\\\");
+        check("a\n\u{1b}[31m\u{202e}b", "d k=a\\n\\u{1b}[31m\\u{202e}b");
+    }
+
+    #[test]
+    fn a_long_one_is_cut_but_not_taken_for_another() {
+        let text = |last: char| {
+            let descriptor = Descriptor {
+                entries: vec![Entry {
+                    key: "é".repeat(300),
+                    value: last.to_string(),
+                }],
+                ..Descriptor::default()
+            };
+            typed(&Request::default(), &descriptor)
+        };
+        assert!(text('a').len() < LONGEST + 30);
+        assert_ne!(text('a'), text('b'));
+    }
+}
