@@ -48,6 +48,9 @@ const SERVES_NOBODY: [&str; 13] = [
     "UNKILLABLE",
 ];
 
+/// How a node of a cluster says that nobody has the slot that was asked for, which says nothing of other slots.
+const NOT_SERVED: &str = "Hash slot not served";
+
 /// Whether others, who ask for something else, would have heard the same.
 pub(super) fn serves_nobody(error: &RedisError) -> bool {
     if matches!(
@@ -57,6 +60,13 @@ pub(super) fn serves_nobody(error: &RedisError) -> bool {
         return true;
     }
     let code = error.code().unwrap_or_default();
+    if code == "CLUSTERDOWN"
+        && error
+            .detail()
+            .is_some_and(|detail| detail.starts_with(NOT_SERVED))
+    {
+        return false;
+    }
     // Before Redis 7, a script's error is an ERR that quotes what the command in it said.
     let quotes = |code: &str| {
         let detail = error.detail().unwrap_or_default();
