@@ -207,7 +207,12 @@ impl Connection {
         &mut self,
         question: &Pipeline,
     ) -> Result<T, RedisError> {
-        question.query_async(&mut self.inner).await
+        let result: Result<T, RedisError> = question.query_async(&mut self.inner).await;
+        // Of several that failed, the first says enough.
+        result.map_err(|error| match error.clone().into_server_errors() {
+            Some(errors) if !errors.is_empty() => errors[0].1.clone().into(),
+            _ => error,
+        })
     }
 
     async fn send(&mut self, calls: &Calls) -> Result<Vec<Result<Value, RedisError>>, RedisError> {
