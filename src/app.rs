@@ -1,6 +1,7 @@
 //! The composition root: puts store, limiter, sources and services together, runs them, and stops
 //! them in order. The only place that picks a store.
 
+mod beside;
 mod health;
 mod listeners;
 mod observed;
@@ -32,9 +33,9 @@ use crate::source::{History, Offer, Origin, Refusal, Source};
 use crate::store::Store;
 use crate::store::breaker::Breaker;
 use crate::store::denied::{Denials, RememberedDenials};
-use crate::store::fallback::{Fallback, FallbackSettings, Probe, Prober, Standby};
+use crate::store::fallback::{Fallback, FallbackSettings, Probe, Standby};
 use crate::store::memory::MemoryStore;
-use crate::store::redis::{Breakers, Buckets, BucketsSettings, RedisSettings, Servers};
+use crate::store::redis::{Buckets, BucketsSettings, Shared};
 use crate::store::split::GiveBacks;
 use crate::telemetry::metrics::{Metrics, Recorder};
 use crate::telemetry::recording::{Handle, Recording, RecordingSettings};
@@ -176,33 +177,17 @@ fn on_redis(
 ) -> Backend<impl Fn() -> anyhow::Result<Fallback<RememberedDenials<Buckets>>> + Clone + Send + use<>>
 {
     let failure = settings.failure;
-    let breakers = Breakers {
-        seconds: redis.seconds.as_ref().map(|_| Breaker::default()),
-        others: Breaker::default(),
-    };
-    let standby = Standby::over(failure.fallback, clock::system(), breakers.all());
+    let shared = Shared::new(&redis);
+    let standby = Standby::over(failure.fallback, clock::system(), shared.breakers());
     let probe = Probe {
         keys: settings.limiter.keys.clone(),
         timeout: redis.timeout(),
         always: failure.health_follows,
         seed: RandomState::new().hash_one(0),
     };
-    // A way of its own, with a connection of its own: a request must not have to wait for a probe.
-    let prober = |redis: &RedisSettings, breaker: &Breaker| {
-        let probed = Servers::probe(redis);
-        Prober::new(probed, standby.clone(), probe.clone()).watching(breaker.clone())
-    };
-    let others = prober(&redis.others, &breakers.others);
-    let seconds = redis.seconds.as_ref().zip(breakers.seconds.as_ref());
-    let seconds = seconds.map(|(redis, breaker)| prober(redis, breaker));
-    let beside = async move {
-        match seconds {
-            Some(seconds) => tokio::join!(seconds.run(), others.run()).0,
-            None => others.run().await,
-        }
-    };
+    let beside = beside::look_after(&redis, &shared, &standby, &probe);
     let health = match failure.health_follows {
-        true => breakers.all(),
+        true => shared.breakers(),
         false => Vec::new(),
     };
     observed::certificates_for_redis(telemetry.metrics(), &redis);
@@ -221,7 +206,7 @@ fn on_redis(
         denials: Arc::clone(&denials),
     };
     let store = move || {
-        let store = Buckets::new(&redis, &breakers, give_backs.clone());
+        let store = Buckets::new(&redis, &shared, give_backs.clone());
         let store = RememberedDenials::new(store, Arc::clone(&denials));
         Ok(Fallback::new(store, standby.clone()))
     };

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::store::breaker::{Breaker, BreakerState};
+use crate::store::breaker::Breaker;
 
 /// The names that health is told under: the whole server, and the one that envoyproxy/ratelimit uses.
 const NAMES: [&str; 2] = ["", "ratelimit"];
@@ -79,20 +79,20 @@ impl Health {
         self.change(|causes| causes.is_stopping = true).await;
     }
 
-    /// From now on, the server is healthy only while these breakers are closed.
+    /// From now on, the server is healthy only while none of these stores is down. One that decides some requests
+    /// is not.
     pub(super) async fn follow(&self, breakers: Vec<Breaker>) -> Infallible {
         if breakers.is_empty() {
             return pending().await;
         }
-        let mut states: Vec<_> = breakers.iter().map(Breaker::watch).collect();
+        let mut stores: Vec<_> = breakers.iter().map(Breaker::watch_condition).collect();
         loop {
-            let mut are_closed = true;
-            for state in &mut states {
-                are_closed &= *state.borrow_and_update() == BreakerState::Closed;
+            let mut answers = true;
+            for store in &mut stores {
+                answers &= !store.borrow_and_update().is_down;
             }
-            self.change(|causes| causes.store_answers = are_closed)
-                .await;
-            let changes = states.iter_mut().map(|state| Box::pin(state.changed()));
+            self.change(|causes| causes.store_answers = answers).await;
+            let changes = stores.iter_mut().map(|store| Box::pin(store.changed()));
             // An error would say that a breaker is gone, but these are held here.
             let _ = select_all(changes).await;
         }

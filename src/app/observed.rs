@@ -33,7 +33,7 @@ pub(super) fn redis(metrics: &Metrics, standby: &Standby, denials: &Arc<Denials>
     let local = standby.clone();
     store.fallback_buckets(move || local.buckets());
     let breakers = standby.breakers().to_vec();
-    let state = |breaker: &Breaker| match breaker.state() {
+    let state = |breaker: &Breaker| match breaker.condition().state {
         BreakerState::Closed => 0,
         BreakerState::HalfOpen => 1,
         BreakerState::Open => 2,
@@ -41,7 +41,8 @@ pub(super) fn redis(metrics: &Metrics, standby: &Standby, denials: &Arc<Denials>
     let of_all = breakers.clone();
     store.breaker_state(move || of_all.iter().map(state).max().unwrap_or_default());
     let of_all = breakers.clone();
-    store.degraded(move || usize::from(of_all.iter().any(Breaker::is_open)));
+    let is_degraded = |breaker: &Breaker| breaker.condition().is_degraded;
+    store.degraded(move || usize::from(of_all.iter().any(is_degraded)));
     let of_all = breakers.clone();
     store.breaker_opened(move || of_all.iter().map(Breaker::times_opened).sum());
     for kind in FailureKind::ALL {

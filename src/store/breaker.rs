@@ -2,16 +2,23 @@
 //!
 //! Whoever calls the store tells how each call ended. When most of the latest calls failed, the breaker opens:
 //! from then on no request waits. It is closed again by whoever probes the store meanwhile.
+//!
+//! A store of several parts has a breaker for each, and one for all.
+
+mod whole;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::{FailureKind, StoreError};
+use whole::Whole;
+
+pub use whole::{Condition, Lack};
 
 /// How many of the latest calls are looked at, from a failed one on. Calls and not seconds: a store that
 /// hangs ends few calls, and many good ones of a moment ago must not speak for it.
@@ -24,11 +31,11 @@ const ENOUGH: usize = 3;
 const STALE: Duration = Duration::from_secs(10);
 
 /// A breaker; its clones are the same one.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Breaker(Arc<Inner>);
 
 /// Whether the store is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum BreakerState {
     /// By every request.
     #[default]
@@ -39,7 +46,7 @@ pub enum BreakerState {
     Open,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
     /// Requests must not wait for the store: anything but closed.
     is_open: AtomicBool,
@@ -47,9 +54,32 @@ struct Inner {
     is_troubled: AtomicBool,
     record: Mutex<Record>,
     state: watch::Sender<BreakerState>,
-    opened: AtomicU64,
-    /// By their kinds.
-    failures: [AtomicU64; FailureKind::ALL.len()],
+    /// Told when a call failed that was not the last straw.
+    trouble: Notify,
+    /// The store that it is of, with all its parts.
+    whole: Arc<Whole>,
+}
+
+impl Inner {
+    fn of(whole: Arc<Whole>) -> Self {
+        Self {
+            is_open: AtomicBool::new(false),
+            is_troubled: AtomicBool::new(false),
+            record: Mutex::default(),
+            state: watch::Sender::default(),
+            trouble: Notify::new(),
+            whole,
+        }
+    }
+}
+
+impl Default for Breaker {
+    /// That of a store, closed.
+    fn default() -> Self {
+        Self(Arc::new_cyclic(|this| {
+            Inner::of(Arc::new(Whole::of(this.clone())))
+        }))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -78,22 +108,59 @@ impl Breaker {
         self.0.state.subscribe()
     }
 
-    /// How often it has opened.
-    #[must_use]
-    pub fn times_opened(&self) -> u64 {
-        self.0.opened.load(Ordering::Relaxed)
+    /// Until a call fails, of which it has not opened.
+    pub async fn trouble(&self) {
+        self.0.trouble.notified().await;
     }
 
-    /// How many calls of the store failed in this way.
+    /// How often it has opened, or one of a part.
+    #[must_use]
+    pub fn times_opened(&self) -> u64 {
+        self.0.whole.times_opened()
+    }
+
+    /// How many calls of the store failed in this way, whatever part they were for.
     #[must_use]
     pub fn failures(&self, kind: FailureKind) -> u64 {
-        self.0.failures[kind as usize].load(Ordering::Relaxed)
+        self.0.whole.failures(kind)
     }
 
     /// How the last call that failed did.
     #[must_use]
     pub fn last_failure(&self) -> Option<StoreError> {
         self.record().last_failure.clone()
+    }
+
+    // --- For a store of several parts ---
+
+    /// A breaker of a part of the store. What it counts is counted for the whole store; how it is tells of the
+    /// store once it is [a part](Self::consists_of).
+    #[must_use]
+    pub fn part(&self) -> Self {
+        Self(Arc::new(Inner::of(Arc::clone(&self.0.whole))))
+    }
+
+    /// From now on, the store has the parts of these breakers.
+    pub fn consists_of<'b>(&self, parts: impl IntoIterator<Item = &'b Self>) {
+        let parts = parts.into_iter().map(|part| Arc::downgrade(&part.0));
+        self.0.whole.consists_of(parts.collect());
+    }
+
+    /// There is something that the store lacks beside parts that are down.
+    pub fn lacks(&self, lack: Lack) {
+        self.0.whole.lacks(lack);
+    }
+
+    /// How the store is, all parts together.
+    #[must_use]
+    pub fn condition(&self) -> Condition {
+        *self.0.whole.condition().borrow()
+    }
+
+    /// The same, and what becomes of it.
+    #[must_use]
+    pub fn watch_condition(&self) -> watch::Receiver<Condition> {
+        self.0.whole.condition().subscribe()
     }
 
     // --- For those who call the store ---
@@ -107,7 +174,7 @@ impl Breaker {
 
     /// A call failed. Only a failure that others would have met as well counts towards opening.
     pub fn failed(&self, error: &StoreError) {
-        self.0.failures[error.kind() as usize].fetch_add(1, Ordering::Relaxed);
+        self.0.whole.failed(error.kind());
         if error.kind() == FailureKind::Refused {
             return;
         }
@@ -119,6 +186,8 @@ impl Breaker {
         }
         if self.note(&mut record, true) {
             self.become_open(&mut record);
+        } else {
+            self.0.trouble.notify_one();
         }
     }
 
@@ -173,17 +242,20 @@ impl Breaker {
         record.latest.clear();
         self.0.is_open.store(true, Ordering::Relaxed);
         if self.state() == BreakerState::Closed {
-            self.0.opened.fetch_add(1, Ordering::Relaxed);
+            self.0.whole.opened();
         }
         self.become_(BreakerState::Open);
     }
 
     fn become_(&self, next: BreakerState) {
-        self.0.state.send_if_modified(|state| {
+        let is_change = self.0.state.send_if_modified(|state| {
             let is_change = *state != next;
             *state = next;
             is_change
         });
+        if is_change {
+            self.0.whole.look();
+        }
     }
 
     fn record(&self) -> MutexGuard<'_, Record> {
@@ -273,5 +345,45 @@ mod tests {
         assert_eq!(breaker.times_opened(), 2);
         assert_eq!(breaker.failures(FailureKind::Timeout), 6);
         assert!(breaker.last_failure().is_some());
+    }
+
+    /// Tells of a store: its own state, whether it is degraded, whether it is down.
+    fn told(store: &Breaker) -> (BreakerState, bool, bool) {
+        let condition = store.condition();
+        (condition.state, condition.is_degraded, condition.is_down)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_is_as_its_parts_are() {
+        use BreakerState::{Closed, HalfOpen, Open};
+        let store = Breaker::default();
+        let (one, two) = (store.part(), store.part());
+        one.open(&timeout());
+        assert_eq!(told(&store), (Closed, false, false), "it is no part yet");
+        store.consists_of([&one, &two]);
+        assert_eq!(told(&store), (Open, true, false));
+        assert!(!store.is_open(), "the other part is to be asked");
+        one.half_open();
+        assert_eq!(told(&store), (HalfOpen, true, false));
+        two.open(&timeout());
+        assert_eq!(told(&store), (Open, true, true));
+        one.close();
+        two.close();
+        assert_eq!(told(&store), (Closed, false, false));
+        store.lacks(Lack::Some);
+        assert_eq!(told(&store), (Closed, true, false));
+        store.lacks(Lack::All);
+        assert_eq!(told(&store), (Closed, true, true));
+        store.lacks(Lack::Nothing);
+        store.open(&timeout());
+        assert_eq!(told(&store), (Open, true, true));
+        store.close();
+        two.open(&timeout());
+        store.consists_of([&one]);
+        drop(two);
+        assert_eq!(told(&store), (Closed, false, false));
+        assert_eq!(store.times_opened(), 4, "of all that ever were parts");
+        one.failed(&timeout());
+        assert_eq!(store.failures(FailureKind::Timeout), 1);
     }
 }

@@ -113,6 +113,13 @@ impl Standby {
         self.0.requests[done as usize].load(Ordering::Relaxed)
     }
 
+    /// How many requests the store did not decide.
+    #[must_use]
+    pub fn decided(&self) -> u64 {
+        let all = OnStoreFailure::ALL.into_iter();
+        all.map(|done| self.requests(done)).sum()
+    }
+
     /// How many buckets of this instance there are.
     #[must_use]
     pub fn buckets(&self) -> usize {
@@ -188,7 +195,7 @@ impl Standby {
 
     fn warn(&self, error: &StoreError) {
         // Whether a breaker opens is told by whoever watches it.
-        let is_told = self.0.breakers.iter().any(Breaker::is_open);
+        let is_told = { self.0.breakers.iter() }.any(|breaker| breaker.condition().is_degraded);
         if is_told {
             return;
         }

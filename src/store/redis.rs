@@ -41,11 +41,11 @@ use master::Watch;
 use said::said;
 
 pub use address::{Address, AddressError, Endpoint};
-pub use buckets::{Breakers, Buckets, BucketsSettings};
-pub use cluster::{ClusterStore, slot};
+pub use buckets::{Buckets, BucketsSettings, Shared};
+pub use cluster::{Cluster, ClusterStore, Node, NodeProbe, is_of_the_whole, slot};
 pub use login::Login;
 pub use sentinel::Sentinels;
-pub use servers::Servers;
+pub use servers::{Common, Servers};
 pub use settings::{RedisSettings, Topology};
 pub use tls::{ClientCertificate, Names, RedisTls, TlsError};
 

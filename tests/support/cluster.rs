@@ -39,6 +39,13 @@ struct Node {
 impl Cluster {
     /// Starts one, and waits until all nodes agree that it is whole.
     pub fn start() -> Self {
+        let cluster = Self::without_slots();
+        cluster.make();
+        cluster
+    }
+
+    /// Starts nodes that know nothing of one another, and that no slots are of.
+    pub fn without_slots() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let nodes = (0..2 * MASTERS)
             .map(|number| {
@@ -47,11 +54,14 @@ impl Cluster {
                     .expect("ports are free for redis-server")
             })
             .collect();
-        let cluster = Self { nodes, directory };
-        cluster.share_out();
-        cluster.meet();
-        cluster.replicate();
-        cluster
+        Self { nodes, directory }
+    }
+
+    /// Makes a cluster of its nodes, and waits until all of them agree that it is whole.
+    pub fn make(&self) {
+        self.share_out();
+        self.meet();
+        self.replicate();
     }
 
     /// One for all tests that run at the same time and leave it whole. It is stopped when the last of them

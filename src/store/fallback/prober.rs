@@ -5,6 +5,7 @@
 mod spell;
 
 use std::convert::Infallible;
+use std::fmt;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +19,8 @@ use super::Standby;
 use crate::bucket::Terms;
 use crate::key::{BucketKey, KeyFormat, LimitTag, Segment};
 use crate::store::breaker::{Breaker, BreakerState};
-use crate::store::{Charge, OnStoreFailure, Part, Payment, Store, StoreError};
-use spell::Spell;
+use crate::store::{Charge, Part, Payment, Store, StoreError};
+use spell::{Spell, Subject};
 
 /// How often a store that is asked by requests is probed as well, where somebody wants to know whether it answers.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -41,12 +42,14 @@ pub struct Probe {
 }
 
 /// Probes a store.
-#[derive(Debug)]
 pub struct Prober<S> {
     store: S,
     standby: Standby,
     breaker: Breaker,
     probe: Probe,
+    subject: Subject,
+    /// How many requests it did not decide.
+    decided: Box<dyn Fn() -> u64 + Send + Sync>,
     /// Takes something, so that the store has to write: one that can only be read, or where we may only read, is
     /// none.
     taking: Arc<[Charge]>,
@@ -54,6 +57,15 @@ pub struct Prober<S> {
     /// The last time that it opened.
     spell: Option<Spell>,
     random: Xoshiro256PlusPlus,
+}
+
+impl<S: fmt::Debug> fmt::Debug for Prober<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prober")
+            .field("store", &self.store)
+            .field("probe", &self.probe)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A charge on a bucket that is full again at once.
@@ -68,15 +80,32 @@ fn charge(key: BucketKey) -> Charge {
     }
 }
 
+impl Probe {
+    /// A bucket that is probed, by its number from 1, as these keys call it: one that no request can name, as none is in
+    /// the domain without a name.
+    pub(crate) fn key(keys: &KeyFormat, number: u32) -> BucketKey {
+        let tag = LimitTag {
+            index: 0,
+            is_window: false,
+            override_period: None,
+        };
+        let number = number.to_string();
+        let entries = [("probe", Segment::Value(&number))];
+        keys.key(&keys.stem("", entries), tag)
+    }
+}
+
 impl<S: Store> Prober<S> {
     /// Probes `store`, which nobody else may use, for all that `standby` stands by for.
     #[must_use]
     pub fn new(store: S, standby: Standby, probe: Probe) -> Self {
-        let key = Self::key(&probe.keys);
+        let of_all = standby.clone();
         Self {
-            taking: [charge(key)].into(),
+            taking: [charge(Probe::key(&probe.keys, 1))].into(),
             states: standby.breaker().watch(),
             breaker: standby.breaker().clone(),
+            subject: Subject::Redis,
+            decided: Box::new(move || of_all.decided()),
             spell: None,
             random: Xoshiro256PlusPlus::seed_from_u64(probe.seed),
             store,
@@ -95,15 +124,21 @@ impl<S: Store> Prober<S> {
         }
     }
 
-    /// The bucket that is probed, as these keys call it: one that no request can name, as none is in the domain
-    /// without a name.
-    pub(crate) fn key(keys: &KeyFormat) -> BucketKey {
-        let tag = LimitTag {
-            index: 0,
-            is_window: false,
-            override_period: None,
-        };
-        keys.key(&keys.stem("", [("probe", Segment::Value("1"))]), tag)
+    /// The same for a node of a store, with the breaker of that; `decided` tells how many requests for it it did not
+    /// decide, and what `is_told` of why it fails is told elsewhere. It is probed as soon as a call of it fails: a
+    /// node has few of them, and while it hangs each takes its time.
+    #[must_use]
+    pub fn of_node(
+        self,
+        breaker: Breaker,
+        decided: impl Fn() -> u64 + Send + Sync + 'static,
+        is_told: fn(&StoreError) -> bool,
+    ) -> Self {
+        Self {
+            subject: Subject::Node { is_told },
+            decided: Box::new(decided),
+            ..self.watching(breaker)
+        }
     }
 
     /// Probes the store, from now on. Ends only when it is dropped.
@@ -121,10 +156,21 @@ impl<S: Store> Prober<S> {
     async fn watch_closed(&mut self) {
         let mut states = self.states.clone();
         let opened = states.wait_for(|state| *state != BreakerState::Closed);
+        let is_node = matches!(self.subject, Subject::Node { .. });
         let forget = async {
             loop {
                 sleep(FORGET_EVERY).await;
-                self.standby.0.buckets.forget_full();
+                if !is_node {
+                    self.standby.0.buckets.forget_full();
+                }
+            }
+        };
+        let trouble = async {
+            loop {
+                self.breaker.trouble().await;
+                if is_node && let Err(error) = self.ask().await {
+                    self.breaker.failed(&error);
+                }
             }
         };
         let watch = async {
@@ -141,7 +187,7 @@ impl<S: Store> Prober<S> {
         };
         let calm = async {
             if let Some(spell) = &self.spell {
-                spell.calms_down(&self.address(), || self.decided()).await;
+                spell.calms_down(&self.address(), &self.decided).await;
             }
             pending().await
         };
@@ -151,13 +197,14 @@ impl<S: Store> Prober<S> {
             () = calm => {}
             () = forget => {}
             () = watch => {}
+            () = trouble => {}
         }
     }
 
     /// Until the breaker is closed, which this does.
     async fn watch_open(&mut self) {
         let breaker = self.breaker.clone();
-        let mut spell = Spell::opens(self.spell.take(), self.decided());
+        let mut spell = Spell::opens(self.spell.take(), self.subject, (self.decided)());
         if let Some(error) = breaker.last_failure() {
             spell.tell_opening(&error, self.standby.0.settings.mode.name());
         }
@@ -176,7 +223,7 @@ impl<S: Store> Prober<S> {
             wait = (wait * 2).min(longest);
         }
         breaker.close();
-        spell.closes(&self.address(), self.decided());
+        spell.closes(&self.address(), (self.decided)());
         self.spell = Some(spell);
     }
 
@@ -190,11 +237,5 @@ impl<S: Store> Prober<S> {
         let deadline = Instant::now() + self.probe.timeout;
         let asked = self.store.decide(Arc::clone(&self.taking), deadline);
         asked.await.map(|_| ())
-    }
-
-    /// How many requests the store did not decide.
-    fn decided(&self) -> u64 {
-        let all = OnStoreFailure::ALL.into_iter();
-        all.map(|done| self.standby.requests(done)).sum()
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Servers;
 use super::settings::RedisSettings;
+use super::{Common, Servers};
 use crate::store::breaker::Breaker;
 use crate::store::split::{GiveBacks, PerSecond, Split};
 use crate::store::{Charge, Decision, Store, StoreError};
@@ -49,21 +49,30 @@ impl BucketsSettings {
     }
 }
 
-/// Whether each Redis is worth asking.
+/// What all threads of a server share of each Redis.
 #[derive(Debug, Clone)]
-pub struct Breakers {
+pub struct Shared {
     /// Of the one for limits of a second, if there is one.
-    pub seconds: Option<Breaker>,
+    pub seconds: Option<Common>,
     /// Of the other.
-    pub others: Breaker,
+    pub others: Common,
 }
 
-impl Breakers {
-    /// All of them.
+impl Shared {
+    /// For each Redis that the settings describe.
     #[must_use]
-    pub fn all(&self) -> Vec<Breaker> {
-        let others = [&self.others].into_iter();
-        others.chain(&self.seconds).cloned().collect()
+    pub fn new(settings: &BucketsSettings) -> Self {
+        Self {
+            seconds: settings.seconds.as_ref().map(Common::new),
+            others: Common::new(&settings.others),
+        }
+    }
+
+    /// Whether each is worth asking.
+    #[must_use]
+    pub fn breakers(&self) -> Vec<Breaker> {
+        let all = [&self.others].into_iter().chain(&self.seconds);
+        all.map(|common| common.breaker().clone()).collect()
     }
 }
 
@@ -79,19 +88,19 @@ pub enum Buckets {
 }
 
 impl Buckets {
-    /// The buckets that the settings describe, which tell these breakers how calls end; `give_backs` counts what
+    /// The buckets that the settings describe, for one of the threads that share this; `give_backs` counts what
     /// becomes of hits taken in vain. Must be called within a tokio runtime.
     #[must_use]
-    pub fn new(settings: &BucketsSettings, breakers: &Breakers, give_backs: GiveBacks) -> Self {
-        let others = Servers::telling(&settings.others, breakers.others.clone());
-        let seconds = settings.seconds.as_ref().zip(breakers.seconds.as_ref());
-        let Some((seconds, breaker)) = seconds else {
+    pub fn new(settings: &BucketsSettings, shared: &Shared, give_backs: GiveBacks) -> Self {
+        let others = Servers::telling(&settings.others, &shared.others);
+        let seconds = settings.seconds.as_ref().zip(shared.seconds.as_ref());
+        let Some((seconds, common)) = seconds else {
             return match others {
                 Servers::Cluster(_) => Self::InSlots(Split::new(others, give_backs)),
                 _ => Self::Together(others),
             };
         };
-        let seconds = Servers::telling(seconds, breaker.clone());
+        let seconds = Servers::telling(seconds, common);
         Self::Apart(Split::new(PerSecond { seconds, others }, give_backs))
     }
 }

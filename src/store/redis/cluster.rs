@@ -2,7 +2,8 @@
 //!
 //! What is asked of one slot is decided there, atomically; the slots that a node's lane has collected go out
 //! together, as one pipeline. Requests over several slots are [`Split`]'s matter. Who owns which slot is read from
-//! the nodes (`cluster/watch.rs`) and learnt from those that turn a request away.
+//! the nodes (`cluster/watch.rs`) and learnt from those that turn a request away. All threads of a server share what
+//! is known, and a breaker for each node ([`Cluster`]); each has its own lanes and connections (`cluster/ways.rs`).
 //!
 //! A node that turns a call away has run nothing of it, so that call is sent where it says. Whatever may
 //! have run is never sent again.
@@ -11,74 +12,108 @@
 //! is. When it moves, those that are under way at that moment may overtake one another; but none is decided
 //! after it was answered, so whoever has an answer finds it to be so.
 
+mod informants;
 mod map;
+mod member;
 mod node;
+mod probe;
 mod slots;
+mod told;
 mod watch;
+mod ways;
 
+use std::convert::Infallible;
 use std::fmt;
-use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use bb8_redis::redis::Script;
 use tokio::sync::{Notify, Semaphore};
-use tokio::time::{Instant, timeout_at};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
-use super::lane::{Job, MAX_WAITING, Undecided};
+use super::lane::{MAX_WAITING, Undecided};
 use super::{RedisSettings, SCRIPT};
-use crate::store::breaker::Breaker;
+use crate::store::breaker::{Breaker, BreakerState};
 use crate::store::split::{GiveBacks, Places, Split};
 use crate::store::{Cause, Charge, Decision, Store, StoreError};
 use map::Map;
-use node::{Member, Route};
 use slots::Address;
-use watch::Watch;
+use ways::Ways;
 
+pub use node::Node;
+pub use probe::{NodeProbe, is_of_the_whole};
 pub use slots::slot;
 
 /// What is said of a request whose bucket is nowhere to be found.
 const TORN: &str = "TRYAGAIN for a single bucket, which the nodes of a cluster do not say";
 
+/// What is said when all nodes say that they have no slots.
+const NO_MASTER: &str = "its nodes say that no slot has a master";
+
 /// Buckets in a Redis Cluster. See [`RedisStore`](super::RedisStore) for what it has in common with a single
 /// server.
 pub struct ClusterStore {
-    cluster: Arc<Cluster>,
+    ways: Arc<Ways>,
     torn: Split<BucketByBucket>,
-    _watch: Watch,
+    _watch: Option<Watch>,
 }
 
 impl fmt::Debug for ClusterStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClusterStore")
-            .field("seeds", &self.cluster.seeds)
+            .field("seeds", &self.ways.cluster.seeds)
             .finish_non_exhaustive()
     }
 }
 
 impl ClusterStore {
-    /// A store on the cluster that these nodes are of. They are asked for the others at once, but need not
-    /// be there yet. Must be called within a tokio runtime.
+    /// A store on a cluster that somebody [watches](Cluster::watch). Must be called within a tokio runtime.
     ///
-    /// Tells a breaker whether any node answers. Each node has a breaker of its own: while one
-    /// is down, no request for it waits, and those for the others are none the worse.
+    /// Each node has a breaker of its own: while one is down, no request for it waits, and those for the others are
+    /// none the worse.
     #[must_use]
-    pub fn telling(settings: &RedisSettings, seeds: &[(String, u16)], breaker: Breaker) -> Self {
-        Self::start(Cluster::new(settings, seeds, SCRIPT, breaker))
+    pub fn of(settings: &RedisSettings, cluster: &Arc<Cluster>) -> Self {
+        Self::start(settings, cluster, None)
     }
 
-    /// The same with another text of the script, for tests that own the clock that it reads.
+    /// A store on a cluster of its own, with another text of the script, for tests that own the clock that it reads.
+    /// Nobody probes its nodes: each is always asked.
     #[must_use]
     pub fn with_script(settings: &RedisSettings, seeds: &[(String, u16)], source: &str) -> Self {
-        Self::start(Cluster::new(settings, seeds, source, Breaker::default()))
+        let cluster = Cluster::running(settings, seeds, source);
+        let ask_always = |node: Arc<Node>| async move {
+            let mut states = node.breaker().watch();
+            loop {
+                // An error would say that the breaker is gone, but this has one of it.
+                let _ = states
+                    .wait_for(|state| *state != BreakerState::Closed)
+                    .await;
+                node.breaker().close();
+            }
+        };
+        let watch = Arc::clone(&cluster).watch(ask_always, || 0);
+        Self::start(settings, &cluster, Some(Watch(tokio::spawn(watch))))
     }
 
-    fn start(cluster: Arc<Cluster>) -> Self {
+    fn start(settings: &RedisSettings, cluster: &Arc<Cluster>, watch: Option<Watch>) -> Self {
+        let ways = Ways::new(settings, cluster);
         Self {
-            torn: Split::new(BucketByBucket(Arc::clone(&cluster)), GiveBacks::default()),
-            _watch: Watch::start(Arc::clone(&cluster)),
-            cluster,
+            torn: Split::new(BucketByBucket(Arc::clone(&ways)), GiveBacks::default()),
+            _watch: watch,
+            ways,
         }
+    }
+}
+
+/// A task, for as long as this is held.
+#[derive(Debug)]
+struct Watch(JoinHandle<Infallible>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -89,7 +124,7 @@ impl Store for ClusterStore {
         charges: Arc<[Charge]>,
         deadline: Instant,
     ) -> Result<Decision, StoreError> {
-        match self.cluster.decide(Arc::clone(&charges), deadline).await {
+        match self.ways.decide(Arc::clone(&charges), deadline).await {
             Ok(decision) => Ok(decision),
             Err(Undecided::Failed(error)) => Err(error),
             // Only together are they a matter of one slot.
@@ -104,20 +139,28 @@ impl Places for ClusterStore {
     }
 }
 
-/// Asks the nodes of a cluster whether one of them is there, whatever it is asked to decide.
+/// Finds out whether it is known who has which slots, whatever it is asked to decide.
 #[derive(Debug)]
 pub struct AnyNode(Arc<Cluster>);
 
 impl AnyNode {
-    /// Asks the cluster that these nodes are of.
-    pub(super) fn new(settings: &RedisSettings, seeds: &[Address]) -> Self {
-        Self(Cluster::new(settings, seeds, SCRIPT, Breaker::default()))
+    /// Asks a cluster that somebody [watches](Cluster::watch).
+    pub(super) fn new(cluster: &Arc<Cluster>) -> Self {
+        Self(Arc::clone(cluster))
     }
 }
 
 impl Store for AnyNode {
     async fn decide(&self, _: Arc<[Charge]>, _: Instant) -> Result<Decision, StoreError> {
-        self.0.read_map().await.map(|_| Decision {
+        let cluster = &self.0;
+        // Made first, so that nothing is missed.
+        let read = cluster.read.notified();
+        if !cluster.map.load().has_owners() {
+            cluster.doubt();
+            read.await;
+            cluster.has_owners()?;
+        }
+        Ok(Decision {
             admitted: true,
             outcomes: Vec::new(),
             cause: Cause::Buckets,
@@ -127,7 +170,7 @@ impl Store for AnyNode {
 
 /// Decides requests whose slot is on its way from one node to another, bucket by bucket.
 #[derive(Debug)]
-struct BucketByBucket(Arc<Cluster>);
+struct BucketByBucket(Arc<Ways>);
 
 impl Store for BucketByBucket {
     async fn decide(
@@ -138,7 +181,7 @@ impl Store for BucketByBucket {
         match self.0.decide(charges, deadline).await {
             Ok(decision) => Ok(decision),
             Err(Undecided::Failed(error)) => Err(error),
-            Err(Undecided::Torn) => Err(self.0.refused(TORN)),
+            Err(Undecided::Torn) => Err(self.0.cluster.refused(TORN)),
         }
     }
 }
@@ -152,127 +195,97 @@ impl Places for BucketByBucket {
 
 // --- The cluster ---
 
-/// What is known of a cluster, and the ways to its nodes.
+/// What is known of a cluster, by all threads of a server.
 #[derive(Debug)]
-struct Cluster {
+pub struct Cluster {
     /// As whom to speak to each node.
     settings: RedisSettings,
     seeds: Vec<Address>,
     script: Arc<Script>,
-    /// Told whether any node answers.
+    /// Open while it is not known who has which slots; has the breakers of the nodes as its parts.
     breaker: Breaker,
     map: ArcSwap<Map>,
     /// Whoever changes the map has this.
     changing: Mutex<()>,
-    /// How often the map has been read.
-    readings: AtomicUsize,
     /// Told when the map is to be read.
     doubted: Notify,
-    /// Told when it has been read.
+    /// Told when it has been read, or could not be.
     read: Notify,
-    /// Places for those who wait until it has been read for the first time.
-    lobby: Semaphore,
+    /// The last time, it could not be.
+    has_failed: AtomicBool,
     /// Why it could not be read, the last time.
     failure: Mutex<Option<StoreError>>,
-    this: Weak<Self>,
+    /// Places for those who wait until it has been read for the first time.
+    lobby: Semaphore,
+    /// Readings so far.
+    readings: AtomicU64,
 }
 
 impl Cluster {
-    fn new(
-        settings: &RedisSettings,
-        seeds: &[Address],
-        source: &str,
-        breaker: Breaker,
-    ) -> Arc<Self> {
-        Arc::new_cyclic(|this| Self {
+    /// The cluster that these nodes are of. They are asked for the others once it is [watched](Self::watch), but need
+    /// not be there yet.
+    #[must_use]
+    pub fn new(settings: &RedisSettings, seeds: &[(String, u16)]) -> Arc<Self> {
+        Self::running(settings, seeds, SCRIPT)
+    }
+
+    fn running(settings: &RedisSettings, seeds: &[Address], source: &str) -> Arc<Self> {
+        Arc::new(Self {
             settings: settings.clone(),
             seeds: seeds.to_vec(),
             script: Arc::new(Script::new(source)),
-            breaker,
+            breaker: Breaker::default(),
             map: ArcSwap::from_pointee(Map::unknown()),
             changing: Mutex::default(),
-            readings: AtomicUsize::new(0),
             doubted: Notify::new(),
             read: Notify::new(),
-            lobby: Semaphore::new(MAX_WAITING),
+            has_failed: AtomicBool::new(false),
             failure: Mutex::default(),
-            this: this.clone(),
+            lobby: Semaphore::new(MAX_WAITING),
+            readings: AtomicU64::new(0),
         })
     }
 
-    /// Decides charges of one slot.
-    async fn decide(
-        &self,
-        charges: Arc<[Charge]>,
-        deadline: Instant,
-    ) -> Result<Decision, Undecided> {
-        let slot = charges
-            .first()
-            .map_or(0, |charge| slot(charge.key.as_str()));
-        let owner = self
-            .owner(slot, deadline)
-            .await
-            .map_err(Undecided::Failed)?;
-        let caller = self.settings.probe.tracing.caller();
-        let (job, decision) = Job::new(charges, deadline, caller, Route::to(slot));
-        owner.push(job);
-        let decision = decision.await;
-        decision.unwrap_or_else(|| Err(Undecided::Failed(owner.no_answer())))
+    /// Its breaker: open while it is not known who has which slots.
+    #[must_use]
+    pub fn breaker(&self) -> &Breaker {
+        &self.breaker
     }
 
-    /// The owner of a slot. Waits for it only as long as nothing is known of the cluster.
-    async fn owner(&self, slot: u16, deadline: Instant) -> Result<Arc<Member>, StoreError> {
-        let mut place = None;
-        loop {
-            // Made first, so that nothing is missed.
-            let read = self.read.notified();
-            let map = self.map.load();
-            if let Some(owner) = map.owner(slot) {
-                return Ok(Arc::clone(owner));
-            }
-            if !map.is_unknown() {
-                self.doubt();
-                return Err(self.refused(&format!("no node of the cluster has slot {slot}")));
-            }
-            drop(map);
-            if place.is_none() {
-                place = Some(self.lobby.try_acquire().map_err(|_| self.overloaded())?);
-            }
-            if timeout_at(deadline, read).await.is_err() {
-                return Err(self.not_known());
-            }
+    fn map(&self) -> Guard<Arc<Map>> {
+        self.map.load()
+    }
+
+    /// A node that there is a way to; made known if it is not.
+    fn welcome(&self, address: &Address) -> Arc<Node> {
+        if let Some(node) = self.map().node(address) {
+            return Arc::clone(node);
         }
-    }
-
-    /// Puts a request into the lane of a node.
-    fn push(&self, to: &Address, job: Job<Route>) {
-        let known = self.map.load().member(to).cloned();
-        known.unwrap_or_else(|| self.welcome(to)).push(job);
-    }
-
-    /// A node that owns nothing yet.
-    fn welcome(&self, address: &Address) -> Arc<Member> {
-        let guest = Arc::new(self.member(address));
-        self.change(|map| map.with(Arc::clone(&guest)));
-        guest
+        self.change(|map| map.with(address, |address| self.node(address)));
+        let map = self.map();
+        let welcomed = map.node(address).map(Arc::clone);
+        // Another thread may have pushed it out again.
+        welcomed.unwrap_or_else(|| Arc::new(self.node(address)))
     }
 
     /// Remembers that a slot has another owner, and has the whole map read again.
     fn moved(&self, slot: u16, owner: &Address) {
-        self.change(|map| map.moved(slot, owner, |address| self.member(address)));
+        self.change(|map| map.moved(slot, owner, |address| self.node(address)));
         self.doubt();
     }
 
     /// Puts another map in place of the one that is known.
     fn change(&self, change: impl FnOnce(&Map) -> Map) {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let map = change(&self.map.load());
+        let map = change(&self.map());
+        self.breaker
+            .consists_of(map.owners().map(|node| node.breaker()));
         self.map.store(Arc::new(map));
     }
 
     /// A node that may become one of the map's.
-    fn member(&self, address: &Address) -> Member {
-        Member::new(address, self)
+    fn node(&self, address: &Address) -> Node {
+        Node::new(address, self.breaker.part())
     }
 
     /// Has the map read soon.
@@ -288,6 +301,26 @@ impl Cluster {
     fn shown(&self) -> String {
         let seeds: Vec<String> = self.seeds.iter().map(shown).collect();
         seeds.join(",")
+    }
+
+    /// Whether any node is known to have slots, or why not.
+    fn has_owners(&self) -> Result<(), StoreError> {
+        let map = self.map();
+        match map.has_owners() {
+            true => Ok(()),
+            false if map.is_unknown() => Err(self.not_known()),
+            false => Err(StoreError::Unfit {
+                address: self.shown(),
+                cause: NO_MASTER.to_owned(),
+            }),
+        }
+    }
+
+    /// How the last reading ended.
+    fn note(&self, failure: Option<&StoreError>) {
+        let mut noted = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        *noted = failure.cloned();
+        self.has_failed.store(failure.is_some(), Ordering::Release);
     }
 
     fn not_known(&self) -> StoreError {

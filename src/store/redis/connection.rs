@@ -27,7 +27,7 @@ use crate::store::breaker::Breaker;
 
 /// The least time that connecting may take, if half of what a decision may take is less. A decision does
 /// not wait longer for that; but a handshake that takes longer must come to its end, too.
-const CONNECT_PATIENCE: Duration = Duration::from_millis(500);
+pub(super) const CONNECT_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Beginnings of what Redis answers when it serves nobody, or nobody like us, for now: it is loading, ends a script
 /// that is not ours, is full, a replica, or wants another password, more replicas or a disk. Also what comes when the
@@ -48,6 +48,9 @@ const SERVES_NOBODY: [&str; 13] = [
     "UNKILLABLE",
 ];
 
+/// How a node of a cluster says that nobody has the slot that was asked for, which says nothing of other slots.
+const NOT_SERVED: &str = "Hash slot not served";
+
 /// Whether others, who ask for something else, would have heard the same.
 pub(super) fn serves_nobody(error: &RedisError) -> bool {
     if matches!(
@@ -57,6 +60,13 @@ pub(super) fn serves_nobody(error: &RedisError) -> bool {
         return true;
     }
     let code = error.code().unwrap_or_default();
+    if code == "CLUSTERDOWN"
+        && error
+            .detail()
+            .is_some_and(|detail| detail.starts_with(NOT_SERVED))
+    {
+        return false;
+    }
     // Before Redis 7, a script's error is an ERR that quotes what the command in it said.
     let quotes = |code: &str| {
         let detail = error.detail().unwrap_or_default();
@@ -65,6 +75,12 @@ pub(super) fn serves_nobody(error: &RedisError) -> bool {
     lacks_rights(error)
         || SERVES_NOBODY.contains(&code)
         || (code == "ERR" && SERVES_NOBODY.into_iter().any(quotes))
+}
+
+/// Whether another connection may be to somebody who serves. A node of a cluster that is down is the same one as
+/// before.
+fn is_to_be_left(error: &RedisError) -> bool {
+    serves_nobody(error) && error.code() != Some("CLUSTERDOWN")
 }
 
 /// Whether the user that we log in as may not do what the script does.
@@ -156,7 +172,7 @@ impl Connection {
             Err(error) => {
                 let is_lost = error.is_timeout() || error.is_io_error();
                 // What serves nobody may be another one by the next time: a demoted master stays where it is.
-                is_lost || error.is_unrecoverable_error() || serves_nobody(error)
+                is_lost || error.is_unrecoverable_error() || is_to_be_left(error)
             }
         };
         result
@@ -184,7 +200,9 @@ impl Connection {
             }
         }
         let is_unfit = |reply: &Result<Value, RedisError>| reply.as_ref().is_err_and(serves_nobody);
-        self.broken = replies.iter().any(is_unfit);
+        let is_to_be_left =
+            |reply: &Result<Value, RedisError>| reply.as_ref().is_err_and(is_to_be_left);
+        self.broken = replies.iter().any(is_to_be_left);
         match replies.iter().all(is_unfit) {
             // Then that is what the server has to say.
             true => replies.swap_remove(0).map(|reply| vec![Ok(reply)]),
@@ -197,7 +215,12 @@ impl Connection {
         &mut self,
         question: &Pipeline,
     ) -> Result<T, RedisError> {
-        question.query_async(&mut self.inner).await
+        let result: Result<T, RedisError> = question.query_async(&mut self.inner).await;
+        // Of several that failed, the first says enough.
+        result.map_err(|error| match error.clone().into_server_errors() {
+            Some(errors) if !errors.is_empty() => errors[0].1.clone().into(),
+            _ => error,
+        })
     }
 
     async fn send(&mut self, calls: &Calls) -> Result<Vec<Result<Value, RedisError>>, RedisError> {
@@ -341,6 +364,11 @@ impl Connector {
         }
     }
 
+    /// Whether a connection must not be used any more.
+    pub(super) fn is_unusable(&self, connection: &Connection) -> bool {
+        connection.broken || connection.closed.load(Ordering::Relaxed) || self.is_left(connection)
+    }
+
     async fn open(&self) -> RedisResult<Connection> {
         match &self.topology {
             Topology::Single(endpoint) => self.open_to(endpoint).await,
@@ -433,13 +461,13 @@ impl ManageConnection for Connector {
 
     /// Asked before each use, so no PING: whether a connection was closed meanwhile is known.
     async fn is_valid(&self, connection: &mut Connection) -> Result<(), RedisError> {
-        match self.has_broken(connection) {
+        match self.is_unusable(connection) {
             false => Ok(()),
             true => Err((ErrorKind::Io, "closed by Redis, or no master any more").into()),
         }
     }
 
     fn has_broken(&self, connection: &mut Connection) -> bool {
-        connection.broken || connection.closed.load(Ordering::Relaxed) || self.is_left(connection)
+        self.is_unusable(connection)
     }
 }

@@ -4,11 +4,40 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::cluster::AnyNode;
+use super::cluster::{AnyNode, Cluster};
 use super::{ClusterStore, RedisSettings, RedisStore, Topology};
 use crate::store::breaker::Breaker;
 use crate::store::split::Places;
 use crate::store::{Charge, Decision, Store, StoreError};
+
+/// What all threads of a server share of a Redis.
+#[derive(Debug, Clone)]
+pub enum Common {
+    /// Of one server: its breaker.
+    One(Breaker),
+    /// Of a cluster: what is known of it, and the breakers of its nodes.
+    Cluster(Arc<Cluster>),
+}
+
+impl Common {
+    /// For the Redis that the settings describe.
+    #[must_use]
+    pub fn new(settings: &RedisSettings) -> Self {
+        match &settings.topology {
+            Topology::Single(_) | Topology::Sentinel(_) => Self::One(Breaker::default()),
+            Topology::Cluster(seeds) => Self::Cluster(Cluster::new(settings, seeds)),
+        }
+    }
+
+    /// Whether that Redis is worth asking at all.
+    #[must_use]
+    pub fn breaker(&self) -> &Breaker {
+        match self {
+            Self::One(breaker) => breaker,
+            Self::Cluster(cluster) => cluster.breaker(),
+        }
+    }
+}
 
 /// Buckets in Redis. All charges of a request must be in one [place](Places);
 /// [`Split`](crate::store::split::Split) sees to that.
@@ -18,7 +47,7 @@ pub enum Servers {
     One(RedisStore),
     /// In a cluster, each slot is a place.
     Cluster(ClusterStore),
-    /// To find out whether any node of a cluster answers.
+    /// To find out whether anything is known of a cluster.
     AnyNode(AnyNode),
 }
 
@@ -26,27 +55,22 @@ impl Servers {
     /// Buckets in the Redis that the settings describe. It is connected to when first needed. Must be called
     /// within a tokio runtime.
     ///
-    /// Tells a breaker whether Redis answers, and lets no request wait while that is open.
+    /// Tells breakers whether Redis answers, and lets no request wait while that is open.
     #[must_use]
-    pub fn telling(settings: &RedisSettings, breaker: Breaker) -> Self {
-        match &settings.topology {
-            Topology::Single(_) | Topology::Sentinel(_) => {
-                Self::One(RedisStore::telling(settings, breaker))
-            }
-            Topology::Cluster(seeds) => {
-                Self::Cluster(ClusterStore::telling(settings, seeds, breaker))
-            }
+    pub fn telling(settings: &RedisSettings, common: &Common) -> Self {
+        match common {
+            Common::One(breaker) => Self::One(RedisStore::telling(settings, breaker.clone())),
+            Common::Cluster(cluster) => Self::Cluster(ClusterStore::of(settings, cluster)),
         }
     }
 
-    /// What finds out whether requests are worth sending at all. One node of a cluster is enough for that: what
-    /// becomes of the requests for the others is the [`ClusterStore`]'s matter.
+    /// What finds out whether requests are worth sending at all. To know the nodes of a cluster is enough for that:
+    /// whether each decides is [another question](super::NodeProbe).
     #[must_use]
-    pub fn probe(settings: &RedisSettings) -> Self {
-        let settings = settings.clone().with_pool_size(1);
-        match &settings.topology {
-            Topology::Single(_) | Topology::Sentinel(_) => Self::One(RedisStore::new(&settings)),
-            Topology::Cluster(seeds) => Self::AnyNode(AnyNode::new(&settings, seeds)),
+    pub fn probe(settings: &RedisSettings, common: &Common) -> Self {
+        match common {
+            Common::One(_) => Self::One(RedisStore::new(&settings.clone().with_pool_size(1))),
+            Common::Cluster(cluster) => Self::AnyNode(AnyNode::new(cluster)),
         }
     }
 }

@@ -159,7 +159,7 @@ impl History {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
         let ask = [Ask::Unique, Ask::Few][random.random_range(0..2)];
         let trouble = [0.0, 0.05, 0.3][random.random_range(0..3)];
-        let probe = Prober::<RedisStore>::key(&KeyFormat::new("p:"));
+        let probe = Probe::key(&KeyFormat::new("p:"), 1);
         let keys = (0..KEYS).map(key).chain([probe]);
         let redis = FakeRedis::new(random.random(), trouble, keys);
         REDIS.set(Some(redis.clone()));
@@ -345,9 +345,7 @@ impl History {
         for (place, execution) in executed.iter().enumerate() {
             let hits = execution.charges[0].hits;
             // The probe's, and questions.
-            if execution.charges[0].key == Prober::<RedisStore>::key(&KeyFormat::new("p:"))
-                || hits == 0
-            {
+            if execution.charges[0].key == Probe::key(&KeyFormat::new("p:"), 1) || hits == 0 {
                 continue;
             }
             let before = places.insert(hits, place);

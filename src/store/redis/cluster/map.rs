@@ -1,15 +1,18 @@
-//! Who owns which slot, and the lanes to the owners.
+//! Who owns which slot.
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::node::Member;
-use super::shown;
+use super::node::Node;
 use super::slots::{Address, Range, SLOTS};
 
-/// The most nodes that are spoken to: as many as Redis Cluster is made for.
+/// The most owners: as many nodes as Redis Cluster is made for.
 pub(super) const MAX_NODES: usize = 1000;
+
+/// The most owners that nodes have named in passing, until the map is read again; and the fewest nodes without
+/// slots that are remembered, if that many are named.
+const MAX_NAMED: usize = 32;
 
 /// Stands for the owner of a slot that has none.
 const NOBODY: u16 = u16::MAX;
@@ -17,61 +20,79 @@ const NOBODY: u16 = u16::MAX;
 /// The owners of all slots, as far as they are known.
 #[derive(Debug, Clone)]
 pub(super) struct Map {
-    /// For each slot, the place of its owner among the members.
-    owners: Box<[u16]>,
-    members: Vec<Arc<Member>>,
-    /// Nodes that own nothing any more, or nothing yet, and since when: requests wait in their lanes.
-    guests: Vec<(Arc<Member>, Instant)>,
+    /// For each slot, the place of its owner among the owners.
+    places: Box<[u16]>,
+    owners: Vec<Arc<Node>>,
+    /// Nodes that own nothing any more, or nothing yet, and since when; the latest first. Requests wait in their
+    /// lanes.
+    guests: Vec<(Arc<Node>, Instant)>,
     /// Nodes that own nothing, but know who does.
     replicas: Vec<Address>,
+    /// How many owners a reading has named; `None`: there was none.
+    read: Option<usize>,
 }
 
 impl Map {
     /// Nothing is known.
     pub(super) fn unknown() -> Self {
         Self {
-            owners: vec![NOBODY; SLOTS].into(),
-            members: Vec::new(),
+            places: vec![NOBODY; SLOTS].into(),
+            owners: Vec::new(),
             guests: Vec::new(),
             replicas: Vec::new(),
+            read: None,
         }
     }
 
-    /// The owner of a slot.
-    pub(super) fn owner(&self, slot: u16) -> Option<&Arc<Member>> {
-        self.members
-            .get(usize::from(self.owners[usize::from(slot)]))
+    /// The place of the owner of a slot among all [nodes](Self::nodes).
+    pub(super) fn place(&self, slot: u16) -> Option<usize> {
+        let place = self.places[usize::from(slot)];
+        (place != NOBODY).then_some(usize::from(place))
     }
 
-    /// A node that there is a lane to.
-    pub(super) fn member(&self, address: &Address) -> Option<&Arc<Member>> {
-        let guests = self.guests.iter().map(|(guest, _)| guest);
-        { self.members.iter().chain(guests) }.find(|member| member.address == *address)
+    /// The owner of a slot.
+    pub(super) fn owner(&self, slot: u16) -> Option<&Arc<Node>> {
+        self.owners.get(self.place(slot)?)
+    }
+
+    /// A node that there is a way to.
+    pub(super) fn node(&self, address: &Address) -> Option<&Arc<Node>> {
+        self.nodes().find(|node| node.address == *address)
+    }
+
+    /// The nodes that there is a way to: the owners, then others.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.owners.iter().chain(self.guests())
     }
 
     /// The owners.
-    pub(super) fn members(&self) -> impl Iterator<Item = &Arc<Member>> {
-        self.members.iter()
+    pub(super) fn owners(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.owners.iter()
     }
 
-    /// Whether nobody is known.
+    /// Nodes that own nothing.
+    pub(super) fn guests(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.guests.iter().map(|(guest, _)| guest)
+    }
+
+    /// Whether nodes have not said yet who owns what.
     pub(super) fn is_unknown(&self) -> bool {
-        self.members.is_empty()
+        self.read.is_none()
     }
 
-    /// Where all nodes are that are known.
-    pub(super) fn addresses(&self) -> impl Iterator<Item = &Address> {
-        let members = self.members.iter().map(|member| &member.address);
-        members.chain(&self.replicas)
+    /// Whether any slot has an owner.
+    pub(super) fn has_owners(&self) -> bool {
+        !self.owners.is_empty()
+    }
+
+    /// Replicas: they know where the slots are as well as the owners do.
+    pub(super) fn replicas(&self) -> impl Iterator<Item = &Address> {
+        self.replicas.iter()
     }
 
     /// The owners for people, in order.
     pub(super) fn masters(&self) -> Vec<String> {
-        let mut masters: Vec<String> = self
-            .members
-            .iter()
-            .map(|member| shown(&member.address))
-            .collect();
+        let mut masters: Vec<String> = self.owners().map(|node| node.shown()).collect();
         masters.sort_unstable();
         masters
     }
@@ -82,26 +103,27 @@ impl Map {
         &self,
         ranges: &[Range],
         before: Instant,
-        make: impl Fn(&Address) -> Member,
+        make: impl Fn(&Address) -> Node,
     ) -> Self {
         let mut map = Self::unknown();
         for range in ranges {
-            let owner = map.place(&range.owner, self, &make);
-            map.owners[usize::from(range.first)..=usize::from(range.last)].fill(owner);
+            let owner = map.place_of(&range.owner, self, &make);
+            map.places[usize::from(range.first)..=usize::from(range.last)].fill(owner);
             map.replicas.extend(range.replicas.iter().cloned());
         }
+        map.read = Some(map.owners.len());
         map.replicas.sort_unstable();
         map.replicas.dedup();
         map.replicas.truncate(MAX_NODES);
         let now = Instant::now();
-        let left = self.members.iter().map(|member| (Arc::clone(member), now));
+        let left = self.owners.iter().map(|node| (Arc::clone(node), now));
         let guests = self
             .guests
             .iter()
             .filter(|(_, since)| *since >= before)
             .cloned();
         for (guest, since) in left.chain(guests) {
-            if map.member(&guest.address).is_none() {
+            if map.guests.len() < map.most_guests() && map.node(&guest.address).is_none() {
                 map.guests.push((guest, since));
             }
         }
@@ -109,12 +131,13 @@ impl Map {
     }
 
     /// The same with a guest.
-    pub(super) fn with(&self, guest: Arc<Member>) -> Self {
+    pub(super) fn with(&self, address: &Address, make: impl Fn(&Address) -> Node) -> Self {
         let mut map = self.clone();
-        if map.guests.len() >= MAX_NODES {
-            map.guests.remove(0);
+        if map.node(address).is_none() {
+            map.guests
+                .insert(0, (Arc::new(make(address)), Instant::now()));
+            map.guests.truncate(map.most_guests());
         }
-        map.guests.push((guest, Instant::now()));
         map
     }
 
@@ -123,28 +146,112 @@ impl Map {
         &self,
         slot: u16,
         owner: &Address,
-        make: impl Fn(&Address) -> Member,
+        make: impl Fn(&Address) -> Node,
     ) -> Self {
         let mut map = self.clone();
-        map.owners[usize::from(slot)] = map.place(owner, self, &make);
+        let is_owner = map.owners().any(|node| node.address == *owner);
+        // Whoever names ever others is not believed: the map is read anyway.
+        if is_owner || map.owners.len() < self.read.unwrap_or_default() + MAX_NAMED {
+            map.places[usize::from(slot)] = map.place_of(owner, self, &make);
+            map.guests.retain(|(guest, _)| guest.address != *owner);
+        }
         map
     }
 
-    /// The place of a node among the members; it becomes one if it is none.
-    fn place(&mut self, address: &Address, known: &Self, make: impl Fn(&Address) -> Member) -> u16 {
-        let at = |member: &Arc<Member>| member.address == *address;
-        let place = match self.members.iter().position(at) {
+    /// As many as owners, who may all be replaced at once.
+    fn most_guests(&self) -> usize {
+        self.read.unwrap_or_default().max(MAX_NAMED)
+    }
+
+    /// The place of a node among the owners; it becomes one if it is none.
+    fn place_of(
+        &mut self,
+        address: &Address,
+        known: &Self,
+        make: impl Fn(&Address) -> Node,
+    ) -> u16 {
+        let at = |node: &Arc<Node>| node.address == *address;
+        let place = match self.owners.iter().position(at) {
             Some(place) => place,
-            None if self.members.len() >= MAX_NODES => return NOBODY,
+            None if self.owners.len() >= MAX_NODES => return NOBODY,
             None => {
-                let member = match known.member(address) {
-                    Some(member) => Arc::clone(member),
+                let node = match known.node(address) {
+                    Some(node) => Arc::clone(node),
                     None => Arc::new(make(address)),
                 };
-                self.members.push(member);
-                self.members.len() - 1
+                self.owners.push(node);
+                self.owners.len() - 1
             }
         };
         u16::try_from(place).expect("there are at most a thousand")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::breaker::Breaker;
+
+    fn at(port: usize) -> Address {
+        ("there".to_owned(), u16::try_from(port).unwrap())
+    }
+
+    fn make(address: &Address) -> Node {
+        Node::new(address, Breaker::default())
+    }
+
+    fn of(ports: impl IntoIterator<Item = usize>) -> Vec<Range> {
+        let ports: Vec<usize> = ports.into_iter().collect();
+        let size = SLOTS / ports.len();
+        let range = |(i, port)| Range {
+            first: u16::try_from(i * size).unwrap(),
+            last: u16::try_from((i + 1) * size - 1).unwrap(),
+            owner: at(port),
+            replicas: Vec::new(),
+        };
+        ports.into_iter().enumerate().map(range).collect()
+    }
+
+    fn read(map: &Map, ports: impl IntoIterator<Item = usize>) -> Map {
+        let before = Instant::now() - tokio::time::Duration::from_secs(60);
+        map.updated(&of(ports), before, make)
+    }
+
+    #[tokio::test]
+    async fn nodes_stay_the_same_while_they_come_and_go() {
+        let first = read(&Map::unknown(), [1, 2, 3]);
+        let lost = Arc::clone(first.owner(0).unwrap());
+        assert_eq!(lost.address, at(1));
+        let second = read(&first, [4, 2, 3]);
+        assert_eq!(second.owner(0).unwrap().address, at(4));
+        assert!(second.guests().any(|guest| Arc::ptr_eq(guest, &lost)));
+        let third = second.moved(5, &at(1), make);
+        assert!(Arc::ptr_eq(third.owner(5).unwrap(), &lost));
+        assert_eq!(third.nodes().count(), 4, "it is in one place");
+        let fourth = third.updated(&of([2]), Instant::now(), make);
+        assert_eq!(fourth.owner(0).unwrap().address, at(2));
+        assert_eq!(
+            fourth.nodes().count(),
+            4,
+            "those who owned a moment ago stay"
+        );
+    }
+
+    #[tokio::test]
+    async fn who_names_ever_other_nodes_does_not_fill_memory() {
+        let mut map = read(&Map::unknown(), [1, 2, 3]);
+        for port in 10..5_000 {
+            map = map.moved(u16::try_from(port).unwrap(), &at(port), make);
+            map = map.with(&at(port + 10_000), make);
+            if port % 100 == 0 {
+                map = read(&map, [1, 2, 3]);
+            }
+            assert!(map.nodes().count() <= 3 + 2 * MAX_NAMED);
+        }
+        assert!(map.node(&at(14_999)).is_some(), "the latest is known");
+        // A cluster that is replaced as a whole may be that large.
+        let large = read(&map, 1..=500);
+        let other = read(&large, 501..=1_000);
+        assert!((1..=500).all(|port| other.node(&at(port)).is_some()));
     }
 }

@@ -1,0 +1,59 @@
+//! What has to go on beside the requests while buckets are in Redis: each server is probed, and a cluster watched.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, select_all};
+
+use crate::store::fallback::{Probe, Prober, Standby};
+use crate::store::redis::{
+    BucketsSettings, Common, NodeProbe, RedisSettings, Servers, Shared, is_of_the_whole,
+};
+
+/// Looks after each Redis, from now on; never ends. Each is probed by a way of its own, with a connection of its own:
+/// a request must not have to wait for a probe.
+pub(super) fn look_after(
+    redis: &BucketsSettings,
+    shared: &Shared,
+    standby: &Standby,
+    probe: &Probe,
+) -> impl Future<Output = Infallible> + 'static + use<> {
+    let one = |(redis, common): (&RedisSettings, &Common)| {
+        let probed = Servers::probe(redis, common);
+        let prober = Prober::new(probed, standby.clone(), probe.clone());
+        [
+            prober.watching(common.breaker().clone()).run().boxed(),
+            watch(common, standby, probe),
+        ]
+    };
+    let seconds = redis.seconds.as_ref().zip(shared.seconds.as_ref());
+    let all = [(&redis.others, &shared.others)].into_iter().chain(seconds);
+    let all = select_all(all.flat_map(one).collect::<Vec<_>>());
+    all.map(|(never, _, _)| never)
+}
+
+/// Watches a cluster, if it is one, and probes each of its nodes.
+fn watch(common: &Common, standby: &Standby, probe: &Probe) -> BoxFuture<'static, Infallible> {
+    let Common::Cluster(cluster) = common else {
+        return pending().boxed();
+    };
+    let (cluster, standby, probe) = (Arc::clone(cluster), standby.clone(), probe.clone());
+    async move {
+        let of_all = standby.clone();
+        let watched = Arc::clone(&cluster);
+        let tend = |node| {
+            let probed = NodeProbe::new(&cluster, &node, {
+                let keys = probe.keys.clone();
+                move |number| Probe::key(&keys, number)
+            });
+            let breaker = node.breaker().clone();
+            Prober::new(probed, standby.clone(), probe.clone())
+                .of_node(breaker, move || node.undecided(), is_of_the_whole)
+                .run()
+        };
+        watched.watch(tend, move || of_all.decided()).await
+    }
+    .boxed()
+}

@@ -1,0 +1,278 @@
+//! The lane of a thread to a node of a cluster: what it has collected goes out as one pipeline, with a call for
+//! each slot.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use bb8_redis::redis::{ErrorKind, RedisError, ServerErrorKind, Value};
+
+use super::node::Node;
+use super::slots::{Address, redirected};
+use super::ways::Ways;
+use crate::store::redis::batch::Batch;
+use crate::store::redis::connection::Calls;
+use crate::store::redis::lane::{self, Decide, Job, Lane, Undecided};
+use crate::store::redis::{NOT_OURS, Server, failure};
+use crate::store::{Decision, StoreError};
+
+/// How often a request is sent on, having been turned away. A slot that is moved takes four: its node says
+/// to ask for each key alone, then where; the move ends; and one more for a node that has not heard of it.
+const MAX_TURNS: u8 = 6;
+
+const TURNED_AWAY: &str =
+    "each node says that another one has the slot; the cluster's nodes do not agree";
+
+/// How a request goes to a node.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Route {
+    pub(super) slot: u16,
+    pub(super) company: Company,
+    /// How often it was turned away.
+    pub(super) turns: u8,
+}
+
+impl Route {
+    /// The way of a request that was not turned away yet.
+    pub(super) fn to(slot: u16) -> Self {
+        Self {
+            slot,
+            company: Company::Together,
+            turns: 0,
+        }
+    }
+}
+
+/// With whom a request goes to a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Company {
+    /// With the others of its slot, in one call.
+    Together,
+    /// With none but those for the same key: the slot is on its way to another node, and a call whose keys are
+    /// not all at one of them is decided by none.
+    Alone,
+    /// Alone, to the node that its slot is on its way to.
+    Asking,
+}
+
+/// The way of a thread to a node.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) node: Arc<Node>,
+    lane: Lane<Route>,
+    way: Arc<Way>,
+}
+
+/// The way to a node, as its lane knows it.
+#[derive(Debug)]
+struct Way {
+    node: Arc<Node>,
+    server: Server,
+    ways: Weak<Ways>,
+}
+
+impl Member {
+    /// A way to a node. It is connected to when first needed.
+    pub(super) fn new(node: &Arc<Node>, ways: &Ways, this: &Weak<Ways>) -> Self {
+        let (host, port) = &node.address;
+        let settings = ways.settings.at(host, *port);
+        let (script, breaker) = (Arc::clone(&ways.cluster.script), node.breaker().clone());
+        let way = Arc::new(Way {
+            node: Arc::clone(node),
+            server: Server::new(&settings, script, Some(breaker)).in_cluster(),
+            ways: this.clone(),
+        });
+        Self {
+            node: Arc::clone(node),
+            lane: Lane::new(Arc::clone(&way), &settings.probe.batches),
+            way,
+        }
+    }
+
+    /// Puts a request into the queue; answers it when that is full.
+    pub(super) fn push(&self, job: Job<Route>) {
+        if let Some(error) = self.way.server.is_shut() {
+            job.answer(Err(Undecided::Failed(error)));
+        } else if let Err(job) = self.lane.push(job) {
+            job.answer(Err(Undecided::Failed(self.way.server.overloaded())));
+        }
+    }
+
+    /// That there was no answer in time.
+    pub(super) fn no_answer(&self) -> StoreError {
+        self.way.server.no_answer()
+    }
+}
+
+/// Requests that are decided in one call.
+struct Part {
+    jobs: Vec<Job<Route>>,
+}
+
+impl Part {
+    fn route(&self) -> Route {
+        self.jobs[0].route
+    }
+
+    fn batch(&self) -> Batch<'_> {
+        Batch::new(self.jobs.iter().map(|job| &*job.charges))
+    }
+}
+
+/// The calls that jobs make.
+fn parts(jobs: impl Iterator<Item = Job<Route>>) -> Vec<Part> {
+    let mut parts: Vec<Part> = Vec::new();
+    let mut places: HashMap<(Company, u128), usize> = HashMap::new();
+    for job in jobs {
+        let next = parts.len();
+        let alike = match (job.route.company, &*job.charges) {
+            (Company::Together, _) => Some(u128::from(job.route.slot)),
+            (Company::Alone | Company::Asking, [charge]) => Some(charge.key.hash()),
+            (Company::Alone | Company::Asking, _) => None,
+        };
+        let place = alike.map_or(next, |alike| {
+            *places.entry((job.route.company, alike)).or_insert(next)
+        });
+        if place == next {
+            parts.push(Part { jobs: Vec::new() });
+        }
+        parts[place].jobs.push(job);
+    }
+    parts
+}
+
+impl Decide<Route> for Way {
+    async fn decide(&self, jobs: &mut Vec<Job<Route>>) {
+        let deadline = lane::latest(jobs);
+        let callers: Vec<_> = lane::callers(jobs).collect();
+        let requests = jobs.len();
+        let parts = parts(jobs.drain(..));
+        let result = {
+            let batches: Vec<_> = parts.iter().map(Part::batch).collect();
+            let mut calls = Calls::default();
+            for (part, batch) in parts.iter().zip(&batches) {
+                let call = batch.command(self.server.script.get_hash());
+                match part.route().company {
+                    Company::Together | Company::Alone => calls.add(call),
+                    Company::Asking => calls.add_asking(call),
+                }
+            }
+            let buckets = batches.iter().map(Batch::buckets).sum();
+            let calls = self.server.call_each(calls, deadline);
+            let replies = self
+                .server
+                .observed(callers, (requests, buckets), calls)
+                .await;
+            replies.map(|replies| {
+                let replies = batches.iter().zip(replies);
+                replies
+                    .map(|(batch, reply)| self.read(batch, reply))
+                    .collect::<Vec<_>>()
+            })
+        };
+        match result {
+            Ok(results) => {
+                for (part, result) in parts.into_iter().zip(results) {
+                    self.answer(part, result);
+                }
+            }
+            Err(error) => {
+                // Maybe another node has its slots by now.
+                self.doubt();
+                lane::answer(parts.into_iter().flat_map(|part| part.jobs), Err(error));
+            }
+        }
+    }
+}
+
+/// Why a call was not decided.
+enum Refusal {
+    /// Another node has the slot.
+    Moved(Address),
+    /// Another node is about to have the slot, and has the keys by now.
+    Ask(Address),
+    /// Some of the keys are here, and some are not.
+    Torn,
+    /// The node failed.
+    Failed(StoreError),
+}
+
+impl Way {
+    fn read(
+        &self,
+        batch: &Batch<'_>,
+        reply: Result<Value, RedisError>,
+    ) -> Result<Vec<Decision>, Refusal> {
+        match reply {
+            Ok(Value::Array(reply)) => self
+                .server
+                .decisions(batch, &reply)
+                .map_err(Refusal::Failed),
+            Ok(_) => Err(Refusal::Failed(self.server.refused(NOT_OURS))),
+            Err(error) => Err(self.refusal(&error)),
+        }
+    }
+
+    fn refusal(&self, error: &RedisError) -> Refusal {
+        let to = || {
+            let (address, _) = error.redirect_node()?;
+            redirected(address, &self.node.address.0)
+        };
+        let refusal = match error.kind() {
+            ErrorKind::Server(ServerErrorKind::Moved) => to().map(Refusal::Moved),
+            ErrorKind::Server(ServerErrorKind::Ask) => to().map(Refusal::Ask),
+            ErrorKind::Server(ServerErrorKind::TryAgain) => Some(Refusal::Torn),
+            _ => None,
+        };
+        refusal.unwrap_or_else(|| {
+            self.doubt();
+            Refusal::Failed(failure(self.server.address.clone(), error))
+        })
+    }
+
+    fn answer(&self, part: Part, result: Result<Vec<Decision>, Refusal>) {
+        let refusal = match result {
+            Ok(decisions) => return lane::answer(part.jobs, Ok(decisions)),
+            Err(refusal) => refusal,
+        };
+        let route = part.route();
+        let Some(ways) = self.ways.upgrade() else {
+            return;
+        };
+        let (company, to) = match refusal {
+            Refusal::Failed(error) => return lane::answer(part.jobs, Err(error)),
+            Refusal::Moved(to) => {
+                ways.cluster.moved(route.slot, &to);
+                (Company::Together, to)
+            }
+            // What is asked for together may be here in part. Older versions do not tell.
+            Refusal::Ask(_) | Refusal::Torn if route.company == Company::Together => {
+                (Company::Alone, self.node.address.clone())
+            }
+            Refusal::Ask(to) if part.jobs.iter().all(|job| job.charges.len() == 1) => {
+                (Company::Asking, to)
+            }
+            Refusal::Ask(_) | Refusal::Torn => {
+                for job in part.jobs {
+                    job.answer(Err(Undecided::Torn));
+                }
+                return;
+            }
+        };
+        for mut job in part.jobs {
+            job.route.company = company;
+            job.route.turns += 1;
+            if job.route.turns > MAX_TURNS {
+                job.answer(Err(Undecided::Failed(self.server.refused(TURNED_AWAY))));
+            } else {
+                ways.push(&to, job);
+            }
+        }
+    }
+
+    /// Has the map read again.
+    fn doubt(&self) {
+        if let Some(ways) = self.ways.upgrade() {
+            ways.cluster.doubt();
+        }
+    }
+}
