@@ -10,6 +10,7 @@ mod option_table;
 mod options;
 mod reference;
 mod serve;
+mod top;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -70,6 +71,8 @@ enum Command {
     Hit(hit::Args),
     /// Put a load on a server and measure it
     Bench(Box<bench::Args>),
+    /// Show what a running server does: rates, what is hot, what is denied
+    Top(top::Args),
     /// Print a JSON Schema of configuration files, for editors
     Schema,
     /// Print the options of the server as a table in Markdown
@@ -108,6 +111,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<Outcome> 
         Some(Command::Migrate(args)) => migrate::run(&args),
         Some(Command::Hit(args)) => hit::run(&args),
         Some(Command::Bench(args)) => bench::run(&args),
+        Some(Command::Top(args)) => top::run(&args),
         Some(Command::Schema) => {
             writeln!(io::stdout(), "{:#}", rules::schema())?;
             Ok(Outcome::Done)

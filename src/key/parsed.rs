@@ -3,7 +3,7 @@
 use percent_encoding::percent_decode_str;
 use thiserror::Error;
 
-use super::{HashTag, KeyFormat};
+use super::{CANDIDATE, HashTag, KeyFormat};
 
 /// What a key says of its bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +38,12 @@ pub enum NotAKey {
          configuration knows; it cannot be asked for"
     )]
     Override,
+    /// The limit is only tried.
+    #[error(
+        "a key with #candidate is the bucket of a limit that is only tried beside a rule's own; it decides \
+         nothing, and cannot be asked for"
+    )]
+    Candidate,
     /// It is no key at all.
     #[error(
         "this is not a bucket key; one looks like {prefix}shop|client=alice, with #window or #1 after it \
@@ -68,6 +74,9 @@ impl KeyFormat {
         }
         if text.contains("#override-") {
             return Err(NotAKey::Override);
+        }
+        if text.contains(CANDIDATE) {
+            return Err(NotAKey::Candidate);
         }
         self.hash_tag
             .taken_from(text)
@@ -141,6 +150,7 @@ mod tests {
             (&none, "shop|a=b", "begin with \"rk:\""),
             (&none, "rk:shop|%sha256:00", "shortened"),
             (&none, "rk:shop|a=b#override-1-day", "a request brought"),
+            (&none, "rk:shop|a=b#candidate#1", "only tried"),
             (&none, "rk:", "not a bucket key"),
             (&none, "rk:shop", "not a bucket key"),
             (&none, "rk:shop|a", "not a bucket key"),
