@@ -171,8 +171,8 @@ fn a_screen_draws_obeys_keys_and_leaves_the_terminal_as_it_was() {
     }
     let address = address(&server);
     let steps = json!([
-        {"wait": "rules: 2, by rate"}, {"type": "s"}, {"wait": "by denied"}, {"type": "h"}, {"type": "p"}, {"wait": "PAUSED"},
-        {"size": [120, 40]}, {"wait": "token bucket of 3"}, {"type": "q"}, {"end": null},
+        {"wait": "q quit"}, {"type": "s"}, {"wait": "by denied"}, {"type": "h"}, {"type": "p"}, {"wait": "PAUSED"},
+        {"size": [120, 40]}, {"wait": "q quit"}, {"type": "q"}, {"end": null},
     ]);
     let seen = on_a_terminal(&steps, &[], &address);
     let lines: Vec<&str> = seen["screens"][0]
@@ -187,6 +187,7 @@ fn a_screen_draws_obeys_keys_and_leaves_the_terminal_as_it_was() {
         lines[1].contains("admitted") && lines[23].starts_with("q quit"),
         "{lines:#?}"
     );
+    assert!(lines.contains(&"rules: 2, by rate"), "{lines:#?}");
     let busy = words(&lines.join("\n"), "d.busy").join(" ");
     assert!(busy.ends_with("3 1"), "{busy}");
     assert_eq!(seen["has_colours"], true);

@@ -36,13 +36,11 @@ class Screen:
 
     def feed(self, text):
         text = self.rest + text
-        end = 0
+        # What is not complete yet waits for the rest of it.
+        end = re.search(r"(?:\x1b(?:\[[0-9;?]*|[()])?)?$", text).start()
+        text, self.rest = text[:end], text[end:]
         for token in self.TOKEN.finditer(text):
-            if token.end() == len(text) and token.group(0).startswith("\x1b") and not token.group(2):
-                break
-            end = token.end()
             self.obey(token)
-        self.rest = text[end:]
 
     def obey(self, token):
         numbers, command, control, char = token.groups()
