@@ -13,6 +13,7 @@ mod output;
 mod reference;
 mod replay;
 mod serve;
+mod top;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -80,6 +81,8 @@ enum Command {
     Bench(Box<bench::Args>),
     /// Play recorded requests against a configuration, and say who would be denied
     Replay(Box<replay::Args>),
+    /// Show what a running server does: rates, what is hot, what is denied
+    Top(top::Args),
     /// Print a JSON Schema of configuration files, for editors
     Schema,
     /// Print the options of the server as a table in Markdown
@@ -120,6 +123,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<Outcome> 
         Some(Command::Hit(args)) => hit::run(&args),
         Some(Command::Bench(args)) => bench::run(&args),
         Some(Command::Replay(args)) => replay::run(&args),
+        Some(Command::Top(args)) => top::run(&args),
         Some(Command::Schema) => {
             writeln!(stdout(), "{:#}", rules::schema())?;
             Ok(Outcome::Done)

@@ -56,6 +56,7 @@ mod split;
 mod statsd;
 mod stores;
 mod tls;
+mod top;
 mod traces;
 mod wire;
 mod xds;

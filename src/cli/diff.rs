@@ -1,6 +1,6 @@
 //! `ratekeeper diff`: what a change of configuration means, in words.
 
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::Outcome;
 use super::options::{AlgorithmName, boolean};
+use super::output::{stderr, stdout};
 use crate::rules::{Change, LoadOptions, RuleSet};
 use crate::source::files::Location;
 
@@ -50,7 +51,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         (Ok(old), Ok(new)) => (old, new),
         (old, new) => {
             for error in [old.err(), new.err()].into_iter().flatten() {
-                writeln!(io::stderr(), "error: {error:#}")?;
+                writeln!(stderr(), "error: {error:#}")?;
             }
             return Ok(Outcome::Usage { of_hit: false });
         }
@@ -63,7 +64,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         ),
         false => to_text(&changes),
     };
-    io::stdout().write_all(text.as_bytes())?;
+    stdout().write_all(text.as_bytes())?;
     Ok(match changes.is_empty() {
         true => Outcome::Done,
         false => Outcome::Differ,

@@ -21,11 +21,12 @@ mod text;
 mod when;
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::Write as _;
 
 use anyhow::Context as _;
 
 use super::Outcome;
+use super::output::{stderr, stdout};
 use crate::limiter::{LimitError, Verdict};
 use crate::rules::{LoadOptions, RuleSet};
 use crate::source::files::Location;
@@ -45,7 +46,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         match load(&location, args.load_options())? {
             Ok(rules) => sides.push(Play::new(args, &location, rules)),
             Err(sentence) => {
-                writeln!(io::stderr(), "{sentence}")?;
+                writeln!(stderr(), "{sentence}")?;
                 return Ok(Outcome::Mistakes);
             }
         }
@@ -61,7 +62,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         true => format!("{:#}\n", json::json(&report)),
         false => text::text(&report),
     };
-    io::stdout().write_all(told.as_bytes())?;
+    stdout().write_all(told.as_bytes())?;
     Ok(Outcome::Done)
 }
 

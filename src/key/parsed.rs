@@ -150,7 +150,7 @@ mod tests {
             (&none, "shop|a=b", "begin with \"rk:\""),
             (&none, "rk:shop|%sha256:00", "shortened"),
             (&none, "rk:shop|a=b#override-1-day", "a request brought"),
-            (&none, "rk:shop|a=b#candidate#1", "denies nothing"),
+            (&none, "rk:shop|a=b#candidate#1", "only tried"),
             (&none, "rk:", "not a bucket key"),
             (&none, "rk:shop", "not a bucket key"),
             (&none, "rk:shop|a", "not a bucket key"),

@@ -1,0 +1,118 @@
+//! `ratekeeper top`: what a server does at the moment, for who has only a shell. Asks the admin API on the debug
+//! port, again and again; on a terminal it draws a screen, otherwise it prints once.
+
+mod client;
+mod report;
+mod sample;
+mod screen;
+mod terminal;
+mod text;
+
+use std::io::{IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::sleep;
+
+use super::Outcome;
+use super::options::{address, some_time};
+use super::output::stdout;
+use client::Client;
+use report::{Report, Sort, View};
+use sample::{Sample, Window};
+use screen::Colours;
+
+/// What can be typed.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Keys:  q quit, m and h the last minute or hour, s sort the rules otherwise,\n       \
+    p pause, r ask again now\n\n\
+    Exit code: 0, 1 the server cannot be asked, 2 wrong options.\n\n\
+    Try:  ratekeeper top\n      \
+          ratekeeper top --once --window hour\n      \
+          kubectl exec deploy/ratekeeper -- ratekeeper top --json"
+)]
+pub(super) struct Args {
+    /// The server's debug port, as host:port
+    #[arg(long, short, value_name = "ADDRESS", default_value = "localhost:6070", value_parser = address)]
+    address: String,
+
+    /// How often to ask; rates are over this time
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = some_time)]
+    interval: Duration,
+
+    /// What is hot of which time
+    #[arg(long, value_name = "NAME", default_value = "minute")]
+    window: Window,
+
+    /// By what rules are sorted
+    #[arg(long, value_name = "NAME", default_value = "rate")]
+    sort: Sort,
+
+    /// Print once, as text; what happens without a terminal, too
+    #[arg(long)]
+    once: bool,
+
+    /// Print what the server answers as JSON, once
+    #[arg(long, conflicts_with = "once")]
+    json: bool,
+
+    /// No colours, when set to anything
+    #[arg(long, env = "NO_COLOR", hide = true, num_args = 0..=1, default_missing_value = "1")]
+    no_color: Option<String>,
+}
+
+/// Shows what a server does.
+pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let client = Client::new(&args.address);
+    runtime.block_on(async {
+        if args.json {
+            print_json(&client).await
+        } else if args.once || !stdout().is_terminal() {
+            print_once(args, &client).await
+        } else {
+            let colours = match args.no_color {
+                Some(_) => Colours::None,
+                None => Colours::Some,
+            };
+            terminal::watch(&client, args.view(), args.interval, colours).await
+        }
+    })?;
+    Ok(Outcome::Done)
+}
+
+impl Args {
+    fn view(&self) -> View {
+        View {
+            address: self.address.clone(),
+            window: self.window,
+            sort: self.sort,
+        }
+    }
+}
+
+/// The numbers as the server tells them. Clients choose some of the texts, so what a terminal may take for a command
+/// is written as JSON can.
+async fn print_json(client: &Client) -> anyhow::Result<()> {
+    let minute = Sample::ask(client, Window::Minute).await?;
+    let hour = Sample::ask(client, Window::Hour).await?;
+    let all = json!({
+        "status": hour.status,
+        "rules": hour.rules,
+        "top": {"minute": minute.top, "hour": hour.top},
+    });
+    writeln!(stdout(), "{}", text::harmless_json(&all.to_string()))?;
+    Ok(())
+}
+
+async fn print_once(args: &Args, client: &Client) -> anyhow::Result<()> {
+    let before = Sample::ask(client, args.window).await?;
+    sleep(args.interval).await;
+    let now = Sample::ask(client, args.window).await?;
+    let report = Report::new(&args.view(), Some(&before), &now)?;
+    stdout().write_all(text::printed(&report).as_bytes())?;
+    Ok(())
+}
