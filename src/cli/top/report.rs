@@ -330,7 +330,7 @@ fn rules(sort: Sort, span: Span<'_>, now: &Sample) -> anyhow::Result<Table> {
         title: format!("rules: {of}, by {}", sort.name()),
         columns: vec![
             left("rule", None),
-            left("limit", Some(24)),
+            left("limit", Some(34)),
             right("adm/s", 7),
             right("den/s", 7),
             right("admitted", 9),
