@@ -417,14 +417,14 @@ fn variables_of_the_server_are_nothing_to_other_commands() {
 fn a_command_comes_to_the_same_when_nobody_reads_what_it_says() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
-    std::fs::write(at("wrong.yaml"), "domain: [").unwrap();
+    fs::write(at("wrong.yaml"), "domain: [").unwrap();
     let script = r#"{ "$0" check "$1" 2>&1; echo $? > "$2"; } | true"#;
     let shell = std::process::Command::new("sh")
         .args(["-c", script, env!("CARGO_BIN_EXE_ratekeeper")])
         .args([at("wrong.yaml"), at("code")])
         .status();
     assert!(shell.unwrap().success());
-    assert_eq!(std::fs::read_to_string(at("code")).unwrap(), "1\n");
+    assert_eq!(fs::read_to_string(at("code")).unwrap(), "1\n");
 }
 
 #[test]

@@ -113,7 +113,15 @@ fn json_is_what_the_server_answers_and_harmless() {
     assert_eq!(all["status"]["decisions"]["ok"]["buckets"], 3);
     assert_eq!(all["rules"][1]["path"], "d.busy");
     assert_eq!(all["rules"][1]["hits"]["denied"], 1);
-    assert!(all["top"]["hour"].is_object(), "{printed}");
+    for window in ["minute", "hour"] {
+        let top = &all["top"][window];
+        assert_eq!(
+            (&top["total_hits"], &top["hottest"][0]["hits"]),
+            (&json!(4), &json!(4)),
+            "{printed}"
+        );
+        assert_eq!(top["denied"][0]["denied"], 1, "{printed}");
+    }
 }
 
 #[test]
