@@ -20,7 +20,7 @@ pub struct Settled {
 /// The request is admitted when no `must` charge is denied and, if there are quota groups, one of
 /// them is admitted. Then every charge that fits is taken; otherwise nothing prepaid is. Reports of
 /// what is already done (postpaid hits, hits given back) count in any case. A candidate is taken when the
-/// request [would pass](would_pass) with it.
+/// request would pass with it.
 pub fn settle(
     charges: &[Charge],
     mut stored: impl FnMut(usize) -> Option<State>,
