@@ -163,6 +163,8 @@ fn tab_to(browser: &Browser, wanted: &str) {
 fn a_keyboard_is_enough() {
     let server = busy_server();
     let browser = visit("keyboard", &server, "overview");
+    // An address that names a view would have the focus begin there.
+    browser.open(&format!("http://{}/?", server.debug().address()));
     browser.wait("document.querySelector('#most-denied tbody tr')");
     browser.press(Key::Tab);
     assert_eq!(focus(&browser).0, "Skip to the content");

@@ -156,8 +156,14 @@ fn rates_and_marks_live() {
     go(&browser, "rules");
     browser
         .wait("document.querySelector('#rules-tree .mark.denying')?.textContent === '✕ denying'");
-    browser.wait("document.querySelector('#rules-tree .spark .admitted').getAttribute('points').includes(' ')");
-    browser.wait("/\\/s/.test(document.querySelector('#rules-tree .rate').textContent)");
+    browser.wait(
+        "[...document.querySelectorAll('#rules-tree .spark polyline')]
+            .some((line) => line.getAttribute('points').includes(' '))",
+    );
+    browser.wait(
+        "[...document.querySelectorAll('#rules-tree .rate')]
+            .some((rate) => /admitted \\([0-9.,]+\\/s\\)/.test(rate.textContent))",
+    );
     drop(traffic);
     go(&browser, "overview");
     browser.wait_for_text("#rate-admitted", "0");

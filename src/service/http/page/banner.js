@@ -24,7 +24,8 @@ function troubles({ store, healthy, source, configuration }) {
   const { rejected } = configuration;
   if (rejected) {
     const mistakes = rejected.mistakes.length + (rejected.more ?? 0);
-    found.push([`The configuration of ${moment(rejected.at_us)} was rejected for ${counted(mistakes, "mistake")}; the one before it stays in force. `,
+    const instead = configuration.loaded_us ? "the one before it stays in force" : "none is in force yet";
+    found.push([`The configuration of ${moment(rejected.at_us)} was rejected for ${counted(mistakes, "mistake")}; ${instead}. `,
       el("a", { href: "#configuration" }, "See the mistakes")]);
   }
   if (source.connected === false) {

@@ -45,7 +45,7 @@ function tellRejected(rejected) {
   if (!rejected) {
     return;
   }
-  write(at("rejected-when"), `Rejected ${moment(rejected.at_us)}. What is told below is the configuration that stays in force.`);
+  write(at("rejected-when"), `Rejected ${moment(rejected.at_us)}. What is told below is what is in force.`);
   const list = at("mistakes");
   const told = JSON.stringify(rejected);
   if (list.dataset.told !== told) {
