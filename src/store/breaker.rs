@@ -131,6 +131,12 @@ impl Breaker {
         self.record().last_failure.clone()
     }
 
+    /// The same of the whole store, whatever part it was of.
+    #[must_use]
+    pub fn last_failure_of_all(&self) -> Option<StoreError> {
+        self.0.whole.last_failure()
+    }
+
     // --- For a store of several parts ---
 
     /// A breaker of a part of the store. What it counts is counted for the whole store; how it is tells of the
@@ -174,7 +180,7 @@ impl Breaker {
 
     /// A call failed. Only a failure that others would have met as well counts towards opening.
     pub fn failed(&self, error: &StoreError) {
-        self.0.whole.failed(error.kind());
+        self.0.whole.failed(error);
         if error.kind() == FailureKind::Refused {
             return;
         }
@@ -193,6 +199,7 @@ impl Breaker {
 
     /// Opens it at once: the store was found not to answer.
     pub fn open(&self, error: &StoreError) {
+        self.0.whole.note(error);
         let mut record = self.record();
         record.last_failure = Some(error.clone());
         self.become_open(&mut record);
@@ -385,5 +392,6 @@ mod tests {
         assert_eq!(store.times_opened(), 4, "of all that ever were parts");
         one.failed(&timeout());
         assert_eq!(store.failures(FailureKind::Timeout), 1);
+        assert!(store.last_failure_of_all().is_some());
     }
 }

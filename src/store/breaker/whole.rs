@@ -2,12 +2,12 @@
 //! of them may be down while the others decide.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError, Weak};
+use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::watch;
 
 use super::{BreakerState, Inner};
-use crate::store::FailureKind;
+use crate::store::{FailureKind, StoreError};
 
 /// How a store is, all parts together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -38,6 +38,7 @@ pub(super) struct Whole {
     /// By their kinds.
     failures: [AtomicU64; FailureKind::ALL.len()],
     opened: AtomicU64,
+    last_failure: Mutex<Option<StoreError>>,
     parts: Mutex<Parts>,
     condition: watch::Sender<Condition>,
 }
@@ -56,6 +57,7 @@ impl Whole {
         Self {
             failures: Default::default(),
             opened: AtomicU64::new(0),
+            last_failure: Mutex::default(),
             parts: Mutex::new(Parts {
                 first,
                 others: Vec::new(),
@@ -70,8 +72,24 @@ impl Whole {
     }
 
     /// A call failed.
-    pub(super) fn failed(&self, kind: FailureKind) {
-        self.failures[kind as usize].fetch_add(1, Ordering::Relaxed);
+    pub(super) fn failed(&self, error: &StoreError) {
+        self.failures[error.kind() as usize].fetch_add(1, Ordering::Relaxed);
+        if error.kind() != FailureKind::Refused {
+            self.note(error);
+        }
+    }
+
+    /// How a call or a probe failed.
+    pub(super) fn note(&self, error: &StoreError) {
+        *self.last() = Some(error.clone());
+    }
+
+    pub(super) fn last_failure(&self) -> Option<StoreError> {
+        self.last().clone()
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<StoreError>> {
+        { self.last_failure.lock() }.unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn failures(&self, kind: FailureKind) -> u64 {

@@ -153,7 +153,7 @@ fn store(seen: &Seen) -> Value {
                 .collect();
             json!({
                 "kind": "redis",
-                "degraded": breakers.iter().any(Breaker::is_open),
+                "degraded": breakers.iter().any(|breaker| breaker.condition().is_degraded),
                 "buckets": null,
                 "max_buckets": null,
                 "failure_mode": failure_mode.name(),
@@ -173,14 +173,14 @@ fn breaker(name: &str, breaker: &Breaker) -> Value {
         .collect();
     json!({
         "name": name,
-        "state": match breaker.state() {
+        "state": match breaker.condition().state {
             BreakerState::Closed => "closed",
             BreakerState::HalfOpen => "half_open",
             BreakerState::Open => "open",
         },
         "times_opened": breaker.times_opened(),
         "failures": failures,
-        "last_failure": breaker.last_failure().map(|error| error.to_string()),
+        "last_failure": breaker.last_failure_of_all().map(|error| error.to_string()),
     })
 }
 
