@@ -8,7 +8,7 @@ mod screen;
 mod terminal;
 mod text;
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::time::Duration;
 
 use serde_json::json;
@@ -71,7 +71,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     runtime.block_on(async {
         if args.json {
             print_json(&client).await
-        } else if args.once || !stdout().is_terminal() {
+        } else if args.once || !std::io::IsTerminal::is_terminal(&std::io::stdout()) {
             print_once(args, &client).await
         } else {
             let colours = match args.no_color {
