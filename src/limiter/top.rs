@@ -1,6 +1,6 @@
 //! Which buckets are asked for most, and which deny most, of the last minute and the last hour.
 //!
-//! Each thread notes its own decisions, in a fixed number of counters ([`Summary`]), so nothing is contended and no
+//! Each thread notes its own decisions, in a fixed number of counters (`Summary`), so nothing is contended and no
 //! client can make it grow; whoever asks has them added up. The window moves on by slices (`sliding`): a slice is
 //! counted by itself, and leaves as a whole. A note costs a look at the clock, a lock that nobody else wants, and a
 //! look into a map of a few hundred; a name is written only where a counter is taken over.

@@ -95,7 +95,7 @@ struct LogOptions {
     #[arg(long, value_name = "FORMAT", requires = "domain", value_parser = access_log::format)]
     log_format: Option<access_log::Format>,
 
-    /// The field that has the time [default: time, start_time, startTime, timestamp, @timestamp or ts]
+    /// The field that has the time; by default the first there is of time, start_time, startTime, timestamp, @timestamp, ts
     #[arg(long, value_name = "FIELD", requires = "domain")]
     time: Option<String>,
 
