@@ -517,7 +517,9 @@ fn a_directory_that_goes_and_comes_back_is_recorded_to_again() {
 #[test]
 fn the_latest_requests_stay_when_there_are_too_many() {
     let desk = Desk::new();
-    let server = desk.server(vec![("RECORD_MAX_BYTES", "64KiB".to_owned())]);
+    let own = Scrape::environment().map(|(name, value)| (name, value.to_owned()));
+    let bound = ("RECORD_MAX_BYTES", "64KiB".to_owned());
+    let server = desk.server(own.into_iter().chain([bound]).collect());
     let printed = typed(
         [
             "bench",
@@ -531,16 +533,22 @@ fn the_latest_requests_stay_when_there_are_too_many() {
         [],
     );
     assert_eq!(printed.code, 0, "{}", printed.stderr);
+    // Threads hand over their lines in turn: the last is last once all others are written.
+    eventually("all are written", || {
+        let written = "ratekeeper_recorded_requests_total{outcome=\"written\"}";
+        Scrape::of(&server).value(written) == 3_000.0
+    });
     server.ask(ask("mesh", &["user=last"])).unwrap();
     assert_eq!(server.stop().code(), Some(0));
     let (old, new) = (desk.path("requests.jsonl.1"), desk.path("requests.jsonl"));
     let size = |path: &Path| fs::metadata(path).unwrap().len();
     assert!(size(&old) + size(&new) <= 64 << 10);
     assert!(size(&old) > 30 << 10);
-    // Threads hand over their lines in turn, so it need not be the very last.
     let last = json!([["user", "last"]]);
-    let is_last = |line: &Value| line["descriptors"][0]["entries"] == last;
-    assert!(lines(&old).iter().chain(&lines(&new)).any(is_last));
+    assert_eq!(
+        lines(&new).last().unwrap()["descriptors"][0]["entries"],
+        last
+    );
     // Both together are one recording.
     let count = lines(&old).len() + lines(&new).len();
     assert_eq!(

@@ -143,7 +143,7 @@ fn a_daemon_that_cannot_be_found_is_told_and_awaited() {
         ("STATS_FLUSH_INTERVAL", "50ms".to_owned()),
     ];
     let mut server = Ratekeeper::start(RULES, environment);
-    server.wait_for_log("STATSD_HOST daemon.invalid");
+    server.wait_until_logged("STATSD_HOST daemon.invalid");
     used(&server);
 }
 
@@ -185,7 +185,7 @@ fn what_cannot_be_done_is_refused_with_what_to_do() {
         ("GRPC_PORT", "0"),
     ];
     let printed = typed(["serve", "--config", "/nonexistent"], wrong);
-    assert_eq!(printed.code, 1, "{}", printed.stderr);
+    assert_eq!(printed.code, 2, "{}", printed.stderr);
     assert!(
         printed.stderr.contains("OTEL_EXPORTER_OTLP_"),
         "{}",

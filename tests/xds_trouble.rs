@@ -638,7 +638,7 @@ fn options_that_make_no_sense_are_refused() {
             "the name in the certificate",
         ),
         ("XDS_CLIENT_BACKOFF_RANDOM_FACTOR", "1.5", "from 0 to 1"),
-        ("XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES", "-1", "invalid"),
+        ("XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES", "-1", "whole number"),
         ("CONFIG_PATH", "/etc/rules", "leave one of them out"),
     ] {
         refused(&[(name, value)], &[name, text]);

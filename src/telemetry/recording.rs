@@ -22,6 +22,9 @@ pub use file::{RecordingError, check};
 /// The most bytes that wait in a buffer: some ten thousand requests, a tenth of a second of what a thread decides.
 const MAX_WAITING: usize = 2 << 20;
 
+/// The most bytes that must be written before a recording counts as mended.
+const MAX_OWED: usize = 64 << 10;
+
 /// How long lines gather before they are written together.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -101,7 +104,7 @@ impl Recording {
             file,
             shared: Arc::clone(&shared),
             spare: Buffer::default(),
-            fails: false,
+            owed: None,
             has_told_of_dropped: false,
         };
         thread::Builder::new()
@@ -191,8 +194,9 @@ struct Writer {
     shared: Arc<Shared>,
     /// Changes places with the buffers, so that their memory is used again.
     spare: Buffer,
-    /// What was last to be written was not.
-    fails: bool,
+    /// What could not be written, in bytes, until as much could be: where a disk is nearly full, little still
+    /// fits now and then, which is not worth a line in the log.
+    owed: Option<usize>,
     has_told_of_dropped: bool,
 }
 
@@ -237,10 +241,14 @@ impl Writer {
                 self.shared
                     .written
                     .fetch_add(self.spare.lines, Ordering::Relaxed);
-                if self.fails {
-                    self.fails = false;
-                    tracing::warn!(path = %self.file.path(), "requests are recorded again");
-                }
+                self.owed = self.owed.and_then(|owed| {
+                    let left = owed.checked_sub(self.spare.bytes.len());
+                    let left = left.filter(|&left| left > 0);
+                    if left.is_none() {
+                        tracing::warn!(path = %self.file.path(), "requests are recorded again");
+                    }
+                    left
+                });
             }
             Err(failure) => {
                 let lost = self.spare.lines.saturating_sub(failure.lines_written);
@@ -248,8 +256,8 @@ impl Writer {
                     .written
                     .fetch_add(failure.lines_written, Ordering::Relaxed);
                 self.shared.failed.fetch_add(lost, Ordering::Relaxed);
-                if !self.fails {
-                    self.fails = true;
+                let bytes = self.spare.bytes.len().min(MAX_OWED);
+                if self.owed.replace(bytes).is_none() {
                     tracing::error!(
                         path = %self.file.path(),
                         error = %failure.cause,

@@ -22,8 +22,6 @@ use super::{Http, Process};
 pub struct Ratekeeper {
     process: Process,
     address: SocketAddr,
-    /// How much of its log tests have waited for.
-    awaited: usize,
     /// Where its configuration is, when the test has not put it somewhere itself.
     _directory: Option<TempDir>,
 }
@@ -76,7 +74,6 @@ impl Ratekeeper {
         Self {
             process,
             address,
-            awaited: 0,
             _directory: None,
         }
     }
@@ -86,26 +83,25 @@ impl Ratekeeper {
         self.process.log()
     }
 
-    /// Waits until it logs a line with this text, after the lines already waited for; it may have done so
-    /// before it listened.
+    /// Waits until it logs a line with this text, after the lines already waited for.
     ///
     /// # Panics
     /// When it does not.
     pub fn wait_for_log(&mut self, text: &str) {
-        let read = &self.log()[self.awaited..];
-        let mut ends = read.split_inclusive('\n').scan(0, |end, line| {
-            *end += line.len();
-            Some((line, *end))
-        });
-        if let Some((_, end)) = ends.find(|(line, _)| line.contains(text)) {
-            self.awaited += end;
-            return;
-        }
         let what = format!("it logged {text:?}");
         self.process
             .wait_for(&what, |line| line.contains(text).then_some(()))
             .unwrap_or_else(|ended| panic!("{}", ended.report));
-        self.awaited = self.log().len();
+    }
+
+    /// The same where it may have done so already.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn wait_until_logged(&mut self, text: &str) {
+        if !self.log().contains(text) {
+            self.wait_for_log(text);
+        }
     }
 
     /// What it says of its health under a name: `""`, or the one that envoyproxy/ratelimit uses.
