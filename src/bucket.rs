@@ -395,7 +395,7 @@ impl State {
     #[must_use]
     pub fn full_in(&self, now: Micros) -> Micros {
         if self.drip == 0 {
-            (self.at + self.period).saturating_sub(now)
+            self.at.saturating_add(self.period).saturating_sub(now)
         } else if self.is_charged() {
             self.wait(self.taken(), now)
         } else {

@@ -21,6 +21,7 @@ pub mod clock;
 pub mod key;
 pub mod limiter;
 pub mod rules;
+mod secret_file;
 pub mod service;
 pub mod source;
 pub mod store;

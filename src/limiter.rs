@@ -26,7 +26,7 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::key::KeyFormat;
-use crate::rules::{Algorithm, Match, RuleSet};
+use crate::rules::{Algorithm, Match, Rule, RuleSet};
 use crate::store::{Cause, Charge, Decision, Store, StoreError};
 use crate::telemetry::metrics::{Metrics, Recorder, Series};
 
@@ -239,9 +239,8 @@ impl<S> Limiter<S> {
 pub struct Snapshot {
     /// The rules.
     pub rules: RuleSet,
-    /// Per rule, then per domain: whether it has been asked with zero hits, so that hits that
-    /// come without asking are the cost of work already done (`hits: auto`). The entries of the
-    /// domains are for limits that requests bring themselves and no rule matches.
+    /// Per [`Slot`]: whether it has been asked with zero hits, so that hits that come without asking are the cost
+    /// of work already done (`hits: auto`).
     asked: Box<[AtomicBool]>,
     /// Per rule: its counters.
     series: Box<[RuleSeries]>,
@@ -249,14 +248,14 @@ pub struct Snapshot {
 
 impl Snapshot {
     fn new(rules: RuleSet, before: Option<&Self>) -> Self {
-        let known: HashMap<&str, bool> = before
-            .map(|before| before.names().zip(before.asked.iter().map(load)).collect())
+        let known: HashMap<Slot<'_>, bool> = before
+            .map(|before| before.slots().zip(before.asked.iter().map(load)).collect())
             .unwrap_or_default();
-        let counted: HashMap<&str, &RuleSeries> = before
-            .map(|before| before.names().zip(&before.series).collect())
+        let counted: HashMap<Slot<'_>, &RuleSeries> = before
+            .map(|before| before.slots().zip(&before.series).collect())
             .unwrap_or_default();
         let series = rules.rules().iter().map(|rule| {
-            let before = counted.get(rule.path.as_str());
+            let before = counted.get(&Slot::Rule(&rule.path));
             before.map_or_else(RuleSeries::default, |before| before.next())
         });
         let mut snapshot = Self {
@@ -265,8 +264,8 @@ impl Snapshot {
             asked: Box::default(),
         };
         snapshot.asked = snapshot
-            .names()
-            .map(|name| AtomicBool::new(known.get(name).copied().unwrap_or_default()))
+            .slots()
+            .map(|slot| AtomicBool::new(known.get(&slot).copied().unwrap_or_default()))
             .collect();
         snapshot
     }
@@ -282,11 +281,19 @@ impl Snapshot {
         self.series[found.rule.id].found(metrics, domain, found)
     }
 
-    /// What the entries of `asked` stand for. A rule's path begins with its domain's name and
-    /// a dot, so no rule is called like a domain of its own.
-    fn names(&self) -> impl Iterator<Item = &str> {
-        let rules = self.rules.rules().iter().map(|rule| rule.path.as_str());
-        rules.chain(self.rules.domains().map(|domain| domain.name()))
+    /// What the entries of `asked` stand for.
+    fn slots(&self) -> impl Iterator<Item = Slot<'_>> {
+        let rules = || self.rules.rules().iter().map(|rule| rule.path.as_str());
+        let domains = self.rules.domains().map(|domain| domain.name());
+        rules()
+            .map(Slot::Rule)
+            .chain(domains.map(Slot::Domain))
+            .chain(rules().map(Slot::Candidates))
+    }
+
+    /// The slot of a rule's candidates.
+    fn slot_of_candidates(&self, rule: &Rule) -> usize {
+        self.rules.rules().len() + self.rules.domains().len() + rule.id
     }
 
     fn asked(&self, slot: usize) -> bool {
@@ -299,6 +306,17 @@ impl Snapshot {
             self.asked[slot].store(true, Ordering::Relaxed);
         }
     }
+}
+
+/// Who may have been asked with zero hits, by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Slot<'a> {
+    /// The limits of the rule with that path.
+    Rule(&'a str),
+    /// The limits that requests bring to that domain, where no rule matches.
+    Domain(&'a str),
+    /// The candidates of the rule with that path: what they are asked is nothing to those that decide.
+    Candidates(&'a str),
 }
 
 fn load(flag: &AtomicBool) -> bool {

@@ -269,3 +269,19 @@ fn a_candidate_that_is_taken_over_is_another_bucket() {
     );
     assert_eq!(tried(&Scrape::of(&server), "k"), [2.0, 2.0]);
 }
+
+#[test]
+fn questions_to_a_candidate_are_none_to_limits_that_requests_bring() {
+    let rules = "
+domain: m
+descriptors:
+  - {key: k, rate_limit: {unlimited: true}, candidate: {unit: hour, requests_per_unit: 3}}
+";
+    on_every_store(rules, &[], |server, store| {
+        server.ask(ask("m", &["k=x x0"])).unwrap();
+        let own = || ask("m", &["k=y x2 limit=3/hour"]);
+        check(server, store, own(), "OK: OK 1 of 3/hour");
+        // As a report, it would have been taken.
+        check(server, store, own(), "OVER: OVER 1 of 3/hour");
+    });
+}

@@ -439,6 +439,7 @@ fn a_path_that_cannot_be_recorded_to_ends_the_start_with_a_sentence() {
     for (name, value, expected) in [
         ("RECORD_SHARE", "0", "above 0 and up to 1"),
         ("RECORD_SHARE", "half", "above 0 and up to 1"),
+        ("RECORD_PATH", file, "something else"),
         ("RECORD_MAX_BYTES", "1", "from 64KiB"),
         ("RECORD_MAX_BYTES", "1GB", "from 64KiB"),
     ] {
@@ -948,4 +949,25 @@ fn blocks(page: &str) -> Vec<(&str, &str)> {
         before = behind;
     }
     blocks
+}
+
+#[test]
+fn a_report_does_not_overwrite_what_it_is_about() {
+    let desk = Desk::new();
+    let line = r#"{"time":1764018000,"domain":"mesh","descriptors":["user=ann"]}"#;
+    let recording = desk.path("requests.jsonl");
+    fs::write(&recording, line).unwrap();
+    for taken in [&recording, &desk.rules] {
+        let [config, taken, file] =
+            [&desk.rules, taken, &recording].map(|path| path.to_str().unwrap());
+        let arguments = ["replay", "--config", config, "--html", taken, file];
+        let printed = typed(arguments, []);
+        assert_eq!(printed.code, 2, "{}", printed.stderr);
+        assert!(
+            printed.stderr.contains("another file"),
+            "{}",
+            printed.stderr
+        );
+    }
+    assert_eq!(fs::read_to_string(&recording).unwrap(), line);
 }

@@ -64,7 +64,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         ),
         false => to_text(&changes),
     };
-    stdout().write_all(text.as_bytes())?;
+    if let Err(error) = stdout().write_all(text.as_bytes()) {
+        writeln!(stderr(), "error: what changes cannot be printed: {error}")?;
+        return Ok(Outcome::Usage { of_hit: false });
+    }
     Ok(match changes.is_empty() {
         true => Outcome::Done,
         false => Outcome::Differ,

@@ -291,7 +291,7 @@ pub(super) fn address(text: &str) -> Result<String, String> {
         .map(|(_, port)| port.parse::<u16>());
     match port {
         Some(Ok(1..)) => Ok(address.to_owned()),
-        _ => Err("write host:port, such as localhost:8081".to_owned()),
+        _ => Err("write host:port".to_owned()),
     }
 }
 

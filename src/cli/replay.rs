@@ -41,6 +41,14 @@ use tally::Tally;
 
 /// Plays and reports.
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
+    if let Some(path) = args.overwritten() {
+        let path = path.display();
+        writeln!(
+            stderr(),
+            "error: --html={path}: this is what is to be read; name another file"
+        )?;
+        return Ok(Outcome::Usage { of_hit: false });
+    }
     let mut sides = Vec::new();
     for location in args.locations() {
         match load(&location, args.load_options())? {

@@ -379,6 +379,7 @@ impl Plan<'_> {
                     continue;
                 };
                 let stem = keys.stem(&request.domain, segments(descriptor, Some(&found)));
+                let slot = snapshot.slot_of_candidates(found.rule);
                 let place = self.stands_for(at);
                 // Where nothing else of the request is, it does not go for what is only tried.
                 let beside = place.beside(&charges.list).map(|charge| charge.terms);
@@ -390,7 +391,7 @@ impl Plan<'_> {
                         key: keys.candidate_key(&stem, tag(limit, index, false)),
                         terms: beside.map_or(terms, |beside| terms.beside(&beside)),
                         hits,
-                        payment: payment(snapshot, found.rule.id, limit.hits, asks),
+                        payment: payment(snapshot, slot, limit.hits, asks),
                         part: place.part(),
                         on_failure: None,
                     });

@@ -1,6 +1,6 @@
 //! What can be typed for `replay`, and what it means.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::super::options::{Configuration, boolean};
 use super::access_log::{self, AccessLog};
@@ -112,6 +112,17 @@ impl Args {
             .into_iter()
             .chain(other)
             .collect()
+    }
+
+    /// The file for the report, if it is one of those that are read.
+    pub(super) fn overwritten(&self) -> Option<&Path> {
+        let report = self.html.as_deref()?;
+        let found = |path: &Path| path.canonicalize().ok();
+        let read = self.locations().into_iter().map(|location| location.top());
+        let mut read = read.chain(self.files.iter().cloned());
+        let place = found(report)?;
+        read.any(|path| found(&path).as_ref() == Some(&place))
+            .then_some(report)
     }
 
     pub(super) fn load_options(&self) -> LoadOptions {

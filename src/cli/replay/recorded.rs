@@ -54,6 +54,7 @@ impl Recorded {
             // Ours are microseconds, however few.
             Time::Number(number) if line.v.is_some() => number
                 .as_u64()
+                .filter(|&time| time < when::END)
                 .ok_or_else(|| format!("{number} is no time in microseconds"))?,
             Time::Number(number) => when::of_number(number)?,
             Time::Text(text) => when::of_text(text)?,

@@ -16,7 +16,7 @@ const MICROSECONDS_FROM: f64 = 1e14;
 const NANOSECONDS_FROM: f64 = 1e17;
 
 /// Later is no time: as microseconds, the year 5138.
-const END: f64 = 1e17;
+pub(super) const END: Micros = 100_000_000_000_000_000;
 
 /// Reads a time that is a text: a number, or as RFC 3339 has it, with the offset in Envoy's ways, too.
 pub(super) fn of_text(text: &str) -> Result<Micros, String> {
@@ -66,7 +66,7 @@ pub(super) fn of_number(number: &Number) -> Result<Micros, String> {
     )]
     micros
         .map(f64::round)
-        .filter(|micros| *micros < END)
+        .filter(|micros| *micros < END as f64)
         .map(|micros| micros as u64)
         .ok_or_else(|| format!("{number} is no time; {ADVICE}"))
 }

@@ -1,7 +1,9 @@
 //! As whom to log in to a server. Nothing here ever shows a password.
 
 use std::path::PathBuf;
-use std::{fmt, fs, io};
+use std::{fmt, io};
+
+use crate::secret_file;
 
 /// A user and a password, or where they are to be found.
 #[derive(Clone, PartialEq, Eq)]
@@ -59,10 +61,10 @@ impl Login {
             Source::File(path) => path,
         };
         let file = path.display();
-        let text = fs::read_to_string(path).map_err(|error| {
+        let text = secret_file::read(path).map_err(|error| {
             io::Error::other(format!("the password file {file} cannot be read: {error}"))
         })?;
-        match text.trim_end_matches(['\r', '\n']) {
+        match text.as_str() {
             "" => Err(io::Error::other(format!(
                 "the password file {file} is empty; write password or user:password into it"
             ))),
@@ -98,6 +100,8 @@ impl fmt::Debug for Login {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -24,6 +24,12 @@ pub enum RecordingError {
         /// What it is.
         what: &'static str,
     },
+    /// It has something else in it.
+    #[error("RECORD_PATH={}: there is something else in this file; name one for the recording alone", path.display())]
+    NotARecording {
+        /// What was named.
+        path: PathBuf,
+    },
     /// The operating system refused.
     #[error("RECORD_PATH={}: it cannot be written to: {cause}; name a file in a directory that the server may write to", path.display())]
     Unwritable {
@@ -82,6 +88,9 @@ impl RecordingFile {
                 false => "no file",
             };
             return Err(RecordingError::NotAFile { path, what });
+        }
+        if has_something_else(&path) {
+            return Err(RecordingError::NotARecording { path });
         }
         let mut before = OsString::from(&path);
         before.push(".1");
@@ -179,6 +188,13 @@ fn open(path: &Path) -> io::Result<Open> {
         bytes,
         identity: identity(&there),
     })
+}
+
+/// Whether a file that is there begins otherwise than a recording.
+fn has_something_else(path: &Path) -> bool {
+    let mut first = [0; 1];
+    let read = File::open(path).and_then(|mut file| file.read(&mut first));
+    read.is_ok_and(|count| count > 0 && first != *b"{")
 }
 
 fn identity(file: &Metadata) -> (u64, u64) {

@@ -23,16 +23,20 @@ fn write(settings: &RecordingSettings, lines: &[&str]) {
 fn a_file_is_appended_to_in_whole_lines_and_only_its_owner_reads_it() {
     let directory = tempfile::tempdir().unwrap();
     let settings = settings(&directory, 1_000);
-    write(&settings, &["one\n"]);
+    write(&settings, &["{one\n"]);
     let mode = fs::metadata(&settings.path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     // As if the machine had lost power.
-    fs::write(&settings.path, "one\ntw").unwrap();
-    write(&settings, &["three\n"]);
+    fs::write(&settings.path, "{one\n{tw").unwrap();
+    write(&settings, &["{three\n"]);
     assert_eq!(
         fs::read_to_string(&settings.path).unwrap(),
-        "one\ntw\nthree\n"
+        "{one\n{tw\n{three\n"
     );
+    // What holds something else is not touched.
+    fs::write(&settings.path, "domain: shop").unwrap();
+    let refused = check(&settings).unwrap_err().to_string();
+    assert!(refused.contains("something else"), "{refused}");
 }
 
 #[test]

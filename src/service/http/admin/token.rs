@@ -1,11 +1,13 @@
 //! The token that whoever changes something must know. Nothing here ever shows it.
 
 use std::path::PathBuf;
-use std::{fmt, fs, io};
+use std::{fmt, io};
 
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use thiserror::Error;
+
+use crate::secret_file;
 
 /// The token, or where it is to be found.
 #[derive(Clone)]
@@ -76,12 +78,10 @@ impl AdminToken {
             Source::File(path) => path,
         };
         let file = path.display().to_string();
-        match fs::read_to_string(path) {
+        match secret_file::read(path) {
             Err(error) => Err(NoToken::Unreadable { file, error }),
-            Ok(text) => match text.trim_end_matches(['\r', '\n']) {
-                "" => Err(NoToken::Empty { file }),
-                token => hash_of(token),
-            },
+            Ok(token) if token.is_empty() => Err(NoToken::Empty { file }),
+            Ok(token) => hash_of(&token),
         }
     }
 }
@@ -104,6 +104,8 @@ impl fmt::Debug for AdminToken {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
