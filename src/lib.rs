@@ -11,7 +11,7 @@
 //! - [`store`]: where buckets live.
 //! - [`key`]: pure; what a bucket is called.
 //! - [`bucket`]: pure; the arithmetic of one limit.
-//! - [`tls`]: certificates and how they are replaced.
+//! - [`tls`]: certificates and how they are replaced; `secret_file`: files that hold a secret.
 //! - [`clock`], [`telemetry`]: what time it is, and what is told.
 
 pub mod app;
