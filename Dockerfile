@@ -3,7 +3,7 @@
 FROM rust:1.95-alpine3.22 AS build
 WORKDIR /src
 COPY . .
-# Alpine's own target is musl, which Rust links statically. Symbols are half a megabyte that nobody reads here.
+# Alpine's own target is musl, which Rust links statically. Symbols are two megabytes that nobody reads here.
 ENV CARGO_PROFILE_RELEASE_STRIP=symbols
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
