@@ -166,7 +166,12 @@ d.free: unit=UNKNOWN requests_per_unit=0, shadow_mode: false, quota_mode: false
 ";
     assert_eq!(debug.get("/rlconfig"), page(200, plain, lines));
     let list = debug.get("/");
-    for path in ["/rlconfig", "/stats", "/healthcheck"] {
+    for path in [
+        "/rlconfig",
+        "/stats",
+        "/healthcheck",
+        "/api/v1/openapi.json",
+    ] {
         assert!(list.body.contains(path), "{list:?}");
         assert_eq!(debug.get(path).status, 200, "{path}");
     }

@@ -51,15 +51,21 @@ impl fmt::Debug for Page {
 
 /// The routes of the pages, of the list, and of the admin page.
 pub fn pages(pages: Vec<Page>) -> Router {
-    let health = (
-        "/healthcheck",
-        "200 when the server should be sent requests",
-    );
+    let others = [
+        (
+            "/healthcheck",
+            "200 when the server should be sent requests",
+        ),
+        (
+            "/api/v1/openapi.json",
+            "the admin API, as OpenAPI describes it",
+        ),
+    ];
     let all = || {
         pages
             .iter()
             .map(|page| (page.path, page.about))
-            .chain([health])
+            .chain(others)
     };
     let list: String = all()
         .map(|(path, about)| format!("{path}: {about}\n"))
