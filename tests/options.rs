@@ -446,3 +446,60 @@ fn everything_that_is_wrong_with_redis_is_told() {
         assert!(printed.stderr.contains(part), "{}", printed.stderr);
     }
 }
+
+#[test]
+fn what_no_server_can_have_is_refused_and_no_password_is_shown() {
+    let printed = typed(
+        ["serve"],
+        [
+            ("WORKER_THREADS", "99999999"),
+            ("GRPC_HANDSHAKE_TIMEOUT", "500000000000y"),
+            ("CONFIG_GRPC_XDS_SERVER_URL", "http://u:s3cret@h:1/x"),
+        ],
+    );
+    assert_eq!(printed.code, 2);
+    for part in [
+        "from 1 to 1024",
+        "at most 1000 years",
+        "CONFIG_GRPC_XDS_SERVER_URL",
+    ] {
+        assert!(printed.stderr.contains(part), "{}", printed.stderr);
+    }
+    assert!(!printed.stderr.contains("s3cret"), "{}", printed.stderr);
+    let tracing = [
+        ("TRACING_ENABLED", "true"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://u:s3cret@bad host"),
+    ];
+    let printed = typed(["serve"], tracing);
+    assert_eq!(printed.code, 2);
+    assert!(!printed.stderr.contains("s3cret"), "{}", printed.stderr);
+}
+
+#[test]
+fn everything_that_is_wrong_with_certificates_and_sources_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let garbage = directory.path().join("garbage.pem");
+    fs::write(&garbage, "garbage").unwrap();
+    let garbage = garbage.to_str().unwrap();
+    let printed = typed(
+        ["serve"],
+        [
+            ("GRPC_SERVER_USE_TLS", "true"),
+            ("GRPC_SERVER_TLS_CERT", garbage),
+            ("GRPC_SERVER_TLS_KEY", garbage),
+            ("GRPC_CLIENT_TLS_CACERT", garbage),
+            ("CONFIG_TYPE", "GRPC_XDS_SOTW"),
+            ("CONFIG_PATH", "/rules.yaml"),
+            ("CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS", "x"),
+        ],
+    );
+    assert_eq!(printed.code, 2);
+    for part in [
+        "no certificate",
+        "no private key",
+        "not from both",
+        "ADDITIONAL_HEADERS",
+    ] {
+        assert!(printed.stderr.contains(part), "{part}: {}", printed.stderr);
+    }
+}

@@ -971,3 +971,15 @@ fn a_report_does_not_overwrite_what_it_is_about() {
     }
     assert_eq!(fs::read_to_string(&recording).unwrap(), line);
 }
+
+#[test]
+fn what_cannot_be_printed_is_no_difference() {
+    let desk = Desk::new();
+    let script = r#""$0" diff "$1" "$1" > /dev/full"#;
+    let output = Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_ratekeeper")])
+        .arg(&desk.rules)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
