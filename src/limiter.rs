@@ -26,7 +26,7 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::key::KeyFormat;
-use crate::rules::{Algorithm, Match, Rule, RuleSet};
+use crate::rules::{Algorithm, Domain, Match, Rule, RuleSet};
 use crate::store::{Cause, Charge, Decision, Store, StoreError};
 use crate::telemetry::metrics::{Metrics, Recorder, Series};
 
@@ -289,6 +289,12 @@ impl Snapshot {
             .map(Slot::Rule)
             .chain(domains.map(Slot::Domain))
             .chain(rules().map(Slot::Candidates))
+    }
+
+    /// The slot of what a descriptor meets in a domain.
+    fn slot(&self, domain: &Domain, found: Option<&Match<'_>>) -> usize {
+        let own = self.rules.rules().len() + domain.id();
+        found.map_or(own, |found| found.rule.id)
     }
 
     /// The slot of a rule's candidates.

@@ -152,8 +152,9 @@ impl ServerTls {
             return unreadable;
         }
         // Each for itself first: together, the first that cannot be used hides the others.
-        let Ok(files) = self.location().read() else {
-            return self.load().err().into_iter().collect();
+        let files = match self.location().read() {
+            Ok(files) => files,
+            Err(error) => return vec![error.into()],
         };
         let authorities = self.clients.as_ref().map(|clients| &clients.authorities);
         let alone = [

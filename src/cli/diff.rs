@@ -7,9 +7,9 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use super::Outcome;
-use super::options::{AlgorithmName, boolean};
+use super::options::Reading;
 use super::output::{stderr, stdout};
-use crate::rules::{Change, LoadOptions, RuleSet};
+use crate::rules::{Change, RuleSet};
 use crate::source::files::Location;
 
 /// What can be typed.
@@ -26,19 +26,8 @@ pub(super) struct Args {
     /// The configuration as it is to be: a file or a directory
     new: PathBuf,
 
-    /// The algorithm of limits that name none
-    #[arg(
-        long,
-        env = "DEFAULT_ALGORITHM",
-        value_name = "NAME",
-        default_value = "token_bucket"
-    )]
-    default_algorithm: AlgorithmName,
-
-    /// Let several files add to the same domain
-    #[arg(long, env = "MERGE_DOMAIN_CONFIG", value_name = "BOOL", value_parser = boolean,
-        default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
-    merge_domain_config: bool,
+    #[command(flatten)]
+    reading: Reading,
 
     /// Print JSON, for programs
     #[arg(long)]
@@ -76,12 +65,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
 
 impl Args {
     fn load(&self, path: &Path) -> anyhow::Result<RuleSet> {
-        let options = LoadOptions {
-            default_algorithm: self.default_algorithm.into(),
-            merge_domains: self.merge_domain_config,
-        };
         let files = Location::Path(path.to_owned()).read()?;
-        RuleSet::load(&files, options)
+        RuleSet::load(&files, self.reading.load_options())
             .map_err(|mistakes| anyhow::anyhow!("{mistakes}"))
             .with_context(|| format!("{} has mistakes", path.display()))
     }

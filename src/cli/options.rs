@@ -55,6 +55,13 @@ pub(super) struct Configuration {
         default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     runtime_watch_root: bool,
 
+    #[command(flatten)]
+    reading: Reading,
+}
+
+/// How rules are read, wherever they are.
+#[derive(Debug, Args)]
+pub(super) struct Reading {
     /// Let several files add to the same domain
     #[arg(long, env = "MERGE_DOMAIN_CONFIG", value_name = "BOOL", value_parser = boolean,
         default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
@@ -68,6 +75,16 @@ pub(super) struct Configuration {
         default_value = "token_bucket"
     )]
     default_algorithm: AlgorithmName,
+}
+
+impl Reading {
+    /// How the rules are read.
+    pub(super) fn load_options(&self) -> LoadOptions {
+        LoadOptions {
+            default_algorithm: self.default_algorithm.into(),
+            merge_domains: self.merge_domain_config,
+        }
+    }
 }
 
 impl Configuration {
@@ -97,10 +114,7 @@ impl Configuration {
 
     /// How the rules are read.
     pub(super) fn load_options(&self) -> LoadOptions {
-        LoadOptions {
-            default_algorithm: self.default_algorithm.into(),
-            merge_domains: self.merge_domain_config,
-        }
+        self.reading.load_options()
     }
 }
 

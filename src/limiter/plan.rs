@@ -177,13 +177,12 @@ pub fn bucket_keys(
     domain: &str,
     descriptor: &Descriptor,
 ) -> Vec<BucketKey> {
-    let Some(found) = met(rules, domain, descriptor) else {
+    let Some((found, stem)) = met(rules, keys, domain, descriptor) else {
         return Vec::new();
     };
     let Limits::Limited(limits) = &found.rule.limits else {
         return Vec::new();
     };
-    let stem = keys.stem(domain, segments(descriptor, Some(&found)));
     let limits = limits.iter().enumerate();
     limits
         .map(|(index, limit)| keys.key(&stem, tag(limit, index, false)))
@@ -198,18 +197,25 @@ pub fn candidate_keys(
     domain: &str,
     descriptor: &Descriptor,
 ) -> Vec<BucketKey> {
-    let Some(found) = met(rules, domain, descriptor) else {
+    let Some((found, stem)) = met(rules, keys, domain, descriptor) else {
         return Vec::new();
     };
-    let stem = keys.stem(domain, segments(descriptor, Some(&found)));
     let candidates = found.rule.candidates.iter().enumerate();
     candidates
         .map(|(index, limit)| keys.candidate_key(&stem, tag(limit, index, false)))
         .collect()
 }
 
-fn met<'r>(rules: &'r RuleSet, domain: &str, descriptor: &Descriptor) -> Option<Match<'r>> {
-    find(rules.domain(domain)?, descriptor)
+/// What a descriptor meets, and the stem of its keys.
+fn met<'r>(
+    rules: &'r RuleSet,
+    keys: &KeyFormat,
+    domain: &str,
+    descriptor: &Descriptor,
+) -> Option<(Match<'r>, String)> {
+    let found = find(rules.domain(domain)?, descriptor)?;
+    let stem = keys.stem(domain, segments(descriptor, Some(&found)));
+    Some((found, stem))
 }
 
 /// Likewise, also when it brings a limit of its own.
@@ -337,8 +343,7 @@ impl Plan<'_> {
                 &request.domain,
                 segments(descriptor, limited.found.as_ref()),
             );
-            let own = snapshot.rules.rules().len() + domain.id();
-            let slot = limited.found.map_or(own, |found| found.rule.id);
+            let slot = snapshot.slot(domain, limited.found.as_ref());
             let hits = request.hits(descriptor);
             // Giving back nothing is no question.
             let asks = hits == 0 && !descriptor.is_negative_hits;

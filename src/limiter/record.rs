@@ -222,7 +222,7 @@ impl Snapshot {
         let asks = |descriptor: &&Descriptor| {
             request.hits(descriptor) == 0 && !descriptor.is_negative_hits
         };
-        let slot = |descriptor| self.slot(&request.domain, descriptor);
+        let slot = |descriptor| self.slot_of(&request.domain, descriptor);
         rest.first().filter(asks).is_some()
             || before
                 .iter()
@@ -232,15 +232,14 @@ impl Snapshot {
 
     /// Has the descriptor's rule count as asked with zero hits.
     pub fn assume_asked(&self, domain: &str, descriptor: &Descriptor) {
-        if let Some(slot) = self.slot(domain, descriptor) {
+        if let Some(slot) = self.slot_of(domain, descriptor) {
             self.remember_asked(slot);
         }
     }
 
     /// Where it is kept whether the rule that a descriptor meets was asked.
-    fn slot(&self, domain: &str, descriptor: &Descriptor) -> Option<usize> {
+    fn slot_of(&self, domain: &str, descriptor: &Descriptor) -> Option<usize> {
         let domain = self.rules.domain(domain)?;
-        let own = self.rules.rules().len() + domain.id();
-        Some(find(domain, descriptor).map_or(own, |found| found.rule.id))
+        Some(self.slot(domain, find(domain, descriptor).as_ref()))
     }
 }
