@@ -40,6 +40,9 @@ impl Backend {
                 ("REDIS_TYPE", "cluster".to_owned()),
                 ("REDIS_URL", cluster.url()),
                 patient,
+                // What was taken in vain is given back by the thread that took it: who asks next comes after that
+                // on this thread, and may be denied before it on another.
+                ("WORKER_THREADS", "1".to_owned()),
                 ("CACHE_KEY_PREFIX", Cluster::prefix()),
             ],
         }
