@@ -4,12 +4,8 @@ use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use serde_json::Value;
-
 use crate::deploy::monitoring::questions;
-use crate::support::{
-    PATIENCE, Process, Ratekeeper, Scrape, ask, eventually, free_port, on_every_store, times,
-};
+use crate::support::{Prometheus, Ratekeeper, Scrape, ask, eventually, on_every_store, times};
 
 /// Starts a server that tells its metrics.
 fn start(rules: &str, environment: &[(&'static str, &str)]) -> Ratekeeper {
@@ -313,49 +309,10 @@ fn a_real_prometheus_scrapes_and_answers() {
     for _ in 0..3 {
         server.ask(ask("m", &["k=x"])).unwrap();
     }
-    let directory = tempfile::tempdir().unwrap();
-    let configuration = directory.path().join("prometheus.yml");
     let target = Scrape::address(&server);
-    let text = format!(
+    let prometheus = Prometheus::start(&format!(
         "scrape_configs: [{{job_name: ratekeeper, scrape_interval: 200ms, scrape_timeout: 200ms, static_configs: [{{targets: ['{target}']}}]}}]"
-    );
-    fs::write(&configuration, text).unwrap();
-    let (port, _prometheus) = (0..5)
-        .find_map(|_| {
-            let port = free_port();
-            let mut prometheus = Process::start(
-                "prometheus",
-                Command::new("prometheus")
-                    .arg(format!("--config.file={}", configuration.display()))
-                    .arg(format!(
-                        "--storage.tsdb.path={}",
-                        directory.path().join("data").display()
-                    ))
-                    .arg(format!("--web.listen-address=127.0.0.1:{port}")),
-            );
-            let ready = prometheus.wait_for("it was ready", |line| {
-                line.contains("Server is ready").then_some(())
-            });
-            match ready {
-                Ok(()) => Some((port, prometheus)),
-                Err(ended) if ended.report.contains("address already in use") => None,
-                Err(ended) => panic!("{}", ended.report),
-            }
-        })
-        .expect("a port is free for Prometheus");
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .proxy(None)
-        .timeout_global(Some(PATIENCE))
-        .build()
-        .into();
-    let query = |query: &str| -> Option<String> {
-        let url = format!("http://127.0.0.1:{port}/api/v1/query");
-        let mut answer = agent.get(url).query("query", query).call().unwrap();
-        let answer = answer.body_mut().read_to_string().unwrap();
-        let answer: Value = serde_json::from_str(&answer).unwrap();
-        assert_eq!(answer["status"], "success", "{query}");
-        Some(answer["data"]["result"][0]["value"][1].as_str()?.to_owned())
-    };
+    ));
     for (question, answer) in [
         (
             "ratelimit_service_rate_limit_over_limit{domain=\"m\",key1=\"k\"}",
@@ -368,7 +325,9 @@ fn a_real_prometheus_scrapes_and_answers() {
         ),
         ("up{job=\"ratekeeper\"}", "1"),
     ] {
-        eventually(question, || query(question).as_deref() == Some(answer));
+        eventually(question, || {
+            prometheus.query(question).as_deref() == Some(answer)
+        });
     }
     // What the dashboard asks, it answers, too, but for what there is none of here: a Redis, certificates, and
     // rules that something happens to while it looks.
@@ -384,6 +343,6 @@ fn a_real_prometheus_scrapes_and_answers() {
         .iter()
         .filter(|question| !elsewhere.iter().any(|name| question.contains(name)));
     for question in here {
-        eventually(question, || query(question).is_some());
+        eventually(question, || prometheus.query(question).is_some());
     }
 }

@@ -30,6 +30,7 @@ mod deploy;
 mod deployments;
 
 mod envoy;
+mod examples;
 mod explained;
 mod failure;
 mod faults;

@@ -29,7 +29,7 @@ pub struct Plan {
 /// A path, and what is asked of ratekeeper about its requests.
 #[derive(Debug)]
 pub struct Route {
-    /// The path.
+    /// The path; with `*` at its end, all paths that begin so.
     pub path: &'static str,
     /// The `rate_limits`: a descriptor for each.
     pub rate_limits: Value,
@@ -79,9 +79,18 @@ impl Envoy {
     /// Starts an Envoy that asks the given ratekeeper, on ports that Envoy chooses, and waits until it
     /// accepts requests.
     pub fn start(ratekeeper: SocketAddr, plan: &Plan) -> Self {
+        Self::start_with(&bootstrap(ratekeeper, plan).to_string())
+    }
+
+    /// Starts an Envoy with the text of its configuration, which has a listener `front` and lets Envoy
+    /// choose all ports; waits until it accepts requests.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start_with(configuration_text: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let configuration = directory.path().join("envoy.json");
-        fs::write(&configuration, bootstrap(ratekeeper, plan).to_string()).unwrap();
+        let configuration = directory.path().join("envoy.yaml");
+        fs::write(&configuration, configuration_text).unwrap();
         let admin = directory.path().join("admin");
         let mut process = Process::start(
             "envoy",
@@ -238,8 +247,12 @@ fn limited_route(route: &Route) -> Value {
         .iter()
         .map(|(key, value)| json!({"header": {"key": key, "value": value}}))
         .collect();
+    let path = match route.path.strip_suffix('*') {
+        Some(prefix) => json!({"prefix": prefix}),
+        None => json!({"path": route.path}),
+    };
     json!({
-        "match": {"path": route.path},
+        "match": path,
         "route": {"cluster": "upstream", "timeout": "30s"},
         "response_headers_to_add": headers,
         "typed_per_filter_config": {"envoy.filters.http.ratelimit": typed(

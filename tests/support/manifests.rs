@@ -1,7 +1,7 @@
 //! Manifests as the real tools render them, validated against the schemas of their kinds.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
@@ -49,6 +49,21 @@ pub fn helm_template(options: &[&str]) -> Result<String, String> {
 pub fn helm(options: &[&str]) -> Vec<Value> {
     let rendered = helm_template(options).unwrap_or_else(|said| panic!("{options:?}: {said}"));
     validated(&rendered).unwrap_or_else(|mistakes| panic!("{options:?}: {mistakes}\n{rendered}"))
+}
+
+/// A YAML file of one document.
+///
+/// # Panics
+/// When the file cannot be read.
+pub fn yaml(path: &Path) -> Value {
+    let program =
+        "import json, sys, yaml; json.dump(yaml.safe_load(open(sys.argv[1])), sys.stdout)";
+    let printed = super::run(
+        Command::new(deploy_tool("python"))
+            .args(["-I", "-c", program])
+            .arg(path),
+    );
+    serde_json::from_str(&printed).unwrap()
 }
 
 /// The objects of a text of manifests, or all that is wrong with them.
