@@ -46,8 +46,8 @@ fn burst_is_what_may_come_at_once() {
                 ("large=a", "OK: OK 4 of 2/year"),
                 ("large=a x4", "OK: OK 0 of 2/year"),
                 ("large=a", "OVER: OVER 0 of 2/year"),
-                ("large=b x6", "OVER: OVER 5 of 2/year never"),
-                ("small=a x2", "OVER: OVER 1 of 100/year never"),
+                ("large=b x6", "OVER: OVER 0 of 2/year never"),
+                ("small=a x2", "OVER: OVER 0 of 100/year never"),
                 ("small=a", "OK: OK 0 of 100/year"),
                 ("small=a", "OVER: OVER 0 of 100/year"),
             ],
@@ -68,7 +68,7 @@ fn a_period_may_be_several_units() {
                 ("long=a", "OVER: OVER 0 of 3/30day"),
                 ("long=b", "OK: OK 2 of 3/30day"),
                 ("window=a x2", "OK: OK 1 of 3/50year"),
-                ("window=a x2", "OVER: OVER 1 of 3/50year"),
+                ("window=a x2", "OVER: OVER 0 of 3/50year"),
             ],
         );
     });
@@ -131,16 +131,16 @@ fn of_several_limits_all_must_admit_and_the_status_shows_what_matters_most() {
             &[
                 // Admitted: the one with the least left.
                 ("two=a x6", "OK: OK 4 of 10/day (daily)"),
-                ("two=a x5", "OVER: OVER 4 of 10/day (daily)"),
+                ("two=a x5", "OVER: OVER 0 of 10/day (daily)"),
                 ("two=a x4", "OK: OK 0 of 10/day (daily)"),
                 ("equal=a", "OK: OK 4 of 5/year (first)"),
                 ("one=a", "OK: OK 1 of 2/year (only)"),
                 // Denied by both: the one with the longest wait.
                 ("waits=a x3", "OK: OK 0 of 3/week (short)"),
                 ("waits=a", "OVER: OVER 0 of 3/week (short)"),
-                ("waits=a x2", "OVER: OVER 1 of 4/year (long)"),
+                ("waits=a x2", "OVER: OVER 0 of 4/year (long)"),
                 // What one denies is taken from neither.
-                ("waits=b x4", "OVER: OVER 3 of 3/week (short) never"),
+                ("waits=b x4", "OVER: OVER 0 of 3/week (short) never"),
                 ("waits=b x3", "OK: OK 0 of 3/week (short)"),
                 // Never is the longest wait of all.
                 ("never=a x2", "OK: OK 0 of 100/day (narrow)"),
@@ -171,9 +171,9 @@ fn hits_become_postpaid_once_a_rule_was_asked() {
             server,
             store,
             &[
-                ("fresh=a x15", "OVER: OVER 10 of 10/year never"),
+                ("fresh=a x15", "OVER: OVER 0 of 10/year never"),
                 ("fresh=a x8", "OK: OK 2 of 10/year"),
-                ("fresh=a x3", "OVER: OVER 2 of 10/year"),
+                ("fresh=a x3", "OVER: OVER 0 of 10/year"),
                 ("auto=a x0", "OK: OK 10 of 10/year"),
                 ("auto=a x4", "OK: OK 6 of 10/year"),
                 ("auto=a x0", "OK: OK 6 of 10/year"),
@@ -188,7 +188,7 @@ fn hits_become_postpaid_once_a_rule_was_asked() {
                 ("auto=b x15", "OVER: OVER 0 of 10/year never"),
                 ("auto=b x0", "OVER: OVER 0 of 10/year"),
                 // Other rules were not.
-                ("fresh=a x3", "OVER: OVER 2 of 10/year"),
+                ("fresh=a x3", "OVER: OVER 0 of 10/year"),
                 ("fresh=a x2", "OK: OK 0 of 10/year"),
             ],
         );
@@ -203,7 +203,7 @@ fn hits_are_prepaid_or_postpaid_when_a_limit_says_so() {
             store,
             &[
                 ("prepaid=a x0", "OK: OK 10 of 10/year"),
-                ("prepaid=a x11", "OVER: OVER 10 of 10/year never"),
+                ("prepaid=a x11", "OVER: OVER 0 of 10/year never"),
                 ("prepaid=a x10", "OK: OK 0 of 10/year"),
                 ("postpaid=a x12", "OVER: OVER 0 of 10/year never"),
                 ("postpaid=a x-2", "OK: OK 0 of 10/year"),
@@ -257,7 +257,7 @@ descriptors: [{key: auto, rate_limit: {unit: year, requests_per_unit: 10}}]
             server,
             store,
             &[
-                ("auto=a x11", "OVER: OVER 10 of 10/year never"),
+                ("auto=a x11", "OVER: OVER 0 of 10/year never"),
                 ("auto=a x0", "OK: OK 10 of 10/year"),
                 ("auto=a x8", "OK: OK 2 of 10/year"),
                 ("auto=a x8", "OVER: OVER 0 of 10/year"),
@@ -311,6 +311,19 @@ fn an_override_takes_the_place_of_the_rule() {
                     ("shared=s2 limit=3/year", "OK: OK 2 of 3/year"),
                 ],
             );
+            // Of two limits for one bucket, the stricter one counts for the sum, whatever their order.
+            for (bucket, order) in [("pair=a", ["10", "2"]), ("pair=b", ["2", "10"])] {
+                let pair = order.map(|limit| format!("{bucket} limit={limit}/year"));
+                let pair = || ask("d", &pair.each_ref().map(String::as_str));
+                let [one, other] = order;
+                let expected = format!("OK: OK 0 of {one}/year | OK 0 of {other}/year");
+                check(server, store, pair(), &expected);
+                let expected = format!("OVER: OVER 0 of {one}/year | OVER 0 of {other}/year");
+                check(server, store, pair(), &expected);
+            }
+            let nothing = ["pair=c limit=10/year", "pair=c limit=0/year"];
+            let expected = "OVER: OVER 0 of 10/year never | OVER 0 of 0/year never";
+            check(server, store, ask("d", &nothing), expected);
             let request = ask("d", &["quota=a limit=0/year", "quota=b"]);
             let expected = "OVER: OVER 0 of 0/year never | OK 5 of 5/year";
             check(server, store, request, expected);

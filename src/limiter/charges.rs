@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::Snapshot;
 use crate::key::Prehashed;
 use crate::rules::Hits;
-use crate::store::{Charge, MAX_HITS, Payment};
+use crate::store::{Charge, MAX_HITS, Part, Payment};
 
 /// When the hits of a limit are taken; remembers that a rule was asked with zero hits, as this request does
 /// or does not.
@@ -38,12 +38,22 @@ pub(super) struct Charges {
 }
 
 impl Charges {
-    /// The place of the charge on that bucket. When requests bring different limits for one bucket, the
-    /// first one counts.
+    /// Returns the place of the charge on the bucket of `charge`, adding one if there is none.
+    ///
+    /// A request can bring two limits of its own for one bucket. The one with the smaller capacity counts, whatever
+    /// their order; among quotas, one of which is enough, the larger one.
     pub(super) fn add(&mut self, charge: Charge) -> usize {
         match self.place(charge.key.hash()) {
             Some(place) => {
                 let first = &mut self.list[place];
+                let (known, new) = (first.terms.capacity(), charge.terms.capacity());
+                let counts = match charge.part {
+                    Part::Quota(_) => new > known,
+                    Part::Must | Part::Shadow | Part::Candidate { .. } => new < known,
+                };
+                if counts {
+                    first.terms = charge.terms;
+                }
                 first.hits = capped(first.hits.saturating_add(charge.hits));
                 if charge.payment == Payment::Postpaid {
                     first.payment = Payment::Postpaid;
@@ -93,7 +103,7 @@ mod tests {
     use super::*;
     use crate::bucket::Terms;
     use crate::key::{KeyFormat, LimitTag};
-    use crate::store::Part;
+    use crate::rules::{Algorithm, Limit, Unit};
 
     #[test]
     fn a_bucket_that_is_named_again_is_charged_the_sum_however_many_there_are() {
@@ -119,5 +129,41 @@ mod tests {
         }
         assert!(charges.list.iter().all(|charge| charge.hits == 6));
         assert_eq!(charges.list.len(), 3 * FEW);
+    }
+
+    #[test]
+    fn the_stricter_of_two_limits_of_one_bucket_counts_in_either_order() {
+        let tag = LimitTag {
+            index: 0,
+            is_window: false,
+            override_period: Some((1, "hour")),
+        };
+        let keys = KeyFormat::new("");
+        let key = keys.key("d|k=v", tag);
+        let charged = |part: Part, limits: [u32; 2]| {
+            let mut charges = Charges::default();
+            for requests in limits {
+                charges.add(Charge {
+                    key: key.clone(),
+                    terms: Limit::new(requests, Unit::Hour, Algorithm::TokenBucket).terms(),
+                    hits: 1,
+                    payment: Payment::Prepaid,
+                    part,
+                    on_failure: None,
+                });
+            }
+            charges
+                .list
+                .iter()
+                .map(|charge| charge.terms.capacity())
+                .collect::<Vec<_>>()
+        };
+        for limits in [[10, 2], [2, 10]] {
+            assert_eq!(charged(Part::Must, limits), [2], "{limits:?}");
+            assert_eq!(charged(Part::Quota(0), limits), [10], "{limits:?}");
+        }
+        for limits in [[10, 0], [0, 10]] {
+            assert_eq!(charged(Part::Must, limits), [0], "{limits:?}");
+        }
     }
 }
