@@ -106,6 +106,8 @@ impl StoreSettings {
 pub struct FailureSettings {
     /// How they are decided.
     pub fallback: FallbackSettings,
+    /// The least time that Redis gets for a decision, also when the caller allows less.
+    pub least_patience: Duration,
     /// The server counts as healthy only while Redis answers.
     pub health_follows: bool,
 }
@@ -308,6 +310,7 @@ struct RateLimits {
     limiter: LimiterSettings,
     response: ResponseSettings,
     timeout: Option<Duration>,
+    least_patience: Duration,
     tracing: Tracing,
     top: Top,
     recording: Option<(Handle, Sample)>,
@@ -324,6 +327,7 @@ impl RateLimits {
             limiter: settings.limiter.clone(),
             response: settings.response.clone(),
             timeout: settings.store.timeout(),
+            least_patience: settings.failure.least_patience,
             tracing: telemetry.tracing().clone(),
             top: Top::new(settings.rim.top_size),
             recording: recording.map(|(recording, sample)| (recording.handle(), *sample)),
@@ -340,7 +344,9 @@ impl RateLimits {
             .counted_by(recorder.clone())
             .noted_by(self.top.noter())
             .recorded_by(record);
-        RateLimit::new(limiter, self.response.clone()).traced_by(self.tracing.clone())
+        RateLimit::new(limiter, self.response.clone())
+            .patient_for(self.least_patience)
+            .traced_by(self.tracing.clone())
     }
 }
 

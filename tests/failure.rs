@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use prost::Message as _;
+use ratekeeper::service::pb::rate_limit_response::Code;
 use tonic::{Code as Failure, Request};
 use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::support::{
-    PATIENCE, Ratekeeper, Redis, ask, check, eventually, free_port, json_of, typed,
+    PATIENCE, Ratekeeper, Redis, ask, check, eventually, free_port, json_of, raw_call, typed,
 };
 
 const RULES: &str = "
@@ -148,6 +150,30 @@ fn a_caller_has_its_answer_within_its_own_time() {
         "Redis had its time"
     );
     redis.resume();
+}
+
+/// A timeout that no store can hold would let a caller choose the failure policy, here `allow`.
+#[test]
+fn a_caller_cannot_choose_the_policy_by_its_timeout() {
+    let redis = Redis::start();
+    let environment = [
+        ("REDIS_URL", redis.url()),
+        ("REDIS_TIMEOUT", "30s".to_owned()),
+        ("REDIS_MIN_TIMEOUT", "30s".to_owned()),
+        ("STORE_FAILURE_MODE", "allow".to_owned()),
+    ];
+    let server = Ratekeeper::start(RULES, environment);
+    server.ask(ask("d", &["k=1 x10"])).unwrap();
+    let message = ask("d", &["k=1"]).encode_to_vec();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let json = r#"{"domain": "d", "descriptors": [{"entries": [{"key": "k", "value": "1"}]}]}"#;
+    for timeout in ["1n", "0n", "1u", "0H"] {
+        let headers = [("grpc-timeout", timeout)];
+        let answer = runtime.block_on(raw_call(server.address(), &headers, &message));
+        assert_eq!(answer.unwrap().overall_code(), Code::OverLimit, "{timeout}");
+        let page = server.http().send_with("POST", "/json", &headers, json);
+        assert_eq!(page.status, 429, "{timeout}: {page:?}");
+    }
 }
 
 /// A batch of many requests may hold one whose key somebody else has written to.

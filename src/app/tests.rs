@@ -42,6 +42,7 @@ fn settings(origin: Origin) -> Settings {
                 share: Share::WHOLE,
                 max_buckets: 10,
             },
+            least_patience: Duration::ZERO,
             health_follows: false,
         },
         limiter: LimiterSettings {

@@ -10,10 +10,13 @@ fn share(timeout: Duration) -> Duration {
     timeout * 4 / 5
 }
 
-/// How long an answer may take; `None` when the caller does not say.
-pub(super) fn of(metadata: &MetadataMap) -> Option<Duration> {
+/// How long a decision may take; `None` when the caller does not limit it.
+///
+/// The store gets at least `least`. Otherwise a caller could have any request decided by the failure policy, by a
+/// timeout that no store can hold.
+pub(super) fn of(metadata: &MetadataMap, least: Duration) -> Option<Duration> {
     let text = metadata.get("grpc-timeout")?.to_str().ok()?;
-    timeout(text).map(share)
+    timeout(text).map(|timeout| share(timeout).max(least))
 }
 
 fn timeout(text: &str) -> Option<Duration> {
@@ -37,21 +40,24 @@ fn timeout(text: &str) -> Option<Duration> {
 mod tests {
     use super::*;
 
+    const LEAST: Duration = Duration::from_millis(2);
+
     #[test]
-    fn four_fifths_of_what_the_caller_says() {
+    fn four_fifths_of_what_the_caller_says_but_no_less_than_the_least() {
         let patience = |text: &str| {
             let mut metadata = MetadataMap::new();
             metadata.insert("grpc-timeout", text.parse().unwrap());
-            of(&metadata)
+            of(&metadata, LEAST)
         };
         for (text, expected) in [
             ("20m", Some(Duration::from_millis(16))),
             ("1S", Some(Duration::from_millis(800))),
             ("99999999H", Some(Duration::from_secs(99_999_999 * 2_880))),
             ("10M", Some(Duration::from_secs(480))),
-            ("500u", Some(Duration::from_micros(400))),
-            ("5n", Some(Duration::from_nanos(4))),
-            ("0m", Some(Duration::ZERO)),
+            ("2500u", Some(Duration::from_millis(2))),
+            ("2499u", Some(LEAST)),
+            ("1n", Some(LEAST)),
+            ("0m", Some(LEAST)),
             ("", None),
             ("m", None),
             ("20", None),
@@ -62,7 +68,7 @@ mod tests {
         ] {
             assert_eq!(patience(text), expected, "{text:?}");
         }
-        assert_eq!(of(&MetadataMap::new()), None);
+        assert_eq!(of(&MetadataMap::new(), LEAST), None);
         // Bytes that are no text, and a unit that is no ASCII.
         assert_eq!(timeout("1é"), None);
     }

@@ -2,11 +2,12 @@
 //! gRPC status.
 
 use std::panic::AssertUnwindSafe;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use tonic::{Request as Call, Response, Status as Failure};
 
+use super::convert::statuses;
 use super::explained::Explanation;
 use super::metadata::dynamic_metadata;
 use super::patience;
@@ -45,6 +46,8 @@ pub struct HeaderNames {
 pub struct RateLimit<S> {
     limiter: Limiter<S>,
     settings: ResponseSettings,
+    /// The least time for a decision, whatever the caller says.
+    least_patience: Duration,
     tracing: Tracing,
 }
 
@@ -63,7 +66,17 @@ impl<S: Store> RateLimit<S> {
         Self {
             limiter,
             settings,
+            least_patience: Duration::ZERO,
             tracing: Tracing::default(),
+        }
+    }
+
+    /// Gives decisions at least this much time, also when callers allow less.
+    #[must_use]
+    pub fn patient_for(self, least: Duration) -> Self {
+        Self {
+            least_patience: least,
+            ..self
         }
     }
 
@@ -101,7 +114,7 @@ impl<S: Store> RateLimit<S> {
         headers.extend(explanation.iter().flat_map(Explanation::headers));
         RateLimitResponse {
             overall_code: WireCode::from(verdict.code).into(),
-            statuses: verdict.statuses.iter().map(Into::into).collect(),
+            statuses: statuses(verdict),
             response_headers_to_add: headers,
             request_headers_to_add: Vec::new(),
             raw_body: Vec::new(),
@@ -141,7 +154,7 @@ impl<S: Store> RateLimit<S> {
         span: Option<&CallSpan>,
     ) -> Result<Response<RateLimitResponse>, Failure> {
         let patience = match self.limiter.waits() {
-            true => patience::of(call.metadata()),
+            true => patience::of(call.metadata(), self.least_patience),
             false => None,
         };
         let request = Request::try_from(call.into_inner())
@@ -176,7 +189,7 @@ pub(super) fn shown(statuses: &[Status]) -> Option<&Status> {
     let limited = || statuses.iter().filter(|status| status.limit.is_some());
     limited()
         .rfind(|status| status.code == Code::OverLimit && !status.is_quota)
-        .or_else(|| limited().min_by_key(|status| status.remaining))
+        .or_else(|| limited().min_by_key(|status| status.remaining_for_clients()))
 }
 
 fn headers_of(names: &HeaderNames, status: &Status) -> Vec<HeaderValue> {
@@ -184,16 +197,13 @@ fn headers_of(names: &HeaderNames, status: &Status) -> Vec<HeaderValue> {
         .limit
         .as_ref()
         .map_or(0, |limit| limit.requests_per_unit);
-    let mut headers = vec![
+    let remaining = status.remaining_for_clients();
+    let reset = status.reset_seconds.unwrap_or(status.renewal_seconds);
+    vec![
         header(&names.limit, u64::from(limit)),
-        header(&names.remaining, u64::from(status.remaining)),
-    ];
-    headers.extend(
-        status
-            .reset_seconds
-            .map(|seconds| header(&names.reset, seconds)),
-    );
-    headers
+        header(&names.remaining, u64::from(remaining)),
+        header(&names.reset, reset),
+    ]
 }
 
 pub(super) fn header(name: &str, value: u64) -> HeaderValue {

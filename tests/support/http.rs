@@ -46,9 +46,26 @@ impl Http {
     /// # Panics
     /// When there is no answer.
     pub fn send(&self, method: &str, path: &str, body: &str) -> Page {
-        let request = http::Request::builder()
+        self.send_with(method, path, &[], body)
+    }
+
+    /// Sends a request with headers and a body.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub fn send_with(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Page {
+        let mut request = http::Request::builder()
             .method(method)
             .uri(format!("http://{}{path}", self.address));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         let sent = match body {
             "" => self.agent.run(request.body(()).unwrap()),
             body => self.agent.run(request.body(body).unwrap()),

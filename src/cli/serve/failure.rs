@@ -1,8 +1,10 @@
 //! What can be typed about a Redis that does not answer.
 
+use std::time::Duration;
+
 use clap::ValueEnum;
 
-use super::super::options::boolean;
+use super::super::options::{boolean, time};
 use crate::app::FailureSettings;
 use crate::bucket::Share;
 use crate::store::OnStoreFailure;
@@ -30,6 +32,11 @@ pub(super) struct FailureOptions {
         default_value = "1"
     )]
     local_fallback_share: Share,
+
+    /// Minimum time for Redis to decide a request, also when the caller's grpc-timeout is shorter; without it, a
+    /// caller could choose the failure policy by a timeout that Redis cannot hold
+    #[arg(long, env = "REDIS_MIN_TIMEOUT", value_name = "DURATION", default_value = "2ms", value_parser = time)]
+    redis_min_timeout: Duration,
 
     /// Tell NOT_SERVING while Redis does not answer; every instance does so then, and may be taken out of use
     #[arg(long, env = "REDIS_HEALTH_CHECK_ACTIVE_CONNECTION", value_name = "BOOL", value_parser = boolean,
@@ -68,6 +75,7 @@ impl FailureOptions {
                 share: self.local_fallback_share,
                 max_buckets,
             },
+            least_patience: self.redis_min_timeout,
             health_follows: self.redis_health_check_active_connection,
         }
     }
