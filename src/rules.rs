@@ -88,6 +88,7 @@ pub struct RuleSet {
     domains: Vec<Domain>,
     names: HashMap<String, usize>,
     rules: Vec<Arc<Rule>>,
+    default_algorithm: Algorithm,
 }
 
 impl RuleSet {
@@ -148,6 +149,12 @@ impl RuleSet {
     #[must_use]
     pub fn rules(&self) -> &[Arc<Rule>] {
         &self.rules
+    }
+
+    /// The algorithm of limits that name none.
+    #[must_use]
+    pub fn default_algorithm(&self) -> Algorithm {
+        self.default_algorithm
     }
 
     /// What envoyproxy/ratelimit would make otherwise of the same files.

@@ -8,11 +8,11 @@ use super::read::{self, Descriptor};
 use super::rule::Rule;
 use super::spelling::shown;
 use super::tree::{Domain, Node, composite};
-use super::{LoadOptions, Mistakes, RuleSet, SourceFile, SourceValue};
+use super::{Algorithm, LoadOptions, Mistakes, RuleSet, SourceFile, SourceValue};
 
 /// The rules of texts.
 pub(super) fn build(files: &[SourceFile], options: LoadOptions) -> Result<RuleSet, Mistakes> {
-    let mut builder = Builder::default();
+    let mut builder = Builder::new(options);
     for source in files {
         let file = read::read(&source.name, &source.text, options, &mut builder.report);
         builder.add(&source.name, file, options);
@@ -25,7 +25,7 @@ pub(super) fn build_values(
     values: &[SourceValue],
     options: LoadOptions,
 ) -> Result<RuleSet, Mistakes> {
-    let mut builder = Builder::default();
+    let mut builder = Builder::new(options);
     for source in values {
         let file = read::read_value(&source.name, &source.value, options, &mut builder.report);
         builder.add(&source.name, file, options);
@@ -40,16 +40,25 @@ struct Builder {
     /// Where each domain was named first.
     origins: Vec<String>,
     rules: Vec<Arc<Rule>>,
+    default_algorithm: Algorithm,
     report: Report,
 }
 
 impl Builder {
+    fn new(options: LoadOptions) -> Self {
+        Self {
+            default_algorithm: options.default_algorithm,
+            ..Self::default()
+        }
+    }
+
     fn finish(self) -> Result<RuleSet, Mistakes> {
         self.report.into_result()?;
         Ok(RuleSet {
             domains: self.domains,
             names: self.names,
             rules: self.rules,
+            default_algorithm: self.default_algorithm,
         })
     }
 

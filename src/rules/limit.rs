@@ -89,6 +89,17 @@ pub enum Algorithm {
     FixedWindow,
 }
 
+impl Algorithm {
+    /// The algorithm's name in a configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TokenBucket => "token_bucket",
+            Self::FixedWindow => "fixed_window",
+        }
+    }
+}
+
 /// Whether hits are asked for before the work or reported after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Hits {

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Number, Value};
 
-use super::{Fields, Reader, described, raw};
+use super::{Fields, Reader, described};
 use crate::rules::yaml::{Entry, Kind, Meaning, Node, Scalar};
 
 /// How deep metadata may be nested: a level is three messages in a `google.protobuf.Struct`, and
@@ -27,15 +27,13 @@ impl Reader<'_> {
     fn json_map(&mut self, entries: &[Entry], level: usize) -> Map<String, Value> {
         let mut map = Map::new();
         for Entry { key, value } in entries {
-            if let Some(text) = key.string() {
-                map.insert(text.to_owned(), self.json(value, level + 1));
+            // Keys such as `1`, `n` or `true` stay as they are written, as in envoyproxy/ratelimit.
+            if let Some(scalar) = key.scalar() {
+                map.insert(scalar.text.clone(), self.json(value, level + 1));
                 continue;
             }
-            let what = format!(
-                "error parsing metadata: key is not of type string: {}",
-                raw(key)
-            );
-            self.mistake(key.at, what, "put it in quotes");
+            let what = format!("error parsing metadata: a key is {}", described(key));
+            self.mistake(key.at, what, "write each key as a text on one line");
         }
         map
     }

@@ -155,7 +155,7 @@ fn flags_and_policies_stand_beside_the_limit() {
     assert_eq!((plain.metadata, plain.on_store_failure), (None, None));
     let full = rule(
         "rate_limit: {unit: day}\n    shadow_mode: on\n    quota_mode: Yes\n    detailed_metric: true\n    \
-         metadata: {a: 1, b: [x, {c: 1.5, d: null, e: no}], 'f': '1', version: !!str 2, \
+         metadata: {a: 1, 7: one, n: {true: yes, 1.50: ~}, b: [x, {c: 1.5, d: null, e: no}], 'f': '1', version: !!str 2, \
          unknown_key: {unit: 3}}",
     );
     assert_eq!(
@@ -163,7 +163,7 @@ fn flags_and_policies_stand_beside_the_limit() {
         (true, true, true)
     );
     let metadata = json!({
-        "a": 1, "b": ["x", { "c": 1.5, "d": null, "e": false }], "f": "1", "version": "2",
+        "a": 1, "7": "one", "n": { "true": true, "1.50": null }, "b": ["x", { "c": 1.5, "d": null, "e": false }], "f": "1", "version": "2",
         "unknown_key": { "unit": 3 },
     });
     assert_eq!(full.metadata.map(serde_json::Value::Object), Some(metadata));

@@ -6,17 +6,20 @@ use crate::rules::{Algorithm, Limit, Limits, Rule, RuleSet};
 
 /// A line for each limit, in the order of the files.
 ///
-/// What envoyproxy/ratelimit does not know comes after what it says, and only where it is not as there.
+/// What envoyproxy/ratelimit does not know follows the text that it prints, and only where a limit departs from the
+/// defaults. The algorithm is printed where it is not `DEFAULT_ALGORITHM`, so that under `fixed_window` the lines of
+/// an unchanged configuration are those of envoyproxy/ratelimit.
 #[must_use]
 pub fn rlconfig(rules: &RuleSet) -> String {
     let mut text = String::new();
+    let usual = rules.default_algorithm();
     for rule in rules.rules() {
         match &rule.limits {
-            Limits::Unlimited { .. } => line(&mut text, rule, "UNKNOWN", 0, &tried(rule)),
+            Limits::Unlimited { .. } => line(&mut text, rule, "UNKNOWN", 0, &tried(rule, usual)),
             Limits::Limited(limits) => {
                 for (i, limit) in limits.iter().enumerate() {
                     let tried = match i + 1 == limits.len() {
-                        true => tried(rule),
+                        true => tried(rule, usual),
                         false => String::new(),
                     };
                     line(
@@ -24,7 +27,7 @@ pub fn rlconfig(rules: &RuleSet) -> String {
                         rule,
                         &unit(limit),
                         limit.requests_per_unit,
-                        &(more(limit) + &tried),
+                        &(more(limit, usual) + &tried),
                     );
                 }
             }
@@ -52,15 +55,16 @@ fn unit(limit: &Limit) -> String {
 }
 
 /// The candidates of a rule, at the end of its last line.
-fn tried(rule: &Rule) -> String {
+fn tried(rule: &Rule, usual: Algorithm) -> String {
     let candidates = rule.candidates.iter().map(|limit| {
-        let (unit, requests, more) = (unit(limit), limit.requests_per_unit, more(limit));
+        let (unit, requests, more) = (unit(limit), limit.requests_per_unit, more(limit, usual));
         format!(", candidate: (unit={unit} requests_per_unit={requests}{more})")
     });
     candidates.collect()
 }
 
-fn more(limit: &Limit) -> String {
+/// The parts of a limit that envoyproxy/ratelimit does not know, where they are not the usual ones.
+fn more(limit: &Limit, usual: Algorithm) -> String {
     let mut text = String::new();
     let mut add = |name: &str, value: &dyn std::fmt::Display| {
         let _ = write!(text, ", {name}: {value}");
@@ -71,8 +75,8 @@ fn more(limit: &Limit) -> String {
     if limit.burst != limit.requests_per_unit {
         add("burst", &limit.burst);
     }
-    if limit.algorithm == Algorithm::FixedWindow {
-        add("algorithm", &"fixed_window");
+    if limit.algorithm != usual {
+        add("algorithm", &limit.algorithm.name());
     }
     text
 }
@@ -119,5 +123,34 @@ descriptors:
             ]
         );
         assert_eq!(rlconfig(&RuleSet::empty()), "");
+    }
+
+    #[test]
+    fn with_fixed_windows_by_default_lines_are_those_of_the_reference() {
+        let text = "
+domain: shop
+descriptors:
+  - {key: client, rate_limit: {unit: minute, requests_per_unit: 60}}
+  - {key: user, rate_limit: {unit: day, requests_per_unit: 9, algorithm: fixed_window}}
+  - {key: burst, rate_limit: {unit: day, requests_per_unit: 9, algorithm: token_bucket}}
+";
+        let file = SourceFile {
+            name: "shop.yaml".to_owned(),
+            text: text.to_owned(),
+        };
+        let options = LoadOptions {
+            default_algorithm: Algorithm::FixedWindow,
+            ..LoadOptions::default()
+        };
+        let rules = RuleSet::load(&[file], options).unwrap();
+        assert_eq!(
+            rlconfig(&rules).lines().collect::<Vec<_>>(),
+            [
+                "shop.client: unit=MINUTE requests_per_unit=60, shadow_mode: false, quota_mode: false",
+                "shop.user: unit=DAY requests_per_unit=9, shadow_mode: false, quota_mode: false",
+                "shop.burst: unit=DAY requests_per_unit=9, shadow_mode: false, quota_mode: false, \
+                 algorithm: token_bucket",
+            ]
+        );
     }
 }

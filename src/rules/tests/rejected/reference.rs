@@ -299,8 +299,8 @@ fn metadata() {
         "error parsing metadata: it is not a map but 'text'; ",
     );
     check_descriptor(
-        "metadata: {a: [{§1: b}]}",
-        "error parsing metadata: key is not of type string: 1",
+        "metadata: {a: [{? §[1] : b}]}",
+        "error parsing metadata: a key is a list; ",
     );
     check_descriptor(
         "metadata: {a: §.nan}",

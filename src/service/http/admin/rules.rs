@@ -8,7 +8,7 @@ use super::status::Seen;
 use crate::limiter::inspect::Inspector;
 use crate::limiter::{Entry, Explanation, Snapshot};
 use crate::rules::{
-    Algorithm, Candidate, Domain, Hits as Payment, Limit, Limits, Match, Rule, Step, composite,
+    Candidate, Domain, Hits as Payment, Limit, Limits, Match, Rule, Step, composite,
 };
 use crate::store::Store;
 use crate::telemetry::metrics::{Hits, Tried};
@@ -108,10 +108,7 @@ fn limit(limit: &Limit) -> Value {
         "unit": limit.unit.name(),
         "unit_multiplier": limit.unit_multiplier,
         "burst": limit.burst,
-        "algorithm": match limit.algorithm {
-            Algorithm::TokenBucket => "token_bucket",
-            Algorithm::FixedWindow => "fixed_window",
-        },
+        "algorithm": limit.algorithm.name(),
         "hits": match limit.hits {
             Payment::Auto => "auto",
             Payment::Prepaid => "prepaid",
