@@ -38,9 +38,9 @@ fn a_limit_admits_what_is_left_of_it_and_no_more() {
                     (20, 2, 3, "OK: OK 15"),
                     (8, 5, 2, "OK: OK 1"),
                     (20, 16, 3, "OK: OK 1"),
-                    // The reference shows 0 and keeps the hits; here a denied request takes nothing.
-                    (20, 19, 3, "OVER: OVER 1"),
-                    (20, 15, 7, "OVER: OVER 5"),
+                    // The reference keeps the hits; here a denied request takes nothing.
+                    (20, 19, 3, "OVER: OVER 0"),
+                    (20, 15, 7, "OVER: OVER 0"),
                     (10, 0, 10, "OK: OK 0"),
                 ]
                 .into_iter()
@@ -80,7 +80,7 @@ fn a_denied_request_takes_from_none_of_its_buckets() {
                 row(10, "OK: OK 5 of 15/year | OK 4 of 14/year");
                 row(1, "OK: OK 4 of 15/year | OK 3 of 14/year");
                 row(2, "OK: OK 2 of 15/year | OK 1 of 14/year");
-                row(2, "OVER: OK 2 of 15/year | OVER 1 of 14/year");
+                row(2, "OVER: OK 2 of 15/year | OVER 0 of 14/year");
                 row(1, "OK: OK 1 of 15/year | OK 0 of 14/year");
             },
         );
@@ -94,12 +94,12 @@ fn one_denied_descriptor_denies_the_request() {
             let row = format!("{descriptors:?} on {store}");
             check(server, &row, ask("d", descriptors), expected);
         };
-        row(&["c8=a x9", "none=n"], "OVER: OVER 8 of 8/year never | OK");
-        row(&["none=n", "c8=a x9"], "OVER: OK | OVER 8 of 8/year never");
+        row(&["c8=a x9", "none=n"], "OVER: OVER 0 of 8/year never | OK");
+        row(&["none=n", "c8=a x9"], "OVER: OK | OVER 0 of 8/year never");
         row(&["none=n"], "OK: OK");
         row(
             &["c10=a", "c8=a x9", "none=n"],
-            "OVER: OK 10 of 10/year | OVER 8 of 8/year never | OK",
+            "OVER: OK 10 of 10/year | OVER 0 of 8/year never | OK",
         );
     });
 }
@@ -268,12 +268,12 @@ fn headers_tell_of_the_status_that_matters_most() {
         // Of two with the same left, the first.
         row(&["five=b", "also-five=b"], "4 of 5");
         // What denies comes before what has less left; the last one does.
-        row(&["zero=a", "nine=a x10"], "8 of 9");
+        row(&["zero=a", "nine=a x10"], "0 of 9");
         row(&["nine=a x10", "zero=a"], "0 of 0");
         // A quota that is over is told only when it has the least left.
         row(&["quota=q", "nine=a"], "0 of 1");
-        row(&["quota=q x2", "nine=a x99"], "7 of 9");
-        row(&["quota=r x2", "five=c x3"], "1 of 1");
+        row(&["quota=q x2", "nine=a x99"], "0 of 9");
+        row(&["quota=r x2", "five=c x3"], "0 of 1");
         row(&["shadow=s x2", "nine=c"], "1 of 1");
     });
 }

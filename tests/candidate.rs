@@ -282,6 +282,6 @@ descriptors:
         let own = || ask("m", &["k=y x2 limit=3/hour"]);
         check(server, store, own(), "OK: OK 1 of 3/hour");
         // As a report, it would have been taken.
-        check(server, store, own(), "OVER: OVER 1 of 3/hour");
+        check(server, store, own(), "OVER: OVER 0 of 3/hour");
     });
 }

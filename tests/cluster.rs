@@ -245,13 +245,13 @@ fn a_request_over_several_slots_takes_from_all_or_gives_back() {
         &server,
         "denied",
         both(200),
-        "OVER: OK 999400 of 1000000/year | OVER 100 of 700/year",
+        "OVER: OK 999400 of 1000000/year | OVER 0 of 700/year",
     );
     check(
         &server,
         "again",
         both(200),
-        "OVER: OK 999400 of 1000000/year | OVER 100 of 700/year",
+        "OVER: OK 999400 of 1000000/year | OVER 0 of 700/year",
     );
     check(
         &server,
@@ -314,7 +314,7 @@ fn limits_of_a_second_can_live_beside_a_cluster() {
         &server,
         "denied",
         ask("c", &["fast=x x3"]),
-        "OVER: OVER 2 of 5/year",
+        "OVER: OVER 0 of 5/year",
     );
 }
 

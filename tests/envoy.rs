@@ -5,7 +5,7 @@ use ratekeeper::service::pb::rate_limit_response::DescriptorStatus;
 use ratekeeper::service::pb::{RateLimitDescriptor, RateLimitRequest};
 use serde_json::{Value, json};
 
-use crate::support::{Backend, Envoy, Plan, Ratekeeper, Route, eventually, extension};
+use crate::support::{Backend, Envoy, Plan, Ratekeeper, Reply, Route, ask, eventually, extension};
 
 /// Rules for everything that the tests below ask; all in the domain that the filter names.
 const RULES: &str = "
@@ -444,6 +444,56 @@ fn status_body_and_headers_of_a_denial_are_envoys_to_choose() {
         assert_eq!((reply.status, reply.body.as_str()), (503, "slow down"));
         assert_eq!(reply.header("x-why"), "too fast");
     });
+}
+
+/// Envoy shows the first of the statuses with the least left. Here a limit that allows the request has less left than
+/// the one that denies it, or as little.
+#[test]
+fn what_denied_a_request_is_what_its_client_sees() {
+    let user = json!({"request_headers": {"header_name": "x-user", "descriptor_key": "user"}});
+    let work = |hits: u32| json!({"actions": [generic_key("work", "all")], "hits_addend": {"number": hits}});
+    let trial = json!({"actions": [generic_key("trial", "x")]});
+    let plan = Plan {
+        routes: vec![
+            Route::new("/few", json!([{"actions": [user]}, work(4)])),
+            Route::new("/none", json!([trial, work(4)])),
+        ],
+        ..Plan::default()
+    };
+    let shown = |reply: &Reply| {
+        ["limit", "remaining"].map(|name| reply.header(&format!("x-ratelimit-{name}")).to_owned())
+    };
+    on_every_store(
+        &[("LIMIT_RESPONSE_HEADERS_ENABLED", "true")],
+        &plan,
+        |mesh| {
+            for (user, status) in [("ann", 200), ("ben", 200), ("ben", 429)] {
+                let reply = mesh.envoy.get("/few", &[("x-user", user)]);
+                assert_eq!(reply.status, status, "{reply:?}");
+                if status == 429 {
+                    // Two of the four hits are there, and one of Ben's two.
+                    let limit = "10, 2;w=86400;name=\"per-user\", 10;w=86400;name=\"work\"";
+                    assert_eq!(shown(&reply), [limit, "0"].map(str::to_owned));
+                    let reset: u64 = reply.header("x-ratelimit-reset").parse().unwrap();
+                    assert!(
+                        (1..=DAY / 5).contains(&reset),
+                        "{reset} s until two are back"
+                    );
+                    assert_eq!(reply.header("ratelimit-limit"), "10");
+                    assert_eq!(reply.header("ratelimit-remaining"), "0");
+                }
+            }
+            // A limit in shadow mode that has nothing left, before the one that denies.
+            let trial = ask("mesh", &["trial=x"]);
+            mesh.ratekeeper.ask(trial).unwrap();
+            let reply = mesh.envoy.get("/none", &[]);
+            let limit = "10, 1;w=86400;name=\"trial\", 10;w=86400;name=\"work\"";
+            assert_eq!(
+                (reply.status, shown(&reply)),
+                (429, [limit, "0"].map(str::to_owned))
+            );
+        },
+    );
 }
 
 #[test]

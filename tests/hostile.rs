@@ -188,11 +188,11 @@ fn extreme_hits_and_limits_are_answered() {
     on_every_store(RULES, &[], |server, store| {
         let row = |text: &str, expected: &str| check(server, store, ask("d", &[text]), expected);
         for (is_negative_hits, expected) in [
-            (false, "OVER: OVER 5 of 5/year never"),
+            (false, "OVER: OVER 0 of 5/year never"),
             (true, "OK: OK 5 of 5/year"),
             (
                 false,
-                "OVER: OVER 5 of 5/year never | OVER 5 of 5/year never",
+                "OVER: OVER 0 of 5/year never | OVER 0 of 5/year never",
             ),
         ] {
             let mut request = request(vec![entry("k", "1")]);
@@ -203,7 +203,7 @@ fn extreme_hits_and_limits_are_answered() {
             }
             check(server, store, request, expected);
         }
-        row("k=1 x4294967295", "OVER: OVER 5 of 5/year never");
+        row("k=1 x4294967295", "OVER: OVER 0 of 5/year never");
         row("k=1 x5", "OK: OK 0 of 5/year");
         row(
             "k=2 x5 limit=4294967295/year",

@@ -8,7 +8,7 @@ use super::Snapshot;
 use super::plan::{Applied, Ask, Limited, Plan};
 use super::tally::Tally;
 use crate::bucket::Micros;
-use crate::rules::{Hits, Limit, Rule, Unit};
+use crate::rules::{Algorithm, Hits, Limit, Rule, Unit};
 use crate::store::{Cause, OnStoreFailure, Outcome, Payment};
 use crate::telemetry::metrics::{DecidedBy, Told};
 
@@ -49,6 +49,9 @@ pub struct Status {
     /// Whole seconds, rounded up: when admitted, until the bucket is full (or its window ends);
     /// when denied, until the same hits would be admitted. `None` when that will never be.
     pub reset_seconds: Option<u64>,
+    /// Whole seconds, rounded up, until the limit has had the time to renew itself: until its window ends, or for a
+    /// period at least. For headers that must name a time also where hits can never pass.
+    pub renewal_seconds: u64,
     /// Microseconds until the same hits would be admitted: 0 when they were, `None` when they never will be, or
     /// no limit applies.
     pub retry_in: Option<Micros>,
@@ -60,6 +63,17 @@ pub struct Status {
     pub was_asked: bool,
     /// The rule that decided, by its place in the rule set; `None` for a limit of the request's own.
     pub rule: Option<usize>,
+}
+
+impl Status {
+    /// The tokens left as clients see them: none where the descriptor is denied, although there may be too few.
+    #[must_use]
+    pub fn remaining_for_clients(&self) -> u32 {
+        match self.code {
+            Code::Ok => self.remaining,
+            Code::OverLimit => 0,
+        }
+    }
 }
 
 /// A limit as responses show it.
@@ -199,6 +213,11 @@ impl Status {
         } else {
             outcome.retry_in
         };
+        let period = limit.terms().period();
+        let renewal = match limit.algorithm {
+            Algorithm::FixedWindow => period - outcome.decided % period,
+            Algorithm::TokenBucket => outcome.full_in.max(period),
+        };
         Self {
             code: if outcome.admitted || limited.is_shadow {
                 Code::Ok
@@ -213,6 +232,7 @@ impl Status {
             }),
             remaining: outcome.remaining,
             reset_seconds: wait.map(|micros| micros.div_ceil(1_000_000)),
+            renewal_seconds: renewal.div_ceil(1_000_000),
             retry_in: outcome.retry_in,
             is_over: !outcome.admitted,
             is_quota: limited.is_quota,
@@ -227,6 +247,7 @@ impl Status {
             limit: None,
             remaining,
             reset_seconds: None,
+            renewal_seconds: 0,
             retry_in: None,
             is_over: false,
             is_quota: false,

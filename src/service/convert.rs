@@ -7,7 +7,7 @@ use super::pb::rate_limit_response::rate_limit::Unit as WireUnit;
 use super::pb::rate_limit_response::{Code as WireCode, DescriptorStatus, RateLimit};
 use super::pb::{RateLimitDescriptor, RateLimitRequest};
 use crate::limiter::{
-    BadRequest, Bounds, Code, Descriptor, Entry, Override, Request, ShownLimit, Status,
+    BadRequest, Bounds, Code, Descriptor, Entry, Override, Request, ShownLimit, Status, Verdict,
 };
 use crate::rules::Unit;
 
@@ -120,15 +120,22 @@ impl From<Code> for WireCode {
     }
 }
 
-impl From<&Status> for DescriptorStatus {
-    fn from(status: &Status) -> Self {
-        Self {
-            code: WireCode::from(status.code).into(),
-            current_limit: status.limit.as_ref().map(RateLimit::from),
-            limit_remaining: status.remaining,
-            duration_until_reset: status.reset_seconds.map(duration),
-        }
-    }
+/// The statuses of a response.
+///
+/// Envoy's `x-ratelimit-*` headers show the first of the statuses with the least `limit_remaining`, which must be a
+/// denied one if the request is denied. So a denied status has none left, and beside it any other has at least one.
+pub(super) fn statuses(verdict: &Verdict) -> Vec<DescriptorStatus> {
+    let least = u32::from(verdict.code == Code::OverLimit);
+    let wire = |status: &Status| DescriptorStatus {
+        code: WireCode::from(status.code).into(),
+        current_limit: status.limit.as_ref().map(RateLimit::from),
+        limit_remaining: match status.limit {
+            Some(_) if status.code == Code::Ok => status.remaining.max(least),
+            _ => status.remaining_for_clients(),
+        },
+        duration_until_reset: status.reset_seconds.map(duration),
+    };
+    verdict.statuses.iter().map(wire).collect()
 }
 
 impl From<&ShownLimit> for RateLimit {

@@ -173,6 +173,7 @@ mod tests {
             }),
             remaining: 0,
             reset_seconds: None,
+            renewal_seconds: 0,
             retry_in,
             is_over: code == Code::OverLimit,
             is_quota,
