@@ -12,14 +12,16 @@ use tonic::Code;
 /// The path of the method.
 const CALL: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
-/// The response, or the status that the call ended with.
-pub type Answer = Result<RateLimitResponse, (Code, String)>;
-
-/// Sends an encoded request with additional headers, whose deadlines nothing here observes.
+/// Sends an encoded request with additional headers, whose deadlines nothing here observes. Returns the response, or the
+/// status that the call ended with.
 ///
 /// # Panics
 /// When the connection fails, or the server does not end the call.
-pub async fn raw_call(server: SocketAddr, headers: &[(&str, &str)], message: &[u8]) -> Answer {
+pub async fn raw_call(
+    server: SocketAddr,
+    headers: &[(&str, &str)],
+    message: &[u8],
+) -> Result<RateLimitResponse, (Code, String)> {
     let socket = TcpStream::connect(server).await.unwrap();
     let (client, connection) = handshake(socket).await.unwrap();
     let connection = tokio::spawn(connection);
