@@ -139,7 +139,7 @@ impl<S: Store> RateLimitService for RateLimit<S> {
             Some(span) => span.within(self.answer(call, Some(span))).await,
         };
         if let (Some(span), Err(failure)) = (&span, &answer) {
-            span.failed(i32::from(failure.code()).into(), failure.message());
+            span.failed(failure.code().into(), failure.message());
         }
         let recorder = self.limiter.recorder();
         recorder.answered(Method::ShouldRateLimit, began.elapsed());

@@ -238,7 +238,7 @@ impl Server {
         let batches = &self.probe.batches;
         batches.called(requests, buckets, began.elapsed());
         if let (Some(span), Err(error)) = (span, &result) {
-            span.failed(error);
+            span.failed(error.kind().name(), error);
         }
         result
     }

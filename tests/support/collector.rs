@@ -153,6 +153,14 @@ impl TraceService for Received {
 }
 
 impl Collected {
+    /// Whether an attribute of the span is a number, and no text.
+    pub fn is_integer(&self, name: &str) -> bool {
+        let mut attributes = self.span.attributes.iter();
+        let attribute = attributes.find(|attribute| attribute.key == name);
+        let value = attribute.and_then(|attribute| attribute.value.as_ref()?.value.as_ref());
+        matches!(value, Some(Value::IntValue(_)))
+    }
+
     /// An attribute of the span, or of the service, as text; lists with commas.
     pub fn attribute(&self, name: &str) -> Option<String> {
         let mut attributes = self.span.attributes.iter().chain(&self.resource);
