@@ -73,10 +73,19 @@ pub struct Settings {
     pub recording: Option<(RecordingSettings, Sample)>,
     /// Threads that serve requests.
     pub threads: NonZeroUsize,
-    /// How long requests in flight may take to end once the server is told to stop.
-    pub grace: Duration,
+    /// How the server stops.
+    pub shutdown: ShutdownSettings,
     /// How its ports are served.
     pub rim: RimSettings,
+}
+
+/// How the server stops.
+#[derive(Debug, Clone, Copy)]
+pub struct ShutdownSettings {
+    /// Time in which the server still serves everything while its health says NOT_SERVING.
+    pub delay: Duration,
+    /// Time for requests in flight to complete after that.
+    pub grace: Duration,
 }
 
 /// Where buckets live.
@@ -112,8 +121,8 @@ pub struct FailureSettings {
     pub health_follows: bool,
 }
 
-/// Serves until `shutdown`, then lets the requests in flight end; `abort` or the grace period
-/// ends them.
+/// Serves until `shutdown` and the shutdown delay have passed, then completes the requests in flight within the grace period.
+/// `abort` ends delay and grace period immediately.
 ///
 /// # Errors
 /// When the server cannot start, or a part of it fails for good.
@@ -243,6 +252,7 @@ async fn serve<S: Store>(
     (shutdown, abort): (impl Future<Output = ()>, impl Future<Output = ()>),
 ) -> anyhow::Result<()> {
     let metrics = Arc::clone(telemetry.metrics());
+    let abort = abort.shared();
     let rules = Rules::new(&metrics);
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let mut health = Health::new(reporter, settings.rim.health).await;
@@ -258,7 +268,7 @@ async fn serve<S: Store>(
     }
 
     let view = View::new(&rules, &health, secured.certificates, &settings.rim);
-    let (threads, grace, load) = (settings.threads, settings.grace, settings.load);
+    let (threads, stop, load) = (settings.threads, settings.shutdown, settings.load);
     let ([grpc, http, debug], _files) = listeners.into_parts();
     let max_bytes = service::message_bound(&settings.limiter.bounds);
     let connection = settings.rim.connections.clone();
@@ -273,6 +283,7 @@ async fn serve<S: Store>(
     let json = rate_limits.over(Arc::clone(&beside), &metrics.recorder());
     let admin = rim::admin(beside, &settings, &rules.in_force, seen);
     let mut ports = HttpPorts::new([http, debug], &view, (json, max_bytes), admin);
+    observed::connections(&metrics, &view.places, &view.failures);
     let (seen, opening) = (view.places.clone(), (view.certificates, view.failures));
     let store = backend.store;
     let serve = move || {
@@ -295,12 +306,33 @@ async fn serve<S: Store>(
         _ = reload(&mut source, (&rules, &health), load) => unreachable!("it never ends"),
         _ = backend.beside => unreachable!("it never ends"),
         _ = health.follow(backend.health) => unreachable!("it never ends"),
-        () = shutdown => {}
+        () = announced(shutdown, &health, (stop.delay, abort.clone())) => {}
     }
-    health.is_stopping().await;
-    tracing::info!(?grace, "stopping; requests in flight may end");
+    tracing::info!(grace = ?stop.grace, "stopping; requests in flight may end");
     health.end_watching().await;
-    end(workers, ports, grace, abort).await
+    end(workers, ports, stop.grace, abort).await
+}
+
+/// Waits for `shutdown`, reports NOT_SERVING, and returns after the delay, during which the caller goes on serving: clients
+/// that check health move to other servers before connections are closed.
+async fn announced(
+    shutdown: impl Future<Output = ()>,
+    health: &Health,
+    (delay, abort): (Duration, impl Future<Output = ()>),
+) {
+    shutdown.await;
+    health.is_stopping().await;
+    if delay.is_zero() {
+        return;
+    }
+    tracing::info!(
+        ?delay,
+        "health is NOT_SERVING, requests are served until the shutdown delay ends"
+    );
+    tokio::select! {
+        () = tokio::time::sleep(delay) => {}
+        () = abort => {}
+    }
 }
 
 /// Makes the service of each thread, over a store and with a recorder of its own.

@@ -21,18 +21,18 @@ use tokio_rustls::rustls::{self, InconsistentKeys, ServerConfig, version};
 use crate::rules::SourceFile;
 use crate::source::files::{Location, SourceError};
 
+pub use expiry::Validity;
 pub use rotation::{Certificates, follow};
 
 /// The one protocol that is spoken within: HTTP/2.
 const ALPN: &[u8] = b"h2";
 
-/// When the certificate in a file ends, in seconds since the Unix epoch; `None` when it cannot be read.
+/// Reads the validity of the first certificate in a file; `None` if the file has no readable certificate.
 #[must_use]
-pub fn expiry_in(path: &Path) -> Option<u64> {
+pub fn validity_in(path: &Path) -> Option<Validity> {
     let files = Location::Path(path.to_owned()).read().ok()?;
     let mut chains = files.iter().filter_map(|file| pem::certificates(file).ok());
-    let end = expiry::of(chains.next()?.first()?);
-    (end > 0).then_some(end)
+    expiry::of(chains.next()?.first()?)
 }
 
 /// What a server shows and asks for.
@@ -127,8 +127,8 @@ impl From<SourceError> for TlsError {
 #[derive(Debug, Clone)]
 pub struct Loaded {
     config: Arc<ServerConfig>,
-    /// When the certificate expires, in seconds since the Unix epoch; 0 when that cannot be read.
-    expires: u64,
+    /// When the certificate is valid; `None` if it cannot be parsed.
+    validity: Option<Validity>,
 }
 
 impl ServerTls {
@@ -185,7 +185,7 @@ impl ServerTls {
         let file = |path: &PathBuf| file(files, path);
         let (certificate, key) = (file(&self.certificate), file(&self.key));
         let chain = pem::certificates(certificate)?;
-        let expires = chain.first().map_or(0, expiry::of);
+        let validity = chain.first().and_then(expiry::of);
         let pair = |cause: rustls::Error| {
             TlsError::Pair {
             certificate: certificate.name.clone(),
@@ -220,7 +220,7 @@ impl ServerTls {
         config.alpn_protocols = vec![ALPN.to_vec()];
         Ok(Loaded {
             config: Arc::new(config),
-            expires,
+            validity,
         })
     }
 }

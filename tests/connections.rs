@@ -148,6 +148,20 @@ fn there_are_no_more_connections_than_allowed() {
     for line in ["open: 3", "accepted: 3", "refused: 50"] {
         assert!(stats.contains(line), "{stats}");
     }
+    let metrics = server.debug().get("/metrics").body;
+    for (end, value) in [
+        ("", 3),
+        ("_max", 3),
+        ("_accepted_total", 3),
+        ("_rejected_total", 50),
+        ("_failed_total", 0),
+    ] {
+        let line = format!("ratekeeper_grpc_connections{end} {value}");
+        assert!(
+            metrics.lines().any(|shown| shown == line),
+            "{line}: {metrics}"
+        );
+    }
     drop(held);
     eventually("a place is free", || {
         server.debug().get("/stats").body.contains("open: 0")

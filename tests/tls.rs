@@ -348,7 +348,11 @@ fn certificates_that_are_replaced_are_shown_without_dropping_a_connection() {
     ] {
         assert!(metrics.lines().any(|told| told == line), "{metrics}");
     }
-    assert!(expiry(&server, "grpc") > 0.0);
+    let end = expiry(&server, "grpc");
+    let start = "ratekeeper_tls_certificate_start_timestamp_seconds{use=\"grpc\"} ";
+    let start = metrics.lines().find_map(|line| line.strip_prefix(start));
+    let start: f64 = start.unwrap().parse().unwrap();
+    assert!(end > start, "{start} to {end}");
     load.end();
 }
 

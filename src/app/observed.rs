@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::service::{Failures, Places};
 use crate::source::Origin;
 use crate::store::FailureKind;
 use crate::store::breaker::{Breaker, BreakerState};
@@ -11,9 +12,9 @@ use crate::store::fallback::Standby;
 use crate::store::memory::MemoryStore;
 use crate::store::redis::BucketsSettings;
 use crate::store::split::GiveBacks;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{ConnectionCounts, Metrics};
 use crate::telemetry::recording::Recording;
-use crate::tls::{Certificates, expiry_in};
+use crate::tls::{Certificates, Validity, validity_in};
 
 /// Buckets in memory.
 pub(super) fn memory(metrics: &Metrics, store: &Arc<MemoryStore>) {
@@ -86,8 +87,7 @@ pub(super) fn certificates(
 
 fn certificates_of_grpc(metrics: &Metrics, certificates: &Arc<Certificates>) {
     let of = Arc::clone(certificates);
-    let end = move || Some(of.expires()).filter(|&end| end > 0);
-    metrics.certificate_expires("grpc", end);
+    metrics.certificate_valid("grpc", move || of.validity().map(bounds));
     let (used, unusable) = (Arc::clone(certificates), Arc::clone(certificates));
     metrics.certificate_rotations(move || used.rotations(), move || unusable.failures());
 }
@@ -100,11 +100,33 @@ pub(super) fn certificates_for_redis(metrics: &Metrics, redis: &BucketsSettings)
     files_expire(metrics, "redis", paths);
 }
 
-/// The first end of the certificates in files. They are read whenever it is asked for: whoever uses them reads
-/// them for each connection, too.
+/// Exports the validity of the certificate in `files` that expires first. The files are read at each scrape, as their users
+/// read them for each connection.
 fn files_expire(metrics: &Metrics, used_for: &str, files: Vec<PathBuf>) {
     if !files.is_empty() {
-        let end = move || files.iter().filter_map(|file| expiry_in(file)).min();
-        metrics.certificate_expires(used_for, end);
+        let validity = move || {
+            let all = files.iter().filter_map(|file| validity_in(file));
+            all.min_by_key(|validity| validity.end).map(bounds)
+        };
+        metrics.certificate_valid(used_for, validity);
     }
+}
+
+fn bounds(validity: Validity) -> [u64; 2] {
+    [validity.start, validity.end]
+}
+
+/// Exports the connections of the gRPC port.
+pub(super) fn connections(metrics: &Metrics, places: &Places, failures: &Failures) {
+    let (places, failures) = (places.clone(), failures.clone());
+    let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    metrics.grpc_connections(
+        &(Arc::new(move || ConnectionCounts {
+            open: count(places.taken()),
+            max: count(places.count()),
+            accepted: places.accepted(),
+            rejected: places.refused(),
+            failed: failures.count(),
+        }) as _),
+    );
 }

@@ -60,7 +60,10 @@ fn settings(origin: Origin) -> Settings {
         recording: None,
         telemetry: TelemetrySettings::default(),
         threads: NonZeroUsize::MIN,
-        grace: Duration::from_secs(10),
+        shutdown: ShutdownSettings {
+            delay: Duration::ZERO,
+            grace: Duration::from_secs(10),
+        },
         rim: RimSettings {
             connections: ConnectionSettings {
                 connections: 10,

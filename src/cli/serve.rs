@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use super::mistakes::Mistakes;
 use super::options::Configuration;
 use super::{Outcome, tell_mistakes};
-use crate::app::{self, Listeners, RimSettings, Settings};
+use crate::app::{self, Listeners, RimSettings, Settings, ShutdownSettings};
 use crate::limiter::{Bounds, LimiterSettings};
 
 use admin::AdminOptions;
@@ -204,7 +204,10 @@ impl Args {
             telemetry: telemetry?,
             recording: recording?,
             threads: self.listen.threads(),
-            grace: self.listen.shutdown_grace_period,
+            shutdown: ShutdownSettings {
+                delay: self.listen.shutdown_delay,
+                grace: self.listen.shutdown_grace_period,
+            },
             rim: RimSettings {
                 connections: self.connections.settings(),
                 tls,

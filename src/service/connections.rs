@@ -89,6 +89,12 @@ impl Places {
         }
     }
 
+    /// The maximum number of open connections.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
     /// Connections that are open.
     #[must_use]
     pub fn taken(&self) -> usize {

@@ -41,6 +41,58 @@ pub use store::{BatchMetrics, StoreMetrics, Waiting};
 /// The most threads that have counters of their own; more of them share.
 const MAX_SHARDS: usize = 64;
 
+/// Connections of the gRPC port at a moment.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ConnectionCounts {
+    /// Open now.
+    pub open: u64,
+    /// At most that many may be open.
+    pub max: u64,
+    /// Accepted since the start.
+    pub accepted: u64,
+    /// Closed immediately because the maximum was open, since the start.
+    pub rejected: u64,
+    /// Failed in the TLS handshake or before HTTP/2 was spoken, since the start.
+    pub failed: u64,
+}
+
+/// Reads the connections of the gRPC port when metrics are scraped.
+pub type Connections = Arc<dyn Fn() -> ConnectionCounts + Send + Sync>;
+
+/// A metric of connections: name, help, value.
+type OfConnections = (&'static str, &'static str, fn(&ConnectionCounts) -> u64);
+
+const CONNECTION_GAUGES: [OfConnections; 2] = [
+    (
+        "ratekeeper_grpc_connections",
+        "Open connections of the gRPC port",
+        |connections| connections.open,
+    ),
+    (
+        "ratekeeper_grpc_connections_max",
+        "GRPC_MAX_CONNECTIONS",
+        |connections| connections.max,
+    ),
+];
+
+const CONNECTION_COUNTERS: [OfConnections; 3] = [
+    (
+        "ratekeeper_grpc_connections_accepted_total",
+        "Connections that the gRPC port has accepted",
+        |connections| connections.accepted,
+    ),
+    (
+        "ratekeeper_grpc_connections_rejected_total",
+        "Connections that were closed immediately because GRPC_MAX_CONNECTIONS were open",
+        |connections| connections.rejected,
+    ),
+    (
+        "ratekeeper_grpc_connections_failed_total",
+        "Connections that failed in the TLS handshake or did not speak HTTP/2",
+        |connections| connections.failed,
+    ),
+];
+
 /// What is decided about metrics before the server runs.
 #[derive(Debug, Clone)]
 pub struct MetricsSettings {
@@ -179,21 +231,46 @@ impl Metrics {
         registered(&self.registry, dropped);
     }
 
-    /// The certificate that is used for that (`grpc`, `redis` or `xds`) ends then, in seconds since the Unix epoch;
-    /// `None` while that is not known.
-    pub fn certificate_expires(
+    /// Registers the validity of the certificate that is used for `grpc`, `redis` or `xds`: its start and end in seconds since
+    /// the Unix epoch, or `None` while they are unknown.
+    pub fn certificate_valid(
         &self,
         used_for: &str,
-        at: impl Fn() -> Option<u64> + Send + Sync + 'static,
+        at: impl Fn() -> Option<[u64; 2]> + Clone + Send + Sync + 'static,
     ) {
-        let options = Opts::new(
-            "ratekeeper_tls_certificate_expiry_timestamp_seconds",
-            "When the certificate ends",
-        );
-        registered(
-            &self.registry,
-            Pulled::gauge(&options.const_label("use", used_for), at),
-        );
+        let bounds = [
+            (
+                "ratekeeper_tls_certificate_start_timestamp_seconds",
+                "When the validity of the certificate begins",
+            ),
+            (
+                "ratekeeper_tls_certificate_expiry_timestamp_seconds",
+                "When the certificate expires",
+            ),
+        ];
+        for (i, (name, help)) in bounds.into_iter().enumerate() {
+            let (at, options) = (at.clone(), Opts::new(name, help));
+            let gauge = Pulled::gauge(&options.const_label("use", used_for), move || {
+                Some(at()?[i])
+            });
+            registered(&self.registry, gauge);
+        }
+    }
+
+    /// Registers the connections of the gRPC port: how many are open now and at most, and how many have been accepted,
+    /// rejected because the maximum was open, or failed before HTTP/2 was spoken.
+    pub fn grpc_connections(&self, connections: &Connections) {
+        let registry = &self.registry;
+        for (name, help, read) in CONNECTION_GAUGES {
+            let connections = connections.clone();
+            let gauge = Pulled::gauge(&Opts::new(name, help), move || Some(read(&connections())));
+            registered(registry, gauge);
+        }
+        for (name, help, read) in CONNECTION_COUNTERS {
+            let connections = connections.clone();
+            let counter = Pulled::counter(&Opts::new(name, help), move || read(&connections()));
+            registered(registry, counter);
+        }
     }
 
     /// Certificates of the gRPC server that were replaced: so many were taken over, so many could not be used.

@@ -8,7 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use tokio_rustls::TlsAcceptor;
 
-use super::{Loaded, ServerTls, TlsError};
+use super::{Loaded, ServerTls, TlsError, Validity};
 use crate::clock::Clock;
 use crate::source::files::{self, Changes, Poke};
 
@@ -28,10 +28,16 @@ impl Certificates {
         TlsAcceptor::from(Arc::clone(&self.current.load().config))
     }
 
-    /// When the certificate expires, in seconds since the Unix epoch; 0 when that cannot be read.
+    /// Validity of the certificate in use; `None` if it cannot be parsed.
+    #[must_use]
+    pub fn validity(&self) -> Option<Validity> {
+        self.current.load().validity
+    }
+
+    /// When the certificate expires, in seconds since the Unix epoch; 0 if it cannot be parsed.
     #[must_use]
     pub fn expires(&self) -> u64 {
-        self.current.load().expires
+        self.validity().map_or(0, |validity| validity.end)
     }
 
     /// How often files that were replaced have been taken over.
@@ -105,11 +111,13 @@ async fn follow_changes(
 
 /// Says that a certificate is in use, and until when it can be.
 fn tell_expiry(what: &str, loaded: &Loaded, clock: &Clock) {
-    let expires =
-        humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(loaded.expires));
-    if loaded.expires == 0 {
+    let Some(validity) = loaded.validity else {
         tracing::info!("{what}");
-    } else if Duration::from_secs(loaded.expires) <= Duration::from_micros(clock()) {
+        return;
+    };
+    let end = Duration::from_secs(validity.end);
+    let expires = humantime::format_rfc3339_seconds(UNIX_EPOCH + end);
+    if end <= Duration::from_micros(clock()) {
         tracing::error!(%expires, "{what}, but the certificate has expired: clients will refuse it");
     } else {
         tracing::info!(%expires, "{what}");

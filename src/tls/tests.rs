@@ -37,10 +37,10 @@ fn usable() -> (TempDir, ServerTls) {
 #[test]
 fn the_end_of_a_certificate_is_known() {
     let (_directory, tls) = usable();
-    assert_eq!(tls.load().unwrap().expires, 2_209_075_200);
-    assert_eq!(expiry_in(&tls.certificate), Some(2_209_075_200));
-    assert_eq!(expiry_in(&tls.key), None);
-    assert_eq!(expiry_in(Path::new("/nonexistent")), None);
+    assert_eq!(tls.load().unwrap().validity.unwrap().end, 2_209_075_200);
+    assert_eq!(validity_in(&tls.certificate).unwrap().end, 2_209_075_200);
+    assert_eq!(validity_in(&tls.key), None);
+    assert_eq!(validity_in(Path::new("/nonexistent")), None);
 }
 
 #[test]

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use ureq::http;
 
-use super::{PATIENCE, Process, tool};
+use super::{PATIENCE, Process, eventually, tool};
 
 /// What a test wants Envoy to do.
 #[derive(Debug, Default)]
@@ -119,10 +119,12 @@ impl Envoy {
         let front = listeners
             .lines()
             .find_map(|line| line.strip_prefix("front::"));
-        let front = front
+        let front: SocketAddr = front
             .expect("Envoy lists the listener that it was given")
             .parse()
             .unwrap();
+        // It listens only when the first health checks of its clusters are over.
+        eventually("Envoy listens", || TcpStream::connect(front).is_ok());
         Self {
             front,
             agent,

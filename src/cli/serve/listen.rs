@@ -54,7 +54,11 @@ pub(super) struct Listen {
     #[arg(long, env = "WORKER_THREADS", value_name = "COUNT", value_parser = some_threads)]
     worker_threads: Option<NonZeroUsize>,
 
-    /// How long requests in flight may take to end after SIGTERM or SIGINT, such as 20s
+    /// Time to keep serving after SIGTERM or SIGINT while health says NOT_SERVING, so that clients move away first, such as 10s
+    #[arg(long, env = "SHUTDOWN_DELAY", value_name = "TIME", default_value = "0s", value_parser = time)]
+    pub(super) shutdown_delay: Duration,
+
+    /// Time for requests in flight to complete after SIGTERM or SIGINT and SHUTDOWN_DELAY, such as 20s
     #[arg(long, env = "SHUTDOWN_GRACE_PERIOD", value_name = "TIME", default_value = "20s",
         value_parser = time)]
     pub(super) shutdown_grace_period: Duration,

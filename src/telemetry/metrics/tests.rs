@@ -53,8 +53,9 @@ fn every_metric_is_on_its_page() {
         1,
         IntCounter::new("ratekeeper_buckets_dropped_total", "-").unwrap(),
     );
-    metrics.certificate_expires("grpc", || Some(1));
-    metrics.certificate_expires("xds", || None);
+    metrics.certificate_valid("grpc", || Some([0, 1]));
+    metrics.certificate_valid("xds", || None);
+    metrics.grpc_connections(&(Arc::new(ConnectionCounts::default) as Connections));
     metrics.certificate_rotations(|| 2, || 1);
     metrics.recorded(|| 2, || 1);
     metrics.store.give_backs("lost", || 1);
