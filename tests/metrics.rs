@@ -336,6 +336,7 @@ fn a_real_prometheus_scrapes_and_answers() {
         "ratekeeper_degraded",
         "ratekeeper_remembered_",
         "_certificate_",
+        "ratekeeper_candidate_",
         "> 0",
     ];
     let questions = questions();

@@ -5,7 +5,7 @@ use std::net::UdpSocket;
 
 use serde_json::Value;
 
-use crate::support::{PATIENCE, Ratekeeper, ask, typed};
+use crate::support::{PATIENCE, Ratekeeper, ask, free_port, typed};
 
 const RULES: &str = "
 domain: m
@@ -103,6 +103,30 @@ fn dogstatsd_receives_tags_and_statsd_names_with_them() {
         used(&server);
         daemon.counters(name, 3);
     }
+}
+
+#[test]
+fn dogstatsd_receives_rules_as_tags_beside_the_references_names() {
+    let daemon = Daemon::start();
+    let own = [
+        ("USE_DOG_STATSD", "true".to_owned()),
+        ("EXTRA_TAGS", "zone:b".to_owned()),
+    ];
+    let server = Ratekeeper::start(RULES, daemon.environment().into_iter().chain(own));
+    used(&server);
+    let tagged = "ratekeeper.rule.within_limit|#zone:b,domain:m,key1:user,rule:m.user";
+    let counters = daemon.counters(tagged, 2);
+    let named = "ratelimit.service.rate_limit.m.user.within_limit|#zone:b";
+    assert_eq!(counters.get(named), Some(&2), "{counters:?}");
+}
+
+#[test]
+fn decisions_by_fallback_are_sent_by_policy() {
+    let daemon = Daemon::start();
+    let redis = ("REDIS_URL", format!("127.0.0.1:{}", free_port()));
+    let server = Ratekeeper::start(RULES, daemon.environment().into_iter().chain([redis]));
+    used(&server);
+    daemon.counters("ratekeeper.fallback_decisions.local", 3);
 }
 
 #[test]

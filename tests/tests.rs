@@ -42,6 +42,7 @@ mod metrics;
 mod migrate;
 mod modes;
 mod options;
+mod outage;
 mod page;
 mod per_second;
 mod ports;

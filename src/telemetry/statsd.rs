@@ -150,11 +150,16 @@ impl Sender {
             tags: tags(&self.settings),
             lines: Vec::new(),
         };
+        let is_tagged = self.settings.dialect == Dialect::DogStatsD;
         let mut rules = HashMap::new();
         for (rule, hits) in self.metrics.rules() {
             let new = hits.since(self.sent.rules.get(&rule).unwrap_or(&Hits::default()));
+            let tags = is_tagged.then(|| rule_tags(&rule));
             for (end, count) in new.by_name() {
                 lines.count(&format!("ratelimit.service.rate_limit.{rule}.{end}"), count);
+                if let Some(tags) = &tags {
+                    lines.count_tagged(&format!("ratekeeper.rule.{end}"), tags, count);
+                }
             }
             rules.insert(rule, hits);
         }
@@ -164,9 +169,17 @@ impl Sender {
         for (rule, tried) in self.metrics.candidates() {
             let sent = self.sent.candidates.get(&rule).copied();
             let new = tried.since(&sent.unwrap_or_default());
-            let name = |outcome| format!("ratelimit.service.rate_limit.{rule}.candidate_{outcome}");
-            lines.count(&name("would_admit"), new.would_admit);
-            lines.count(&name("would_deny"), new.would_deny);
+            let tags = is_tagged.then(|| rule_tags(&rule));
+            for (outcome, count) in [
+                ("would_admit", new.would_admit),
+                ("would_deny", new.would_deny),
+            ] {
+                let end = format!("candidate_{outcome}");
+                lines.count(&format!("ratelimit.service.rate_limit.{rule}.{end}"), count);
+                if let Some(tags) = &tags {
+                    lines.count_tagged(&format!("ratekeeper.rule.{end}"), tags, count);
+                }
+            }
             candidates.insert(rule, tried);
         }
         self.sent.candidates = candidates;
@@ -192,6 +205,25 @@ impl Sender {
     }
 }
 
+/// The tags of a rule in DogStatsD: the labels that it has in Prometheus, and its whole name. A name may show values of
+/// requests, so what separates tags and datagrams is replaced.
+fn rule_tags(rule: &str) -> String {
+    let plain: String = rule
+        .chars()
+        .map(|c| match c {
+            ',' | '|' | '#' => '_',
+            c if c.is_control() => '_',
+            c => c,
+        })
+        .collect();
+    let mut text = String::new();
+    for (key, value) in ["domain", "key1", "key2"].into_iter().zip(plain.split('.')) {
+        let _ = write!(text, "{key}:{value},");
+    }
+    let _ = write!(text, "rule:{plain}");
+    text
+}
+
 fn tags(settings: &StatsdSettings) -> String {
     let mut text = String::new();
     for (key, value) in &settings.tags {
@@ -214,6 +246,16 @@ impl Lines {
     fn count(&mut self, name: &str, count: u64) {
         if count > 0 {
             self.line(name, &format!("{count}|c"));
+        }
+    }
+
+    /// A count with tags of its own. Only DogStatsD has such tags.
+    fn count_tagged(&mut self, name: &str, tags: &str, count: u64) {
+        if count > 0 {
+            let all = &self.tags;
+            let separator = if all.is_empty() { "|#" } else { "," };
+            self.lines
+                .push(format!("{name}:{count}|c{all}{separator}{tags}"));
         }
     }
 
@@ -298,8 +340,30 @@ mod tests {
         for _ in 0..2 {
             recorder.count_candidate(&recorder.series("d.a"), &tried);
             let name = "ratelimit.service.rate_limit.d.a.candidate_would_deny";
-            assert_eq!(sender.lines(), [format!("{name}:4|c|#app:x,zone:b")]);
+            let tags = "domain:d,key1:a,rule:d.a";
+            assert_eq!(
+                sender.lines(),
+                [
+                    format!("{name}:4|c|#app:x,zone:b"),
+                    format!("ratekeeper.rule.candidate_would_deny:4|c|#app:x,zone:b,{tags}"),
+                ]
+            );
         }
+    }
+
+    #[test]
+    fn a_rule_is_tags_in_dogstatsd_that_no_value_of_a_request_can_break() {
+        let mut sender = sender(Dialect::DogStatsD);
+        sender.settings.tags.clear();
+        let recorder = sender.metrics.recorder();
+        let hits = Hits {
+            within: 2,
+            ..Hits::default()
+        };
+        recorder.count(&recorder.series("shop.user_a,b.path_c#d.method"), &hits);
+        let lines = sender.lines();
+        let tagged = "ratekeeper.rule.within_limit:2|c|#domain:shop,key1:user_a_b,key2:path_c_d,rule:shop.user_a_b.path_c_d.method";
+        assert!(lines.iter().any(|line| line == tagged), "{lines:?}");
     }
 
     #[test]

@@ -17,29 +17,35 @@ fn dashboard() -> Value {
     serde_json::from_str(&read("deploy/grafana/ratekeeper.json")).unwrap()
 }
 
+/// The queries of a panel, with Grafana's variables filled in.
+fn queries(panel: &Value) -> Vec<String> {
+    let targets = panel["targets"].as_array();
+    let targets = targets.map(Vec::as_slice).unwrap_or_default();
+    let query = |target: &Value| {
+        let query = target["expr"].as_str().unwrap();
+        let query = query.replace("$__rate_interval", "1m");
+        let variables = ["namespace", "instance", "domain"].iter();
+        variables.fold(query, |q, variable| {
+            q.replace(&format!("${variable}"), ".*")
+        })
+    };
+    targets.iter().map(query).collect()
+}
+
+/// The first query of the panel with this title.
+pub(crate) fn question(title: &str) -> String {
+    let dashboard = dashboard();
+    let mut panels = dashboard["panels"].as_array().unwrap().iter();
+    let panel = panels.find(|panel| panel["title"] == title);
+    let panel = panel.unwrap_or_else(|| panic!("no panel has the title {title}"));
+    queries(panel).swap_remove(0)
+}
+
 /// What the panels of the dashboard ask Prometheus, with Grafana's variables filled in.
 pub(crate) fn questions() -> Vec<String> {
     let dashboard = dashboard();
     let panels = dashboard["panels"].as_array().unwrap();
-    let targets = panels.iter().flat_map(|panel| {
-        panel["targets"]
-            .as_array()
-            .map(Vec::as_slice)
-            .unwrap_or_default()
-    });
-    let questions: Vec<_> = targets
-        .map(|target| {
-            let question = target["expr"]
-                .as_str()
-                .unwrap()
-                .replace("$__rate_interval", "1m");
-            ["namespace", "instance", "domain"]
-                .iter()
-                .fold(question, |q, variable| {
-                    q.replace(&format!("${variable}"), ".*")
-                })
-        })
-        .collect();
+    let questions: Vec<_> = panels.iter().flat_map(queries).collect();
     assert!(questions.len() > 30, "{questions:?}");
     assert!(questions.iter().all(|q| !q.contains('$')), "{questions:?}");
     questions
@@ -86,6 +92,31 @@ fn every_alert_has_a_case_in_which_it_fires() {
         let firing = format!("alertname=\"{alert}\", alertstate=\"firing\"");
         assert!(cases.contains(&firing), "{alert} is never seen to fire");
     }
+}
+
+#[test]
+fn every_alert_has_a_runbook_that_exists() {
+    let headings: BTreeSet<String> = read("docs/runbooks.md")
+        .lines()
+        .filter_map(|line| line.strip_prefix("## "))
+        .map(str::to_lowercase)
+        .collect();
+    let page = "https://github.com/OWNER/ratekeeper/blob/main/docs/runbooks.md#";
+    let rules = read("deploy/prometheus/alerts.yaml");
+    let mut alerts = BTreeSet::new();
+    for alert in rules.split("- alert: ").skip(1) {
+        let name = alert.lines().next().unwrap().to_lowercase();
+        let url = format!("runbook_url: {page}{name}\n");
+        assert!(alert.contains(&url), "{name} has no {url}");
+        alerts.insert(name);
+    }
+    assert_eq!(alerts, headings);
+    let objects = helm(&[
+        "--set=prometheusRule.enabled=true,prometheusRule.runbookUrl=https://wiki.example.com/rk",
+    ]);
+    let carried = of_kind(&objects, "PrometheusRule")[0].to_string();
+    assert!(carried.contains("https://wiki.example.com/rk#ratekeeperdegraded"));
+    assert!(!carried.contains(page), "{carried}");
 }
 
 #[test]

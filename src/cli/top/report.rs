@@ -173,7 +173,7 @@ fn headline(view: &View, status: &Value) -> anyhow::Result<String> {
     ))
 }
 
-/// Decisions with this verdict, all and those by the fallback.
+/// Decisions with this verdict: all of them, and those that a failure policy made instead of Redis.
 fn decided(status: &Value, verdict: &str) -> [u64; 2] {
     let by_cause = status["decisions"][verdict]
         .as_object()
@@ -190,13 +190,22 @@ fn decided(status: &Value, verdict: &str) -> [u64; 2] {
     })
 }
 
+/// Requests that a failure policy decided, including those that it answered with an error.
+fn by_fallback(status: &Value) -> u64 {
+    match status["fallback_decisions"].as_object() {
+        Some(counts) => counts.values().filter_map(Value::as_u64).sum(),
+        // Servers of version 0.1.0 do not report the policy `error` here.
+        None => decided(status, "ok")[1] + decided(status, "over_limit")[1],
+    }
+}
+
 fn decisions(span: Span<'_>, now: &Sample) -> anyhow::Result<String> {
     let counts = |sample: &Sample| -> anyhow::Result<[u64; 4]> {
-        let [admitted, ok_by_fallback] = decided(&sample.status, "ok");
-        let [denied, over_by_fallback] = decided(&sample.status, "over_limit");
+        let [admitted, _] = decided(&sample.status, "ok");
+        let [denied, _] = decided(&sample.status, "over_limit");
         let errors =
             number(&sample.status, "/errors/service")? + number(&sample.status, "/errors/store")?;
-        Ok([admitted, denied, ok_by_fallback + over_by_fallback, errors])
+        Ok([admitted, denied, by_fallback(&sample.status), errors])
     };
     let counts_now = counts(now)?;
     let then = span.map(|(before, _)| counts(before)).transpose()?;

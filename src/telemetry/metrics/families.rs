@@ -133,6 +133,8 @@ pub(super) fn of_calls(metrics: &Metrics) -> Vec<MetricFamily> {
             counter([("cause", by.name()), ("verdict", told.name())], count)
         })
     });
+    let fallback = metrics.fallback_decisions().into_iter();
+    let fallback = fallback.map(|(policy, count)| counter([("policy", policy)], count));
     vec![
         family(
             "ratelimit_service_total_requests",
@@ -151,6 +153,12 @@ pub(super) fn of_calls(metrics: &Metrics) -> Vec<MetricFamily> {
             "Requests with a verdict, and what decided",
             MetricType::COUNTER,
             decisions,
+        ),
+        family(
+            "ratekeeper_fallback_decisions_total",
+            "Requests that Redis did not decide, by the failure policy that was applied",
+            MetricType::COUNTER,
+            fallback,
         ),
     ]
 }

@@ -43,6 +43,23 @@ impl Metrics {
         }
     }
 
+    /// Requests that Redis did not decide, by the failure policy that was applied instead.
+    ///
+    /// With `error` they are answered with UNAVAILABLE and are not among the [`decisions`](Self::decisions).
+    #[must_use]
+    pub fn fallback_decisions(&self) -> [(&'static str, u64); 4] {
+        let decided = |by| {
+            let all = Told::ALL.into_iter();
+            all.map(|told| self.decisions(told, by)).sum()
+        };
+        [
+            ("local", decided(DecidedBy::FallbackLocal)),
+            ("allow", decided(DecidedBy::FallbackAllow)),
+            ("deny", decided(DecidedBy::FallbackDeny)),
+            ("error", self.store_errors()),
+        ]
+    }
+
     /// Calls that were answered with an error: because of what was asked, or because nothing is configured.
     #[must_use]
     pub fn service_errors(&self) -> u64 {

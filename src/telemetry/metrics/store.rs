@@ -171,11 +171,11 @@ impl StoreMetrics {
         registered(&self.registry, Pulled::counter(&options, times));
     }
 
-    /// How many calls of the store failed in a way.
+    /// Registers the number of calls to the store that failed with an error of this kind.
     pub fn failures(&self, kind: &str, calls: impl Fn() -> u64 + Send + Sync + 'static) {
         let options = Opts::new(
             "ratekeeper_store_errors_total",
-            "Calls of the store that failed",
+            "Calls to Redis that failed; the breaker prevents most of them during an outage",
         );
         registered(
             &self.registry,

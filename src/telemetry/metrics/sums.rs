@@ -43,6 +43,9 @@ impl Metrics {
             let name = format!("ratelimit.service.call.should_rate_limit.{kind}");
             counters.push((name, errors(kind)));
         }
+        for (policy, count) in self.fallback_decisions() {
+            counters.push((format!("ratekeeper.fallback_decisions.{policy}"), count));
+        }
         for (method, times) in self.times() {
             counters.push((
                 format!("ratelimit_server.{method}.total_requests"),

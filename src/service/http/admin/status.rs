@@ -115,6 +115,7 @@ pub(super) fn status(seen: &Seen, can_change: bool) -> Value {
         "store": store(seen),
         "answers": distribution(&seen.metrics.answers()),
         "decisions": decisions(&seen.metrics),
+        "fallback_decisions": fallback_decisions(&seen.metrics),
         "errors": {
             "service": seen.metrics.service_errors(),
             "store": seen.metrics.store_errors(),
@@ -204,6 +205,15 @@ fn decisions(metrics: &Metrics) -> Value {
     let all = Told::ALL.into_iter();
     Value::Object(
         all.map(|told| (told.name().to_owned(), by_cause(told)))
+            .collect(),
+    )
+}
+
+fn fallback_decisions(metrics: &Metrics) -> Value {
+    let counts = metrics.fallback_decisions().into_iter();
+    Value::Object(
+        counts
+            .map(|(policy, count)| (policy.to_owned(), count.into()))
             .collect(),
     )
 }

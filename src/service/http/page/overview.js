@@ -41,7 +41,7 @@ export function tell(history) {
   facts(at("latency"), [
     ["Callers waited", times(history.times(({ answers }) => answers))],
     ["Redis took", status.store.latency ? times(history.times(({ store }) => store.latency)) : null],
-    ["Errors, since start", `${count(status.errors.service)} of requests, ${count(status.errors.store)} of the store`],
+    ["Errors, since start", `${count(status.errors.service)} invalid requests, ${count(status.errors.store)} by failure policy “error”`],
   ]);
   facts(at("store"), state(status));
 }
@@ -83,7 +83,22 @@ function times(found) {
   return `${lasting(found.mean)} on average, half ${upTo(found.half)}, 99 of 100 ${upTo(found.most)}`;
 }
 
-function state({ store, source, configuration }) {
+/** The counts that are not zero, each with its name. */
+function named(counts) {
+  const some = Object.entries(counts).filter(([, number]) => number > 0);
+  return some.map(([name, number]) => `${name} ${count(number)}`).join(", ") || "none";
+}
+
+/** Failed calls to all Redises, by kind. */
+function failures(breakers) {
+  const sums = {};
+  for (const [kind, number] of breakers.flatMap(({ failures: of }) => Object.entries(of))) {
+    sums[kind] = (sums[kind] ?? 0) + number;
+  }
+  return sums;
+}
+
+function state({ store, source, configuration, fallback_decisions: fallback }) {
   const breakers = store.breakers.map(({ name, state: is, times_opened: opened }) =>
     `${shown(name, 80)}: ${is.replace("_", " ")}${opened ? `, opened ${counted(opened, "time")}` : ""}`);
   return [
@@ -92,6 +107,8 @@ function state({ store, source, configuration }) {
     ["Buckets", store.buckets === null ? null : `${count(store.buckets)} of at most ${count(store.max_buckets)}`],
     ["Breakers", breakers.length ? el("ul", {}, ...breakers.map((text) => el("li", {}, text))) : null],
     ["When the store fails", store.kind === "redis" ? shown(store.failure_mode) : null],
+    ["Decisions by fallback, since start", store.kind === "redis" ? named(fallback) : null],
+    ["Failed calls to Redis, since start", store.kind === "redis" ? named(failures(store.breakers)) : null],
     ["Remembered denials", store.kind === "redis" ? count(store.remembered_denials) : null],
     ["Buckets of the fallback", store.kind === "redis" ? count(store.fallback_buckets) : null],
     ["Rules from", `${source.kind === "xds" ? "xDS server" : "files"} ${shown(source.origin)}`],

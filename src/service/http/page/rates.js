@@ -2,6 +2,8 @@
 
 import { MINUTES } from "./chart.js";
 
+const POLICIES = ["local", "allow", "deny", "error"];
+
 const CAUSES = ["buckets", "remembered_denial", "no_limit", "fallback_local", "fallback_allow", "fallback_deny"];
 
 /** Longer than this between two answers, the line is broken: nobody looked meanwhile. */
@@ -10,14 +12,13 @@ const GAP_SECONDS = 10;
 /** How far back the times to answer are summed. */
 const RECENT_SECONDS = 60;
 
-/** What the decisions come to. */
-export function totals({ ok, over_limit: over }) {
-  const sum = (counts, causes) => causes.reduce((total, cause) => total + (counts[cause] ?? 0), 0);
-  const fallback = CAUSES.filter((cause) => cause.startsWith("fallback"));
+/** Sums of the decisions in a status: allowed, denied, and decided by a failure policy instead of Redis. */
+export function totals({ decisions: { ok, over_limit: over }, fallback_decisions: fallback }) {
+  const sum = (counts, names) => names.reduce((total, name) => total + (counts[name] ?? 0), 0);
   return {
     admitted: sum(ok, CAUSES),
     denied: sum(over, CAUSES),
-    fallback: sum(ok, fallback) + sum(over, fallback),
+    fallback: sum(fallback, POLICIES),
   };
 }
 
@@ -28,7 +29,7 @@ export class History {
 
   add(status) {
     const at = status.now_us / 1e6;
-    const sample = { at, status, totals: totals(status.decisions), rates: null };
+    const sample = { at, status, totals: totals(status), rates: null };
     const before = this.samples.at(-1);
     if (before && !follows(before, sample)) {
       // Another process answers: its counters say nothing about those before.
