@@ -1,6 +1,7 @@
 //! What deploy/ and the Dockerfile hold: rendered by the real tools, validated against the schemas of
 //! every kind, and held against the binary, which must know what they set.
 
+mod chart;
 mod image;
 mod istio;
 pub(crate) mod monitoring;
@@ -43,6 +44,30 @@ const OPTION_SETS: &[&[&str]] = &[
         "--set=fullnameOverride=other,image.tag=9.9.9",
     ],
     &["--set=istio.enabled=true,istio.domain=ingress"],
+    &[
+        "--set=redis.bundled.enabled=false,redis.existingSecret=mine,redis.existingSecretKeys.url=a",
+        "--set=tls.secret=server,tls.verifyClients=true,tls.secretKeys.ca=root.pem",
+        "--set=serviceAccount.annotations.a=b,serviceAccount.name=own,podMonitor.enabled=true",
+        "--set=commonLabels.team=mesh,global.imagePullSecrets[0]=pull,imagePullSecrets[0].name=other",
+        "--set=global.team=other,shutdown.delaySeconds=3,shutdown.gracePeriodSeconds=4",
+    ],
+    &[
+        "--set-json=topologySpreadConstraints=[{\"maxSkew\":1,\"topologyKey\":\"zone\",\"whenUnsatisfiable\":\"DoNotSchedule\"}]",
+        "--set-json=initContainers=[{\"name\":\"first\",\"image\":\"first\"}]",
+        "--set-json=extraContainers=[{\"name\":\"beside\",\"image\":\"beside\"}]",
+        "--set-json=extraVolumes=[{\"name\":\"more\",\"emptyDir\":{}}]",
+        "--set-json=extraVolumeMounts=[{\"name\":\"more\",\"mountPath\":\"/more\"}]",
+        "--set=strategy.type=Recreate,workerThreads=3,terminationGracePeriodSeconds=99",
+        "--set=autoscaling.targetMemoryUtilizationPercentage=80,autoscaling.behavior.scaleDown.stabilizationWindowSeconds=60",
+        "--set-json=autoscaling.metrics=[{\"type\":\"Pods\",\"pods\":{\"metric\":{\"name\":\"rps\"},\"target\":{\"type\":\"AverageValue\",\"averageValue\":\"1k\"}}}]",
+    ],
+    // Variables of the chart's own, and those that open ports.
+    &[
+        "--set=redis.bundled.enabled=false,redis.type=cluster,redis.url=a:7001\\,b:7002",
+        "--set=env[0].name=LOG_LEVEL,env[0].value=debug,env[1].name=WORKER_THREADS,env[1].value=\"4\"",
+        "--set=env[2].name=USE_STATSD,env[2].value=\"true\",env[3].name=STATSD_PORT,env[3].value=\"9125\"",
+        "--set=env[4].name=TRACING_ENABLED,env[4].value=\"true\"",
+    ],
     &["--set=envoyGateway.enabled=true"],
     &[
         "--set=envoyGateway.enabled=true,redis.bundled.enabled=false,redis.url=redis:6379",
@@ -198,6 +223,22 @@ fn options_that_make_no_sense_together_are_refused_with_what_to_do() {
         ("sotre.type=memory", "sotre"),
         ("image.repository=", "repository"),
         ("istio.timeout=20ms", "timeout"),
+        (
+            "terminationGracePeriodSeconds=29",
+            "less than shutdown.delaySeconds",
+        ),
+        (
+            "serviceMonitor.enabled=true,podMonitor.enabled=true",
+            "choose one",
+        ),
+        (
+            "env[0].name=A,env[0].value=b,env[1].name=A,env[1].value=c",
+            "env names A twice",
+        ),
+        ("store.localFallbackShare=0.0000001", "localFallbackShare"),
+        ("store.localFallbackShare=2", "localFallbackShare"),
+        ("image.digest=latest", "digest"),
+        ("connectionAge=5", "connectionAge"),
     ] {
         let refused = helm_template(&["--set", options]).expect_err(options);
         assert!(refused.contains(said), "{options}: {refused}");

@@ -17,6 +17,7 @@ SCHEMAS = BIN.parent / "schemas"
 CUSTOM = {
     "EnvoyFilter": "cloudcoil.models.istio.networking.v1alpha3",
     "ServiceMonitor": "cloudcoil.models.prometheus_operator.v1",
+    "PodMonitor": "cloudcoil.models.prometheus_operator.v1",
     "PrometheusRule": "cloudcoil.models.prometheus_operator.v1",
 }
 

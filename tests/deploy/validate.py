@@ -10,7 +10,7 @@ import jsonschema
 import kubernetes_validate
 import yaml
 
-# The oldest that knows preStop.sleep, and the newest that the package knows.
+# The oldest that the chart supports (kubeVersion), and the newest that the package knows.
 VERSIONS = ("1.30", "1.37")
 INSTALLED = pathlib.Path(sys.executable).parent.parent / "schemas"
 OURS = pathlib.Path(__file__).parent / "envoygateway.schema.json"

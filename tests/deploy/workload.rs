@@ -69,6 +69,18 @@ fn selectors_find_their_pods_and_no_others() {
                 "{name}"
             );
         }
+        for monitor in of_kind(objects, "PodMonitor") {
+            let own = monitor["metadata"]["name"].as_str().unwrap();
+            assert_eq!(
+                found_by(&monitor["spec"]["selector"]["matchLabels"]),
+                BTreeSet::from([own]),
+                "{name}"
+            );
+            assert_eq!(
+                monitor["spec"]["podMetricsEndpoints"][0]["port"],
+                "http-metrics"
+            );
+        }
     }
 }
 
