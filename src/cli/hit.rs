@@ -102,7 +102,7 @@ async fn send(args: &Args) -> anyhow::Result<RateLimitResponse> {
 impl Args {
     fn request(&self) -> RateLimitRequest {
         RateLimitRequest {
-            domain: self.domain.clone(),
+            domain: self.domain.as_str().into(),
             hits_addend: self.hits,
             descriptors: self
                 .descriptors
@@ -117,8 +117,8 @@ impl Args {
             entries: entries
                 .iter()
                 .map(|e| Entry {
-                    key: e.key.clone(),
-                    value: e.value.clone(),
+                    key: e.key.clone().into(),
+                    value: e.value.clone().into(),
                 })
                 .collect(),
             limit: self.limit,
