@@ -50,6 +50,7 @@ mod redis_login;
 mod redis_store;
 mod redis_tls;
 mod rehearsal;
+mod scaling;
 mod sentinel;
 mod shutdown;
 mod soak;
