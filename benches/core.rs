@@ -116,10 +116,7 @@ fn keys(criterion: &mut Criterion) {
     ] {
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
-                let entries = [(
-                    &b"remote_address"[..],
-                    Segment::Value(black_box(value.as_bytes())),
-                )];
+                let entries = [("remote_address", Segment::Value(black_box(&value)))];
                 format.key(&format.stem("envoy", entries), tag())
             });
         });
@@ -158,10 +155,7 @@ fn filled(buckets: usize) -> (MemoryStore, Vec<Arc<[Charge]>>) {
     for i in 0..buckets {
         let value = i.to_string();
         let charge = Charge {
-            key: format.key(
-                &format.stem("d", [(&b"user"[..], Segment::Value(value.as_bytes()))]),
-                tag(),
-            ),
+            key: format.key(&format.stem("d", [("user", Segment::Value(&value))]), tag()),
             terms: Terms::token_bucket(1_000_000, 365 * 86_400 * SECOND, 1_000_000, 0),
             hits: 1,
             payment: Payment::Prepaid,
@@ -259,11 +253,11 @@ fn deciding(rules: RuleSet, top: usize) -> Limiter<MemoryStore> {
 
 fn request(user: u32) -> Request {
     let entry = Entry {
-        key: "user".into(),
-        value: user.to_string().into(),
+        key: "user".to_owned(),
+        value: user.to_string(),
     };
     Request {
-        domain: "d".into(),
+        domain: "d".to_owned(),
         descriptors: vec![Descriptor {
             entries: vec![entry],
             ..Descriptor::default()

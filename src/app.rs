@@ -27,8 +27,7 @@ use crate::rules::LoadOptions;
 use crate::service::pb::DESCRIPTORS;
 use crate::service::pb::rate_limit_service_server::RateLimitServiceServer;
 use crate::service::{
-    self, Allowance, BadRequests, Front, Grpc, MAX_JSON, RateLimit, ResponseSettings, SeenSource,
-    SeenStore, connections,
+    self, Allowance, Front, Grpc, RateLimit, ResponseSettings, SeenSource, SeenStore, connections,
 };
 use crate::source::{History, Offer, Origin, Refusal, Source};
 use crate::store::Store;
@@ -37,7 +36,7 @@ use crate::store::denied::{Denials, RememberedDenials};
 use crate::store::fallback::{Fallback, FallbackSettings, Probe, Standby};
 use crate::store::memory::MemoryStore;
 use crate::store::redis::{Buckets, BucketsSettings, Shared};
-use crate::store::split::GiveBacks;
+use crate::store::split::{GiveBacks, SplitContext};
 use crate::telemetry::metrics::{Metrics, Recorder};
 use crate::telemetry::recording::{Handle, Recording, RecordingSettings};
 use crate::telemetry::traces::Tracing;
@@ -217,8 +216,13 @@ fn on_redis(
         names: vec!["redis", "redis per second"],
         denials: Arc::clone(&denials),
     };
+    let context = SplitContext {
+        give_backs,
+        denials: Arc::clone(&denials),
+        standby: Some(standby.clone()),
+    };
     let store = move || {
-        let store = Buckets::new(&redis, &shared, give_backs.clone());
+        let store = Buckets::new(&redis, &shared, context.clone());
         let store = RememberedDenials::new(store, Arc::clone(&denials));
         Ok(Fallback::new(store, standby.clone()))
     };
@@ -283,16 +287,15 @@ async fn serve<S: Store>(
     let beside = Arc::new((backend.store)()?);
     let json = rate_limits.over(Arc::clone(&beside), &metrics.recorder());
     let admin = rim::admin(beside, &settings, &rules.in_force, seen);
-    let mut ports = HttpPorts::new([http, debug], &view, (json, MAX_JSON), admin);
+    let mut ports = HttpPorts::new([http, debug], &view, (json, max_bytes), admin);
     observed::connections(&metrics, &view.places, &view.failures);
     let (seen, opening) = (view.places.clone(), (view.certificates, view.failures));
-    let (store, bad_requests) = (backend.store, settings.response.bad_requests.clone());
+    let store = backend.store;
     let serve = move || {
         let recorder = metrics.recorder();
         let rate_limit = RateLimitServiceServer::new(rate_limits.over(store()?, &recorder))
             .max_decoding_message_size(max_bytes);
-        let calls = (recorder, bad_requests.clone());
-        let front = front(rate_limit, calls, health_service.clone(), threads)?;
+        let front = front(rate_limit, recorder, health_service.clone(), threads)?;
         let grpc = Grpc::new(front, &connection, opening.clone(), clock::system());
         Ok(Box::new(|incoming, stop| grpc.serve(incoming, stop).map(Ok).boxed_local()) as Serve)
     };
@@ -416,7 +419,7 @@ async fn end(
 /// All services of a thread.
 fn front<S: Store>(
     rate_limit: RateLimitServiceServer<RateLimit<S>>,
-    calls: (Recorder, BadRequests),
+    recorder: Recorder,
     health: HealthServer<impl HealthService>,
     threads: NonZeroUsize,
 ) -> anyhow::Result<Front<RateLimitServiceServer<RateLimit<S>>>> {
@@ -425,7 +428,7 @@ fn front<S: Store>(
         .add_service(reflection().build_v1alpha()?)
         .prepare();
     let allowance = Allowance::new(MAX_INCOMPLETE / threads);
-    Ok(Front::new(rate_limit, others, calls, allowance))
+    Ok(Front::new(rate_limit, others, recorder, allowance))
 }
 
 /// What grpcurl asks to do without .proto files, in both versions of the protocol.

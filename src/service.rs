@@ -1,7 +1,5 @@
 //! The rim: gRPC and HTTP. Wire types stop here.
 
-mod bad_requests;
-mod codec;
 mod connections;
 mod convert;
 mod explained;
@@ -15,14 +13,12 @@ mod rls;
 mod serving;
 mod socket;
 
-pub use bad_requests::{BadRequestMode, BadRequests};
-pub use codec::{MOST_DESCRIPTORS, MOST_ENTRIES};
 pub use connections::{Connection, Places, connections};
 pub use convert::message_bound;
 pub use front::Front;
 pub use http::{
-    Admin, AdminToken, HttpPort, MAX_JSON, NoToken, Page, Seen, SeenSource, SeenStore, admin,
-    healthcheck, json, pages, rlconfig,
+    Admin, AdminToken, HttpPort, NoToken, Page, Seen, SeenSource, SeenStore, admin, healthcheck,
+    json, pages, rlconfig,
 };
 pub use metered::{Allowance, Metered};
 pub use rls::{HeaderNames, RateLimit, ResponseSettings};

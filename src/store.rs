@@ -174,6 +174,19 @@ pub struct Outcome {
     pub state: State,
     /// When that was, on the store's clock.
     pub decided: Micros,
+    /// What it rests on.
+    pub basis: Basis,
+}
+
+/// What an outcome rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Basis {
+    /// The bucket, as the store has just read it.
+    Bucket,
+    /// The bucket, as it is [remembered](denied).
+    Remembered,
+    /// A [failure policy](fallback): the store of the bucket is unavailable.
+    Policy,
 }
 
 /// Why a store could not decide.

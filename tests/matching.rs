@@ -165,11 +165,11 @@ descriptors:
         "e\u{301}", "\"x\"", "x=", "x\\",
     ];
     let entry = |key: &str, value: &str| Entry {
-        key: key.into(),
-        value: value.into(),
+        key: key.to_owned(),
+        value: value.to_owned(),
     };
     let request = |entries| RateLimitRequest {
-        domain: "d".into(),
+        domain: "d".to_owned(),
         descriptors: vec![RateLimitDescriptor {
             entries,
             ..RateLimitDescriptor::default()

@@ -3,7 +3,10 @@
 use tokio::runtime::Runtime;
 
 use crate::fleet::flood;
-use crate::support::{Ratekeeper, Redis, ask, check, eventually};
+use ratekeeper::service::pb::rate_limit_response::Code;
+use tonic::Code as Failure;
+
+use crate::support::{Ratekeeper, Redis, Scrape, ask, check, eventually, json_of};
 
 const RULES: &str = "
 domain: d
@@ -23,17 +26,24 @@ fn server(seconds: &Redis, others: &Redis) -> Ratekeeper {
 }
 
 fn server_within(timeout: &str, seconds: &Redis, others: &Redis) -> Ratekeeper {
+    server_by("error", timeout, seconds, others)
+}
+
+/// A server with this failure policy.
+fn server_by(mode: &str, timeout: &str, seconds: &Redis, others: &Redis) -> Ratekeeper {
     let environment = [
         ("REDIS_URL", others.url()),
         ("REDIS_TIMEOUT", timeout.to_owned()),
         ("REDIS_PERSECOND", "true".to_owned()),
         ("REDIS_PERSECOND_URL", seconds.url()),
         ("REDIS_PERSECOND_TIMEOUT", timeout.to_owned()),
-        ("STORE_FAILURE_MODE", "error".to_owned()),
+        ("STORE_FAILURE_MODE", mode.to_owned()),
+        ("RESPONSE_DYNAMIC_METADATA", "true".to_owned()),
         // What is given back is in line before its request is answered, in the line of one thread.
         ("WORKER_THREADS", "1".to_owned()),
     ];
-    Ratekeeper::start(RULES, environment)
+    let scrape = Scrape::environment().map(|(name, value)| (name, value.to_owned()));
+    Ratekeeper::start(RULES, environment.into_iter().chain(scrape))
 }
 
 fn keys(redis: &Redis) -> Vec<String> {
@@ -134,6 +144,105 @@ fn one_that_is_gone_fails_what_needs_it_and_nothing_else() {
         f64::from_le_bytes(bucket[8..16].try_into().unwrap())
     };
     eventually("it is given back", || left() < 1.5);
+}
+
+/// Asks so often; how many requests were allowed, and how many of all responses name a failure policy. `None`: none of
+/// them was decided.
+fn allowed(server: &Ratekeeper, times: u32, descriptors: &[&str]) -> Option<(u32, u32)> {
+    let (mut allowed, mut by_policy, mut failed) = (0, 0, 0);
+    for _ in 0..times {
+        match server.ask(ask("d", descriptors)) {
+            Ok(answer) => {
+                allowed += u32::from(answer.overall_code() == Code::Ok);
+                let metadata = json_of(&answer.dynamic_metadata.unwrap());
+                by_policy += u32::from(metadata.get("onStoreFailure").is_some());
+            }
+            Err(failure) => {
+                assert_eq!(failure.code(), Failure::Unavailable, "{failure}");
+                failed += 1;
+            }
+        }
+    }
+    assert!([0, times].contains(&failed), "{failed} of {times}");
+    (failed == 0).then_some((allowed, by_policy))
+}
+
+/// What is used up in the Redis that is there is denied, and what it has left is given out, whatever the policy for the
+/// other one says.
+#[test]
+fn policies_decide_only_what_is_in_the_redis_that_is_gone() {
+    for mode in ["local", "allow", "deny", "error"] {
+        let (seconds, others) = (Redis::start(), Redis::start());
+        let server = server_by(mode, "10s", &seconds, &others);
+        check(
+            &server,
+            mode,
+            ask("d", &["daily=1 x3"]),
+            "OK: OK 0 of 3/day",
+        );
+        drop(seconds);
+        let (over, left) = (["plenty=x", "daily=1"], ["plenty=x", "daily=2"]);
+        assert_eq!(allowed(&server, 30, &over), Some((0, 0)), "{mode}");
+        let expected = match mode {
+            // Three and no more, which is what the day has.
+            "local" | "allow" => Some((3, 3)),
+            "deny" => Some((0, 10)),
+            _ => None,
+        };
+        assert_eq!(allowed(&server, 10, &left), expected, "{mode}");
+        let day = match mode {
+            "local" | "allow" => 0,
+            _ => 3,
+        };
+        let answer = server.ask(ask("d", &["daily=2 x0"])).unwrap();
+        assert_eq!(answer.statuses[0].limit_remaining, day, "{mode}");
+        // With several limits on one rule, too: five a day, of which the other limit is none of the matter.
+        let expected = match mode {
+            // Two of a second, in this instance.
+            "local" => Some((2, 10)),
+            "allow" => Some((5, 5)),
+            "deny" => Some((0, 10)),
+            _ => None,
+        };
+        assert_eq!(allowed(&server, 10, &["both=1"]), expected, "{mode}");
+        let by_policy = |verdict: &str| {
+            let cause = format!("cause=\"fallback_{mode}\",verdict=\"{verdict}\"");
+            Scrape::of(&server).value(&format!("ratekeeper_decisions_total{{{cause}}}"))
+        };
+        match mode {
+            "local" => assert_eq!([by_policy("ok"), by_policy("over_limit")], [5.0, 8.0]),
+            "allow" => assert_eq!([by_policy("ok"), by_policy("over_limit")], [8.0, 0.0]),
+            "deny" => assert_eq!([by_policy("ok"), by_policy("over_limit")], [0.0, 20.0]),
+            _ => {}
+        }
+    }
+}
+
+/// One that hangs is waited for until the deadline, and no longer.
+#[test]
+fn a_denial_stands_while_the_other_redis_hangs() {
+    let (seconds, others) = (Redis::start(), Redis::start());
+    let server = server_by("allow", "3s", &seconds, &others);
+    check(
+        &server,
+        "used up",
+        ask("d", &["daily=1 x3"]),
+        "OK: OK 0 of 3/day",
+    );
+    check(
+        &server,
+        "both answer",
+        ask("d", &["plenty=x", "daily=2"]),
+        "OK: OK 99999 of 100000/3000000second | OK 2 of 3/day",
+    );
+    seconds.pause();
+    assert_eq!(allowed(&server, 1, &["plenty=x", "daily=1"]), Some((0, 0)));
+    assert_eq!(allowed(&server, 1, &["plenty=x", "daily=2"]), Some((1, 1)));
+    seconds.resume();
+    eventually("it was taken where it could be", || {
+        let answer = server.ask(ask("d", &["daily=2 x0"])).unwrap();
+        answer.statuses[0].limit_remaining == 1
+    });
 }
 
 #[test]

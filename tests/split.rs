@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;
-use proptest::test_runner::TestRunner;
+use proptest::test_runner::{TestCaseError, TestRunner};
 use ratekeeper::bucket::Micros;
+use ratekeeper::store::denied::RememberedDenials;
 use ratekeeper::store::memory::MemoryStore;
-use ratekeeper::store::split::{GiveBacks, PerSecond, Places, Split};
-use ratekeeper::store::{Charge, Decision, Store, StoreError};
-use tokio::runtime::Runtime;
-use tokio::time::Instant;
+use ratekeeper::store::split::{PerSecond, Places, Split, SplitContext};
+use ratekeeper::store::{Basis, Cause, Charge, Decision, Outcome, Store, StoreError};
+use tokio::runtime;
+use tokio::time::{Duration, Instant};
 
-use crate::stores::{InMemory, START, Subject, calls, part, payment};
+use crate::stores::{InMemory, START, Subject, calls, in_order, part, payment};
 
 /// A place for each of two buckets.
 struct TwoPlaces([MemoryStore; 2]);
@@ -37,49 +38,73 @@ impl Places for TwoPlaces {
     }
 }
 
-/// Buckets in four places: those of limits of a second apart from the others, and these in two.
-struct Apart {
-    split: Split<PerSecond<TwoPlaces>>,
+/// Buckets in four places: those of limits of a second apart from the others, and these in two. Time here passes with
+/// theirs, on a runtime whose clock is stopped.
+struct Apart<S> {
+    store: S,
     now: Arc<AtomicU64>,
-    give_backs: GiveBacks,
+    context: SplitContext,
 }
 
-impl Apart {
+type Four = Split<PerSecond<TwoPlaces>>;
+
+impl Apart<Four> {
     fn new() -> Self {
-        let now = Arc::new(AtomicU64::new(0));
+        let now = Arc::new(AtomicU64::new(START));
         let store = || {
             let clock = Arc::clone(&now);
             MemoryStore::new(1_000_000, Arc::new(move || clock.load(Ordering::SeqCst)))
         };
         let places = || TwoPlaces([store(), store()]);
-        let give_backs = GiveBacks::default();
+        let context = SplitContext::default();
         let store = PerSecond {
             seconds: places(),
             others: places(),
         };
         Self {
-            split: Split::new(store, give_backs.clone()),
+            store: Split::new(store, context.clone()),
             now,
-            give_backs,
+            context,
+        }
+    }
+
+    /// The same, where what denied is remembered.
+    fn remembering(self) -> Apart<RememberedDenials<Four>> {
+        Apart {
+            store: RememberedDenials::new(self.store, Arc::clone(&self.context.denials)),
+            now: self.now,
+            context: self.context,
         }
     }
 }
 
-impl Subject for Apart {
+impl<S: Store> Subject for Apart<S> {
     async fn set_clock(&mut self, now: Micros) {
-        self.now.store(now, Ordering::SeqCst);
+        let before = self.now.swap(now, Ordering::SeqCst);
+        // Nothing is remembered for as long as this.
+        let passed = Duration::from_micros(now - before).min(Duration::from_secs(60));
+        tokio::time::advance(passed).await;
     }
 
     fn store(&self) -> &impl Store {
-        &self.split
+        &self.store
     }
 
     async fn decide_batch(&mut self, now: Micros, requests: &[Vec<Charge>]) -> Vec<Decision> {
-        let mut decisions = Vec::new();
-        for charges in requests {
-            decisions.push(self.decide(now, charges).await);
-        }
-        decisions
+        in_order(self, now, requests).await
+    }
+}
+
+/// A decision as if nothing of it were remembered.
+fn as_from_the_store(decision: Decision) -> Decision {
+    let outcomes = decision.outcomes.into_iter().map(|outcome| Outcome {
+        basis: Basis::Bucket,
+        ..outcome
+    });
+    Decision {
+        cause: Cause::Buckets,
+        outcomes: outcomes.collect(),
+        ..decision
     }
 }
 
@@ -98,43 +123,72 @@ fn of_seconds(requests: Vec<Vec<Charge>>) -> Vec<Vec<Charge>> {
         .collect()
 }
 
-#[test]
-fn several_places_answer_as_one() {
-    let runtime = Runtime::new().unwrap();
+/// Makes calls at stores in several places, and at one store.
+async fn compare<S: Store>(
+    mut apart: Apart<S>,
+    calls: Vec<(i64, Vec<Vec<Charge>>)>,
+) -> Result<(), TestCaseError> {
+    let mut one = InMemory::new();
+    let mut now = START;
+    for (step, requests) in calls {
+        // What is taken and given back is seen, and written, at its time; a clock that steps back
+        // would then find the later time where one store has written nothing.
+        now = now.saturating_add_signed(step.max(0));
+        for charges in of_seconds(requests) {
+            let expected = one.decide(now, &charges).await;
+            let actual = as_from_the_store(apart.decide(now, &charges).await);
+            prop_assert_eq!(&actual, &expected, "at {} of {:?}", now, &charges);
+            let question = |charge: &Charge| Charge {
+                hits: 0,
+                ..charge.clone()
+            };
+            let questions: Vec<_> = charges.iter().map(question).collect();
+            let after = one.decide(now, &questions).await;
+            let actual = as_from_the_store(apart.decide(now, &questions).await);
+            prop_assert_eq!(&actual, &after, "questions at {} of {:?}", now, &charges);
+        }
+    }
+    Ok(())
+}
+
+fn check(is_remembering: bool) {
+    let stopped = runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build();
+    let runtime = stopped.unwrap();
     let mut runner = TestRunner::new(ProptestConfig {
         source_file: Some(file!()),
         ..ProptestConfig::with_cases(1_000)
     });
-    let given = AtomicU64::new(0);
+    let (given, remembered) = (AtomicU64::new(0), AtomicU64::new(0));
     runner
         .run(&calls(payment(), part()), |calls| {
             runtime.block_on(async {
-                let (mut one, mut apart) = (InMemory::new(), Apart::new());
-                let mut now = START;
-                for (step, requests) in calls {
-                    // What is taken and given back is seen, and written, at its time; a clock that steps back
-                    // would then find the later time where one store has written nothing.
-                    now = now.saturating_add_signed(step.max(0));
-                    for charges in of_seconds(requests) {
-                        let expected = one.decide(now, &charges).await;
-                        let actual = apart.decide(now, &charges).await;
-                        prop_assert_eq!(&actual, &expected, "at {} of {:?}", now, &charges);
-                        let questions: Vec<_> = charges
-                            .iter()
-                            .map(|charge| Charge {
-                                hits: 0,
-                                ..charge.clone()
-                            })
-                            .collect();
-                        let after = one.decide(now, &questions).await;
-                        prop_assert_eq!(&apart.decide(now, &questions).await, &after);
-                    }
+                let apart = Apart::new();
+                let context = apart.context.clone();
+                match is_remembering {
+                    false => compare(apart, calls).await?,
+                    true => compare(apart.remembering(), calls).await?,
                 }
-                given.fetch_add(apart.give_backs.given(), Ordering::SeqCst);
+                given.fetch_add(context.give_backs.given(), Ordering::SeqCst);
+                remembered.fetch_add(context.denials.buckets() as u64, Ordering::SeqCst);
                 Ok(())
             })
         })
         .unwrap_or_else(|failure| panic!("{failure}"));
-    let given = given.into_inner();
+    let (given, remembered) = (given.into_inner(), remembered.into_inner());
     assert!(given > 100, "only {given} times was anything given back");
+    assert_eq!(remembered > 100, is_remembering, "{remembered}");
+}
+
+#[test]
+fn several_places_answer_as_one() {
+    check(false);
+}
+
+/// What is known of buckets that denied changes how a request is decided, and no answer.
+#[test]
+fn several_places_answer_as_one_whatever_is_known_of_them() {
+    check(true);
 }

@@ -50,7 +50,6 @@ mod redis_login;
 mod redis_store;
 mod redis_tls;
 mod rehearsal;
-mod scaling;
 mod sentinel;
 mod shutdown;
 mod soak;

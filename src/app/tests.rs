@@ -93,11 +93,11 @@ fn anywhere() -> Address {
 
 fn request(hits: u32) -> RateLimitRequest {
     let entry = rate_limit_descriptor::Entry {
-        key: "k".into(),
-        value: "v".into(),
+        key: "k".to_owned(),
+        value: "v".to_owned(),
     };
     RateLimitRequest {
-        domain: "d".into(),
+        domain: "d".to_owned(),
         descriptors: vec![RateLimitDescriptor {
             entries: vec![entry],
             ..RateLimitDescriptor::default()

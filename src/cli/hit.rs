@@ -102,7 +102,7 @@ async fn send(args: &Args) -> anyhow::Result<RateLimitResponse> {
 impl Args {
     fn request(&self) -> RateLimitRequest {
         RateLimitRequest {
-            domain: self.domain.as_str().into(),
+            domain: self.domain.clone(),
             hits_addend: self.hits,
             descriptors: self
                 .descriptors
@@ -117,8 +117,8 @@ impl Args {
             entries: entries
                 .iter()
                 .map(|e| Entry {
-                    key: e.key.clone().into(),
-                    value: e.value.clone().into(),
+                    key: e.key.clone(),
+                    value: e.value.clone(),
                 })
                 .collect(),
             limit: self.limit,

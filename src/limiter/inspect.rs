@@ -22,7 +22,6 @@ use crate::bucket::Share;
 use crate::key::{BucketKey, NotAKey};
 use crate::rules::{Limit, Limits, Rule};
 use crate::store::{Cause, Charge, MAX_HITS, Outcome, Part, Payment, Store, StoreError};
-use crate::text::Text;
 
 pub use bucket::Bucket;
 
@@ -43,7 +42,7 @@ pub enum Which {
     /// Those of a descriptor: one for each limit of its rule.
     Descriptor {
         /// The domain.
-        domain: Text,
+        domain: String,
         /// What it is made of.
         entries: Vec<Entry>,
     },
@@ -256,13 +255,15 @@ impl<S: Store> Inspector<S> {
     fn of_descriptor(
         &self,
         snapshot: &Snapshot,
-        domain: &Text,
+        domain: &str,
         entries: &[Entry],
     ) -> Result<Vec<Target>, InspectError> {
-        let request = alone(domain.clone(), entries);
+        let request = alone(domain, entries);
         request.check(&self.settings.bounds)?;
         let rules = &snapshot.rules;
-        let pairs = entries.iter().map(|entry| (&entry.key, &entry.value));
+        let pairs = entries
+            .iter()
+            .map(|entry| (entry.key.as_str(), entry.value.as_str()));
         let found = rules.domain(domain).and_then(|domain| domain.find(pairs));
         let rule = &rules.rules()[found.ok_or(InspectError::NoRule)?.rule.id];
         let Limits::Limited(limits) = &rule.limits else {
@@ -305,13 +306,13 @@ impl<S: Store> Inspector<S> {
 }
 
 /// A request of one descriptor.
-fn alone(domain: impl Into<Text>, entries: &[Entry]) -> Request {
+fn alone(domain: &str, entries: &[Entry]) -> Request {
     let descriptor = Descriptor {
         entries: entries.to_vec(),
         ..Descriptor::default()
     };
     Request {
-        domain: domain.into(),
+        domain: domain.to_owned(),
         descriptors: vec![descriptor],
         hits_addend: 0,
     }

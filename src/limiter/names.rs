@@ -3,10 +3,9 @@
 
 use super::request::Descriptor;
 use crate::rules::{Match, Node};
-use crate::text::readable;
 
 /// The name of a rule, when it is the same for all requests: it has nothing of what they send.
-pub(super) fn fixed(domain: impl AsRef<[u8]>, found: &Match<'_>) -> Option<String> {
+pub(super) fn fixed(domain: &str, found: &Match<'_>) -> Option<String> {
     let is_by_value = |node: &Node| {
         let shows = node.value_to_metric && is_open(node);
         !node.share_threshold && (shows || found.rule.detailed_metric)
@@ -20,20 +19,16 @@ pub(super) fn fixed(domain: impl AsRef<[u8]>, found: &Match<'_>) -> Option<Strin
 }
 
 /// The name of the rule that a descriptor met.
-pub(super) fn of_rule(
-    domain: impl AsRef<[u8]>,
-    descriptor: &Descriptor,
-    found: &Match<'_>,
-) -> String {
+pub(super) fn of_rule(domain: &str, descriptor: &Descriptor, found: &Match<'_>) -> String {
     let is_detailed = found.rule.detailed_metric;
     let levels = descriptor.entries.iter().zip(found.nodes);
     let levels = levels.map(|(entry, node)| {
         if node.share_threshold {
             configured(node)
         } else if is_detailed {
-            level(entry.key.as_bytes(), entry.value.as_bytes())
+            level(&entry.key, &entry.value)
         } else if node.value_to_metric && is_open(node) {
-            level(node.key.as_bytes(), entry.value.as_bytes())
+            level(&node.key, &entry.value)
         } else {
             configured(node)
         }
@@ -43,17 +38,13 @@ pub(super) fn of_rule(
 
 /// A level as the configuration has it.
 fn configured(node: &Node) -> String {
-    let value = node.value.as_deref().unwrap_or_default();
-    level(node.key.as_bytes(), value.as_bytes())
+    level(&node.key, node.value.as_deref().unwrap_or_default())
 }
 
 /// The name of a limit that a request brought itself.
-pub(super) fn of_override(domain: impl AsRef<[u8]>, descriptor: &Descriptor) -> String {
+pub(super) fn of_override(domain: &str, descriptor: &Descriptor) -> String {
     let entries = descriptor.entries.iter();
-    joined(
-        domain,
-        entries.map(|entry| level(entry.key.as_bytes(), entry.value.as_bytes())),
-    )
+    joined(domain, entries.map(|entry| level(&entry.key, &entry.value)))
 }
 
 /// Whether values other than the configured text lead to the node.
@@ -61,17 +52,16 @@ fn is_open(node: &Node) -> bool {
     node.value.as_ref().is_none_or(|value| value.contains('*'))
 }
 
-fn level(key: &[u8], value: &[u8]) -> String {
-    let key = readable(key);
+fn level(key: &str, value: &str) -> String {
     if value.is_empty() {
-        key.into_owned()
+        key.to_owned()
     } else {
-        format!("{key}_{}", readable(value))
+        format!("{key}_{value}")
     }
 }
 
-fn joined(domain: impl AsRef<[u8]>, levels: impl Iterator<Item = String>) -> String {
-    let mut name = readable(domain.as_ref()).into_owned();
+fn joined(domain: &str, levels: impl Iterator<Item = String>) -> String {
+    let mut name = domain.to_owned();
     for level in levels {
         name.push('.');
         name.push_str(&level);
@@ -136,8 +126,8 @@ mod tests {
 
     fn descriptor(entries: &[(&str, &str)]) -> Descriptor {
         let entries = entries.iter().map(|(key, value)| Entry {
-            key: (*key).into(),
-            value: (*value).into(),
+            key: (*key).to_owned(),
+            value: (*value).to_owned(),
         });
         Descriptor {
             entries: entries.collect(),
@@ -252,13 +242,6 @@ mod tests {
     fn an_override_is_called_by_what_was_asked() {
         let asked = descriptor(&[("key1", "value1"), ("subkey1", "something")]);
         assert_eq!(of_override("d", &asked), "d.key1_value1.subkey1_something");
-    }
-
-    #[test]
-    fn bytes_that_are_no_text_are_shown_by_their_numbers() {
-        let mut asked = descriptor(&[("k", "")]);
-        asked.entries[0].value = b"caf\xe9".to_vec().into();
-        assert_eq!(of_override("d", &asked), "d.k_caf\\xE9");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::settle::{passes, would_pass};
-use super::{Cause, Charge, Decision, Outcome, Payment, Store, StoreError};
+use super::{Basis, Cause, Charge, Decision, Outcome, Payment, Store, StoreError};
 use crate::bucket::{Micros, State};
 use crate::key::Prehashed;
 
@@ -97,13 +97,17 @@ impl Denials {
         self.shards.iter().map(lock).sum()
     }
 
+    /// What a charge gets if no other request has asked its bucket since the store last did: a denial is certain,
+    /// an admission is not. `None` when the bucket is not remembered.
+    pub(super) fn known(&self, charge: &Charge, now: Instant) -> Option<Outcome> {
+        let remembered = *self.shard(charge).buckets.get(&charge.key.hash())?;
+        remembered.outcome(charge, now)
+    }
+
     /// The decision, if it can be told without the store.
     fn recall(&self, charges: &[Charge], now: Instant) -> Option<Decision> {
         // Most often, the first one is not known, and that is all.
-        let recalled = charges.iter().map(|charge| {
-            let remembered = *self.shard(charge).buckets.get(&charge.key.hash())?;
-            remembered.outcome(charge, now)
-        });
+        let recalled = charges.iter().map(|charge| self.known(charge, now));
         let outcomes: Vec<Outcome> = recalled.collect::<Option<_>>()?;
         let fares = charges.iter().zip(&outcomes);
         let admitted = passes(fares.map(|(charge, outcome)| (charge.part, outcome.admitted)));
@@ -123,8 +127,12 @@ impl Denials {
     }
 
     /// Remembers the buckets of a denial, and what became of those that are remembered.
-    fn learn(&self, charges: &[Charge], decision: &Decision, asked: Instant) {
+    pub(super) fn learn(&self, charges: &[Charge], decision: &Decision, asked: Instant) {
         for (charge, outcome) in charges.iter().zip(&decision.outcomes) {
+            if outcome.basis != Basis::Bucket {
+                // What was not read just now is no news of the bucket, and must not be remembered for longer.
+                continue;
+            }
             let remembered = Remembered {
                 state: outcome.state,
                 decided: outcome.decided,
@@ -187,7 +195,10 @@ impl Remembered {
             return None;
         }
         let state = self.state.at(&charge.terms, now);
-        let mut outcome = Outcome::alone(charge, state, now);
+        let mut outcome = Outcome {
+            basis: Basis::Remembered,
+            ..Outcome::alone(charge, state, now)
+        };
         outcome.tell(charge, now);
         Some(outcome)
     }

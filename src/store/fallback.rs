@@ -16,7 +16,9 @@ use tokio::time::Instant;
 
 use super::breaker::Breaker;
 use super::memory::{MemoryStore, Stand};
-use super::{Cause, Charge, Decision, OnStoreFailure, Part, Store, StoreError, without_candidates};
+use super::{
+    Basis, Cause, Charge, Decision, OnStoreFailure, Part, Store, StoreError, without_candidates,
+};
 use crate::bucket::{Micros, Share};
 use crate::clock::Clock;
 use crate::telemetry::Throttle;
@@ -146,11 +148,37 @@ impl Standby {
                 cause: Cause::Buckets,
             });
         }
-        let done = self.strictest(charges);
-        self.0.requests[done as usize].fetch_add(1, Ordering::Relaxed);
+        let done = self.decided_for(charges);
         if done == OnStoreFailure::Error {
             return Err(error);
         }
+        Ok(Decision {
+            cause: Cause::Policy(done),
+            ..self.stand_in(charges)
+        })
+    }
+
+    /// Whether a charge that the store cannot decide leaves its request without a decision, where that depends on it.
+    pub(super) fn is_error(&self, charge: &Charge) -> bool {
+        charge.part != Part::Shadow && self.policy(charge) == OnStoreFailure::Error
+    }
+
+    /// Whether a local bucket decides a charge that the store cannot decide.
+    pub(super) fn is_local(&self, charge: &Charge) -> bool {
+        self.policy(charge) == OnStoreFailure::Local
+    }
+
+    /// Counts a request whose decision depends on these charges, which were decided by their policies. Returns the
+    /// policy that stands for all of them.
+    pub(super) fn decided_for(&self, charges: &[Charge]) -> OnStoreFailure {
+        let done = self.strictest(charges);
+        self.0.requests[done as usize].fetch_add(1, Ordering::Relaxed);
+        done
+    }
+
+    /// Decides charges by their policies, all or nothing, and takes what local buckets have to give. Charges that
+    /// say `error` are admitted as by a full bucket. Counts no request.
+    pub(super) fn stand_in(&self, charges: &[Charge]) -> Decision {
         let shared: Vec<Charge>;
         let charges = match self.0.settings.share {
             Share::WHOLE => charges,
@@ -169,13 +197,13 @@ impl Standby {
             OnStoreFailure::Deny => Stand::Empty,
         };
         let mut decision = self.0.buckets.decide_as(charges, stand);
-        decision.cause = Cause::Policy(done);
         for (charge, outcome) in charges.iter().zip(&mut decision.outcomes) {
+            outcome.basis = Basis::Policy;
             if self.policy(charge) == OnStoreFailure::Deny {
                 outcome.retry_in = outcome.retry_in.map(|time| time.min(RETRY_IN));
             }
         }
-        Ok(decision)
+        decision
     }
 
     /// What stands for all charges of a request.
@@ -193,7 +221,8 @@ impl Standby {
             .unwrap_or(Allow)
     }
 
-    fn warn(&self, error: &StoreError) {
+    /// Logs that the store failed a request, unless it is known that it fails.
+    pub(super) fn warn(&self, error: &StoreError) {
         // Whether a breaker opens is told by whoever watches it.
         let is_told = { self.0.breakers.iter() }.any(|breaker| breaker.condition().is_degraded);
         if is_told {

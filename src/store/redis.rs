@@ -105,6 +105,11 @@ impl RedisStore {
         }
     }
 
+    /// Why it is not asked at present, if its breaker is open.
+    pub(super) fn is_shut(&self) -> Option<StoreError> {
+        self.server.is_shut()
+    }
+
     /// Decides several requests in one call of the script, without waiting for others. Equal requests are
     /// decided one right after the other, when the first of them is due.
     ///

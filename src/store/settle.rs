@@ -3,7 +3,7 @@
 
 use smallvec::SmallVec;
 
-use super::{Cause, Charge, Decision, Outcome, Part, Payment};
+use super::{Basis, Cause, Charge, Decision, Outcome, Part, Payment};
 use crate::bucket::{Micros, State};
 
 /// What a request gets, and which of its buckets that changes.
@@ -102,6 +102,7 @@ impl Outcome {
             full_in: 0,
             state,
             decided: now,
+            basis: Basis::Bucket,
         }
     }
 

@@ -1,18 +1,24 @@
 //! Decides requests whose buckets live in several places, each of them atomic by itself alone: a second
 //! Redis for the limits of a second, the slots of a cluster.
 //!
-//! A request with all of its buckets in one place is decided there, as ever. Any other takes in all of its
-//! places at once; when one of them denies it, what was taken in the others is given back. Meanwhile others may
-//! be denied what they could have had; never is more admitted than one store would admit.
+//! A request with all of its buckets in one place is decided there. Any other request takes in all of its places at
+//! once, in one round trip; where one of them denies it, what was taken in the others is given back. Until then,
+//! other requests may be denied what they could have had; never is more admitted than one store would admit.
 //!
-//! What is given back is less than what was taken by what has flowed in meanwhile ([`State::given_back`]),
-//! and that must not become a drain. So a request on a bucket that denied one a while ago, or to a place that
-//! failed one, asks in all of its places first, and then takes where least is left before it takes elsewhere.
+//! What is given back is less than what was taken by what was refilled since ([`State::given_back`]), which must not
+//! drain a bucket that is asked for more than its rate. So, by what is known of buckets that denied lately
+//! ([`Denials`]):
+//! - A request that one of them denies for certain takes nothing: the others are only asked, in one round trip.
+//! - Where one of them has hardly more left than the requests in flight ask for, the request takes there first
+//!   and asks in the other places, and takes in those once it has that: two round trips, if the deadline leaves time for two.
+//!
+//! A charge whose place is unavailable is decided by its failure policy ([`Standby`]), as if that were its place; what
+//! the other places decided stands, and all or nothing holds over both.
 
 mod give_back;
 mod per_second;
 mod request;
-mod suspects;
+mod round_trips;
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
@@ -24,13 +30,15 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{Cause, Charge, Decision, Part, Store, StoreError};
+use super::denied::Denials;
+use super::fallback::Standby;
+use super::{Cause, Charge, Decision, Part, Store, StoreError, without_candidates};
 
 pub use give_back::GiveBacks;
 pub use per_second::PerSecond;
 
 use request::Request;
-use suspects::Suspects;
+use round_trips::RoundTrips;
 
 #[cfg(doc)]
 use crate::bucket::State;
@@ -45,6 +53,23 @@ const PLACES: &str = "several places";
 pub trait Places: Store {
     /// Where the bucket of a charge is; the same for all instances that share the buckets.
     fn place(&self, charge: &Charge) -> u32;
+
+    /// Why a request is not sent to the place of a charge at present, if that is known to be unavailable. The request
+    /// counts as one that the place did not decide.
+    fn turns_away(&self, _charge: &Charge) -> Option<StoreError> {
+        None
+    }
+}
+
+/// What the threads of a server share of requests over several places.
+#[derive(Debug, Clone, Default)]
+pub struct SplitContext {
+    /// Counts what becomes of hits taken in vain.
+    pub give_backs: GiveBacks,
+    /// What is known of buckets that denied. Whatever wraps the store adds to it; without that, nothing is known.
+    pub denials: Arc<Denials>,
+    /// Decides charges whose place is unavailable. `None`: a request with such a charge is not decided.
+    pub standby: Option<Standby>,
 }
 
 /// A store over places. A request over several of them is decided to its end even when nobody waits for
@@ -59,6 +84,8 @@ pub struct Split<S> {
 #[derive(Debug)]
 struct Job {
     charges: Arc<[Charge]>,
+    /// How many of them are no candidates.
+    counted: usize,
     deadline: Instant,
     answer: oneshot::Sender<Result<Decision, StoreError>>,
 }
@@ -72,15 +99,14 @@ impl<S: fmt::Debug> fmt::Debug for Split<S> {
 }
 
 impl<S: Places> Split<S> {
-    /// Decides over the places of `store`, and counts in `give_backs` what becomes of hits taken in vain.
-    /// Must be called within a tokio runtime.
-    pub fn new(store: S, give_backs: GiveBacks) -> Self {
+    /// Decides over the places of `store`. Must be called within a tokio runtime.
+    pub fn new(store: S, context: SplitContext) -> Self {
         let store = Arc::new(store);
         let (queue, jobs) = mpsc::channel(MAX_IN_FLIGHT);
         let work = Work {
             store: Arc::clone(&store),
-            suspects: Suspects::default(),
-            give_backs,
+            round_trips: RoundTrips::default(),
+            context,
         };
         let task = tokio::spawn(run(work, jobs));
         Self { store, queue, task }
@@ -105,7 +131,8 @@ impl<S: Places> Store for Split<S> {
         if charges.last().is_some_and(|last| last.part.is_candidate()) {
             return self.decide_and_try(&charges, deadline).await;
         }
-        self.decide_apart(charges, deadline).await
+        let counted = charges.len();
+        self.decide_apart(charges, counted, deadline).await
     }
 }
 
@@ -140,19 +167,22 @@ impl<S: Places> Split<S> {
             },
             ..charge.clone()
         };
+        let counted = without_candidates(&charges).len();
         let charges = charges.iter().map(only_asked).collect();
-        self.decide_apart(charges, deadline).await
+        self.decide_apart(charges, counted, deadline).await
     }
 
-    /// Decides a request over several places.
+    /// Decides a request over several places. The first `counted` charges are no candidates.
     async fn decide_apart(
         &self,
         charges: Arc<[Charge]>,
+        counted: usize,
         deadline: Instant,
     ) -> Result<Decision, StoreError> {
         let (answer, decision) = oneshot::channel();
         let job = Job {
             charges,
+            counted,
             deadline,
             answer,
         };
@@ -182,8 +212,8 @@ impl<S> Drop for Split<S> {
 /// What requests over several places share.
 struct Work<S> {
     store: Arc<S>,
-    suspects: Suspects,
-    give_backs: GiveBacks,
+    round_trips: RoundTrips,
+    context: SplitContext,
 }
 
 async fn run<S: Places>(work: Work<S>, mut queue: mpsc::Receiver<Job>) {
@@ -192,7 +222,10 @@ async fn run<S: Places>(work: Work<S>, mut queue: mpsc::Receiver<Job>) {
         tokio::select! {
             job = queue.recv(), if in_flight.len() < MAX_IN_FLIGHT => match job {
                 // A panic is a mistake of ours, and costs one request.
-                Some(job) => in_flight.push(AssertUnwindSafe(work.decide(job)).catch_unwind()),
+                Some(job) => {
+                    let competing = in_flight.len() + 1;
+                    in_flight.push(AssertUnwindSafe(work.decide(job, competing)).catch_unwind());
+                }
                 None => return,
             },
             Some(ended) = in_flight.next() => if ended.is_err() {
@@ -203,12 +236,12 @@ async fn run<S: Places>(work: Work<S>, mut queue: mpsc::Receiver<Job>) {
 }
 
 impl<S: Places> Work<S> {
-    async fn decide(&self, job: Job) {
-        let mut request = Request::new(&*self.store, &self.suspects, &job.charges, job.deadline);
-        let result = request.decide().await;
+    /// Decides a request while so many, itself included, are being decided.
+    async fn decide(&self, job: Job, competing: usize) {
+        let mut request = Request::new(self, (&job.charges, job.counted), job.deadline);
+        let result = request.decide(competing).await;
         if !matches!(&result, Ok(decision) if decision.admitted) {
-            let mut giving_back =
-                Box::pin(self.give_backs.give_back(&*self.store, request.in_vain()));
+            let mut giving_back = Box::pin(self.give_back(request.in_vain()));
             // The first poll puts it in line, so that whoever hears the answer and asks again comes after it.
             let is_done = (&mut giving_back).now_or_never().is_some();
             let _ = job.answer.send(result);

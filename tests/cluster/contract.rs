@@ -9,7 +9,7 @@ use proptest::test_runner::TestRunner;
 use ratekeeper::bucket::Micros;
 use ratekeeper::key::{BucketKey, GROUPS, HashTag, KeyFormat, LimitTag, Segment};
 use ratekeeper::store::redis::{ClusterStore, RedisSettings, SCRIPT, Topology, slot};
-use ratekeeper::store::split::{GiveBacks, Split};
+use ratekeeper::store::split::{Split, SplitContext};
 use ratekeeper::store::{Charge, Decision, Store};
 use redis::aio::MultiplexedConnection;
 use tokio::runtime::Runtime;
@@ -64,7 +64,7 @@ impl InCluster {
             nodes.push(cluster.node(node).connect().await);
         }
         Self {
-            store: Split::new(store, GiveBacks::default()),
+            store: Split::new(store, SplitContext::default()),
             keys,
             life: 0,
             clocks,
@@ -81,10 +81,7 @@ fn key(keys: &KeyFormat, name: &str, life: u32) -> BucketKey {
         override_period: None,
     };
     let life = life.to_string();
-    let entries = [
-        (&b"k"[..], Segment::Value(name.as_bytes())),
-        (b"life", Segment::Value(life.as_bytes())),
-    ];
+    let entries = [("k", Segment::Value(name)), ("life", Segment::Value(&life))];
     // By domain, all of them are in one slot.
     keys.key(&keys.stem("d", entries), tag)
 }

@@ -6,8 +6,10 @@ use redis::aio::MultiplexedConnection;
 use tokio::runtime::Runtime;
 use tonic_health::pb::health_check_response::ServingStatus;
 
-use super::{Failure, RULES, server_with, slot_of};
-use crate::support::{Cluster, Proxy, Ratekeeper, Redis, Scrape, Treatment, ask, eventually};
+use super::{Code, Failure, RULES, server_with, slot_of};
+use crate::support::{
+    Cluster, Proxy, Ratekeeper, Redis, Scrape, Treatment, ask, check, eventually,
+};
 
 /// A server as operators run it, with metrics and more patience: the machine may be slow.
 fn usual<'a>(url: String, more: impl IntoIterator<Item = (&'a str, &'a str)>) -> Ratekeeper {
@@ -134,6 +136,52 @@ fn one_node_of_several_that_is_down_degrades_and_is_no_reason_to_be_unhealthy() 
     assert_eq!(server.health(""), ServingStatus::Serving);
     cluster.restart(0);
     ask_until(&server, &[&other], "ratekeeper_degraded", 0.0);
+}
+
+/// What its own node denies is denied, and what that has left is given out, whatever the policy for another node says.
+#[test]
+fn policies_decide_only_what_is_on_the_node_that_is_down() {
+    let mut cluster = Cluster::start();
+    all_nodes(
+        &cluster,
+        &["CONFIG", "SET", "cluster-require-full-coverage", "no"],
+    );
+    let modes = ["local", "allow", "deny", "error"];
+    let servers = modes.map(|mode| {
+        let patient = [("STORE_FAILURE_MODE", mode), ("REDIS_TIMEOUT", "10s")];
+        usual(cluster.url(), patient)
+    });
+    let (lost, kept) = (descriptor_on(&cluster, 0), descriptor_on(&cluster, 1));
+    let mut values = (0..).map(|i: u32| i.to_string());
+    let used_up = values.find(|value| cluster.owner(slot_of("one", value)) == 1);
+    let used_up = format!("one={}", used_up.unwrap());
+    let all = ask("c", &[&format!("{used_up} x400")]);
+    check(&servers[0], "all at once", all, "OK: OK 0 of 400/year");
+    cluster.kill(3);
+    cluster.kill(0);
+    for server in &servers {
+        ask_until(server, &[&lost], "ratekeeper_degraded", 1.0);
+    }
+    let mut taken = 0;
+    for (mode, server) in modes.iter().zip(&servers) {
+        for _ in 0..20 {
+            let answer = server.ask(ask("c", &[&lost, &used_up])).unwrap();
+            assert_eq!(answer.overall_code(), Code::OverLimit, "{mode}");
+        }
+        for _ in 0..5 {
+            let told = server.ask(ask("c", &[&lost, &kept]));
+            let told = told.map(|answer| answer.overall_code());
+            match *mode {
+                "deny" => assert_eq!(told.unwrap(), Code::OverLimit),
+                "error" => assert_eq!(told.unwrap_err().code(), Failure::Unavailable),
+                _ => assert_eq!(told.unwrap(), Code::Ok, "{mode}"),
+            }
+            taken += u32::from(["local", "allow"].contains(mode));
+        }
+    }
+    let question = format!("{kept} x0");
+    let answer = servers[0].ask(ask("c", &[&question])).unwrap();
+    assert_eq!(answer.statuses[0].limit_remaining, 1_000_000 - taken);
 }
 
 /// A failover, as operators see it by default.

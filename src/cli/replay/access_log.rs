@@ -102,7 +102,7 @@ impl AccessLog {
         Ok(Some(Recorded {
             time,
             request: Request {
-                domain: self.domain.as_str().into(),
+                domain: self.domain.clone(),
                 descriptors,
                 hits_addend,
             },

@@ -9,7 +9,7 @@ use super::*;
 use crate::bucket::Terms;
 use crate::key::{BucketKey, KeyFormat, LimitTag, Segment};
 use crate::limiter::request::{Descriptor, Entry};
-use crate::store::{Cause, Outcome, Part, Payment};
+use crate::store::{Basis, Cause, Outcome, Part, Payment};
 
 fn key(bucket: u8) -> BucketKey {
     let keys = KeyFormat::new("rk:");
@@ -19,10 +19,7 @@ fn key(bucket: u8) -> BucketKey {
         override_period: None,
     };
     let value = bucket.to_string();
-    keys.key(
-        &keys.stem("d", [(&b"k"[..], Segment::Value(value.as_bytes()))]),
-        tag,
-    )
+    keys.key(&keys.stem("d", [("k", Segment::Value(&value))]), tag)
 }
 
 /// A request on a bucket for so many hits.
@@ -155,14 +152,14 @@ fn request(value: &str) -> Request {
         entries: entries
             .iter()
             .map(|(key, value)| Entry {
-                key: (*key).into(),
-                value: (*value).into(),
+                key: (*key).to_owned(),
+                value: (*value).to_owned(),
             })
             .collect(),
         ..Descriptor::default()
     };
     Request {
-        domain: "shop".into(),
+        domain: "shop".to_owned(),
         descriptors: vec![
             descriptor(&[("client", value)]),
             descriptor(&[("path", "/cart"), ("user", "7")]),
@@ -191,6 +188,7 @@ fn the_last_denial_is_told_with_its_request() {
             full_in: 0,
             state: crate::bucket::State::full(&charge.terms, at),
             decided: at,
+            basis: Basis::Bucket,
         };
         let decision = Decision {
             admitted: false,
@@ -221,7 +219,7 @@ fn the_last_denial_is_told_with_its_request() {
 fn what_clients_send_is_cut_between_characters() {
     for length in 0..400 {
         let mut text = String::new();
-        request(&"é".repeat(length)).show(MAX_REQUEST, &mut text);
+        show(&request(&"é".repeat(length)), &mut text);
         assert!(text.len() <= MAX_REQUEST + 3, "{text}");
         assert_eq!(
             text.ends_with("..."),

@@ -90,7 +90,7 @@ impl Probe {
             override_period: None,
         };
         let number = number.to_string();
-        let entries = [(&b"probe"[..], Segment::Value(number.as_bytes()))];
+        let entries = [("probe", Segment::Value(&number))];
         keys.key(&keys.stem("", entries), tag)
     }
 }

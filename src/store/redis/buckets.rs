@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::settings::RedisSettings;
 use super::{Common, Servers};
 use crate::store::breaker::Breaker;
-use crate::store::split::{GiveBacks, PerSecond, Split};
+use crate::store::split::{PerSecond, Split, SplitContext};
 use crate::store::{Charge, Decision, Store, StoreError};
 use crate::telemetry::StoreProbe;
 
@@ -88,20 +88,20 @@ pub enum Buckets {
 }
 
 impl Buckets {
-    /// The buckets that the settings describe, for one of the threads that share this; `give_backs` counts what
-    /// becomes of hits taken in vain. Must be called within a tokio runtime.
+    /// The buckets that the settings describe, for one of the threads that share `shared` and, for requests over
+    /// several places, `context`. Must be called within a tokio runtime.
     #[must_use]
-    pub fn new(settings: &BucketsSettings, shared: &Shared, give_backs: GiveBacks) -> Self {
+    pub fn new(settings: &BucketsSettings, shared: &Shared, context: SplitContext) -> Self {
         let others = Servers::telling(&settings.others, &shared.others);
         let seconds = settings.seconds.as_ref().zip(shared.seconds.as_ref());
         let Some((seconds, common)) = seconds else {
             return match others {
-                Servers::Cluster(_) => Self::InSlots(Split::new(others, give_backs)),
+                Servers::Cluster(_) => Self::InSlots(Split::new(others, context)),
                 _ => Self::Together(others),
             };
         };
         let seconds = Servers::telling(seconds, common);
-        Self::Apart(Split::new(PerSecond { seconds, others }, give_backs))
+        Self::Apart(Split::new(PerSecond { seconds, others }, context))
     }
 }
 

@@ -36,7 +36,7 @@ use tokio::time::Instant;
 use super::lane::{MAX_WAITING, Undecided};
 use super::{RedisSettings, SCRIPT};
 use crate::store::breaker::{Breaker, BreakerState};
-use crate::store::split::{GiveBacks, Places, Split};
+use crate::store::split::{Places, Split, SplitContext};
 use crate::store::{Cause, Charge, Decision, Store, StoreError};
 use map::Map;
 use slots::Address;
@@ -100,7 +100,7 @@ impl ClusterStore {
     fn start(settings: &RedisSettings, cluster: &Arc<Cluster>, watch: Option<Watch>) -> Self {
         let ways = Ways::new(settings, cluster);
         Self {
-            torn: Split::new(BucketByBucket(Arc::clone(&ways)), GiveBacks::default()),
+            torn: Split::new(BucketByBucket(Arc::clone(&ways)), SplitContext::default()),
             _watch: watch,
             ways,
         }
@@ -136,6 +136,10 @@ impl Store for ClusterStore {
 impl Places for ClusterStore {
     fn place(&self, charge: &Charge) -> u32 {
         slot(charge.key.as_str()).into()
+    }
+
+    fn turns_away(&self, charge: &Charge) -> Option<StoreError> {
+        self.ways.turns_away(slot(charge.key.as_str()))
     }
 }
 

@@ -96,4 +96,12 @@ impl Places for Servers {
             Self::Cluster(store) => store.place(charge),
         }
     }
+
+    fn turns_away(&self, charge: &Charge) -> Option<StoreError> {
+        match self {
+            Self::One(store) => store.is_shut(),
+            Self::Cluster(store) => store.turns_away(charge),
+            Self::AnyNode(_) => None,
+        }
+    }
 }

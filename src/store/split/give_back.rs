@@ -7,7 +7,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use crate::store::{Charge, Store};
+use super::{Places, Work};
+use crate::store::Charge;
 
 /// How long a place may take to get back what it took. Nobody waits for it; but what comes later than the
 /// bucket's own refill helps nobody.
@@ -36,19 +37,29 @@ impl GiveBacks {
     pub fn lost(&self) -> u64 {
         self.0.lost.load(Ordering::Relaxed)
     }
+}
 
-    /// Gives back, in each place what was taken there.
-    pub(super) async fn give_back(&self, store: &impl Store, in_vain: Vec<Arc<[Charge]>>) {
-        let deadline = Instant::now() + PATIENCE;
-        let places = in_vain
-            .into_iter()
-            .map(|charges| store.decide(charges, deadline));
-        for given in join_all(places).await {
+impl<S: Places> Work<S> {
+    /// Gives back, in each place what was taken there. What denied others meanwhile is remembered as it is then.
+    pub(super) async fn give_back(&self, in_vain: Vec<Arc<[Charge]>>) {
+        let counts = &self.context.give_backs.0;
+        let asked = Instant::now();
+        let places = in_vain.into_iter().map(async |charges: Arc<[Charge]>| {
+            let given = self
+                .store
+                .decide(Arc::clone(&charges), asked + PATIENCE)
+                .await;
+            (charges, given)
+        });
+        for (charges, given) in join_all(places).await {
             let count = match given {
-                Ok(_) => &self.0.given,
+                Ok(decision) => {
+                    self.context.denials.learn(&charges, &decision, asked);
+                    &counts.given
+                }
                 Err(error) => {
                     tracing::debug!(%error, "hits that were taken in vain may not have been given back");
-                    &self.0.lost
+                    &counts.lost
                 }
             };
             count.fetch_add(1, Ordering::Relaxed);

@@ -49,4 +49,8 @@ impl<S: Places> Places for PerSecond<S> {
             false => place,
         }
     }
+
+    fn turns_away(&self, charge: &Charge) -> Option<StoreError> {
+        self.of(charge).turns_away(charge)
+    }
 }

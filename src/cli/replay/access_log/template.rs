@@ -4,11 +4,10 @@ use std::str::FromStr;
 
 use super::Fields;
 use crate::limiter::{Entry, Typed};
-use crate::text::Text;
 
 /// What makes a descriptor.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in super::super) struct Template(Vec<(Text, Vec<Piece>)>);
+pub(in super::super) struct Template(Vec<(String, Vec<Piece>)>);
 
 /// A part of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,15 +76,7 @@ impl FromStr for Template {
     fn from_str(text: &str) -> Result<Self, String> {
         let Typed(entries) = text.parse()?;
         let entries = entries.into_iter();
-        let entries = entries.map(|entry| {
-            let value = entry.value.as_str().ok_or_else(|| {
-                format!(
-                    "{} has bytes that are no UTF-8; the lines of a log have none",
-                    entry.value
-                )
-            })?;
-            Ok((entry.key, pieces(value)?))
-        });
+        let entries = entries.map(|entry| Ok((entry.key, pieces(&entry.value)?)));
         entries.collect::<Result<_, String>>().map(Self)
     }
 }
@@ -135,7 +126,7 @@ impl Template {
             let value = pieces.iter().map(|piece| piece.fill(fields));
             Some(Entry {
                 key: key.clone(),
-                value: value.collect::<Option<String>>()?.into(),
+                value: value.collect::<Option<String>>()?,
             })
         });
         entries.collect()

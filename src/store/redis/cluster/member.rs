@@ -90,11 +90,16 @@ impl Member {
 
     /// Puts a request into the queue; answers it when that is full.
     pub(super) fn push(&self, job: Job<Route>) {
-        if let Some(error) = self.way.server.is_shut() {
+        if let Some(error) = self.is_shut() {
             job.answer(Err(Undecided::Failed(error)));
         } else if let Err(job) = self.lane.push(job) {
             job.answer(Err(Undecided::Failed(self.way.server.overloaded())));
         }
+    }
+
+    /// Why the node is not asked at present, if its breaker is open.
+    pub(super) fn is_shut(&self) -> Option<StoreError> {
+        self.way.server.is_shut()
     }
 
     /// That there was no answer in time.

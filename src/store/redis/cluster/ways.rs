@@ -94,6 +94,15 @@ impl Ways {
         Err(cluster.refused(&format!("no node of the cluster has slot {slot}")))
     }
 
+    /// Why a request is not sent to the owner of a slot at present, if the breaker of that is open. Counts the
+    /// request as one that the node did not decide.
+    pub(super) fn turns_away(&self, slot: u16) -> Option<StoreError> {
+        let owner = self.known(slot)?;
+        let error = owner.is_shut()?;
+        owner.node.has_failed_one();
+        Some(error)
+    }
+
     /// The way to the owner of a slot, if one is known.
     fn known(&self, slot: u16) -> Option<Arc<Member>> {
         let map = self.cluster.map();
