@@ -12,7 +12,8 @@ use ratekeeper::source::xds::pb::{
 use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::support::{
-    Authority, Backend, Management, Ratekeeper, Redis, ask, check, json_of, resource, times,
+    Api, Authority, Backend, Management, Ratekeeper, Redis, Scrape, ask, check, json_of, resource,
+    times, typed,
 };
 
 /// A server that asks this management server, with further environment variables.
@@ -472,4 +473,95 @@ fn ai_gateway() {
     assert_eq!(metadata["metadata"]["backend"], "b");
     let answer = server.ask(both()).unwrap();
     assert_eq!(answer.overall_code, 2, "both are used up");
+}
+
+/// What go-control-plane does on a rollback: it sends what was rejected again and again, and then what was there
+/// before.
+#[test]
+fn a_rollback_ends_the_rejection() {
+    let management = Management::start();
+    let scraped = Scrape::environment();
+    let retry = ("CONFIG_GRPC_XDS_SERVER_CONNECT_RETRY_INTERVAL", "20ms");
+    let mut server = start(&management, &[scraped[0], scraped[1], retry]);
+    let api = Api::of(&server);
+    let session = management.session();
+    session.request();
+    let good = config("a", "shop", &[descriptor("key", "", per_year(50))]);
+    let bad = config("a", "shop", &[descriptor("", "", per_year(60))]);
+    let is_successful =
+        |server: &Ratekeeper| Scrape::of(server).value("ratekeeper_config_last_load_successful");
+    let loads = |server: &Ratekeeper, end: &str| {
+        Scrape::of(server).value(&format!("ratelimit_service_config_load_{end}"))
+    };
+    session.accepted("1", std::slice::from_ref(&good));
+    assert_eq!(is_successful(&server), 1.0);
+    for round in 1..=2_u32 {
+        for _ in 0..3 {
+            let version = format!("bad{round}");
+            session.send(&version, std::slice::from_ref(&bad));
+            session.refused(&version, if round == 1 { "1" } else { "good1" });
+        }
+        server.wait_for_log("descriptor has empty key");
+        assert_eq!(is_successful(&server), 0.0, "round {round}");
+        assert_eq!(
+            loads(&server, "error"),
+            f64::from(round),
+            "each is loaded once"
+        );
+        let status = api.get("/status");
+        assert!(status["configuration"]["rejected"]["mistakes"][0].is_string());
+
+        let version = format!("good{round}");
+        session.accepted(&version, std::slice::from_ref(&good));
+        server.wait_for_log("rules in force");
+        assert_eq!(is_successful(&server), 1.0, "round {round}");
+        assert_eq!(loads(&server, "success"), 1.0 + f64::from(round));
+        let configuration = &api.get("/status")["configuration"];
+        assert_eq!(configuration["rejected"], serde_json::Value::Null);
+        assert_eq!(configuration["version"], version);
+        let address = server.debug().address().to_string();
+        let top = typed(["top", "--once", "--address", &address], []);
+        assert!(
+            !top.stdout.contains("was refused"),
+            "{}{}",
+            top.stdout,
+            top.stderr
+        );
+    }
+    // What is in force is answered without loading it again.
+    session.accepted("again", std::slice::from_ref(&good));
+    assert_eq!(loads(&server, "success"), 3.0);
+    // Buckets go on where they were.
+    check(
+        &server,
+        "at last",
+        ask("shop", &["key=a"]),
+        "OK: OK 49 of 50/year",
+    );
+}
+
+/// What a user of Envoy Gateway can do, who writes no descriptors.
+#[test]
+fn a_rule_that_is_sent_twice_is_reported_with_what_to_change() {
+    let management = Management::start();
+    let server = start(&management, &[]);
+    let session = management.session();
+    session.request();
+    let rule = "httproute/default/shop/rule/0/match/-1/*";
+    let twice = [
+        descriptor(rule, rule, per_year(1)),
+        descriptor(rule, rule, per_year(2)),
+    ];
+    session.send("1", &[config("default/eg/http", "default/eg/http", &twice)]);
+    let reason = session.refused("1", "");
+    for part in [
+        "duplicate descriptor composite key",
+        "it is defined first at resource default/eg/http: ",
+        "the management server sent both",
+        "BackendTrafficPolicies",
+    ] {
+        assert!(reason.contains(part), "{part}: {reason}");
+    }
+    assert!(!reason.contains("rate_limit list"), "{reason}");
+    assert!(server.stop().success());
 }

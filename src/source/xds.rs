@@ -102,10 +102,12 @@ pub struct Client {
     told: Told,
     /// What was accepted last, on any stream.
     accepted: Option<Fingerprint>,
-    /// What was not accepted last, and why.
+    /// What was rejected after that, and why; `None` when the latest configuration was accepted.
     refused: Option<(Fingerprint, String)>,
     /// What [`Client::answer`] will answer.
     unanswered: Option<Response>,
+    /// Whether the server has ever sent anything.
+    has_answered: bool,
     /// Whether there is a stream, for those who look on.
     connected: Arc<AtomicBool>,
 }
@@ -141,6 +143,7 @@ impl Client {
             accepted: None,
             refused: None,
             unanswered: None,
+            has_answered: false,
             connected: Arc::default(),
         }
     }
@@ -209,6 +212,8 @@ impl Client {
         let lived = stream.as_ref().map(Stream::lived).unwrap_or_default();
         if self.backoff.worked(lived) {
             self.backoff.succeeded();
+        }
+        if self.backoff.is_well(lived) {
             self.told = Told::default();
         }
         let retry_in = self.backoff.failed();
@@ -252,18 +257,18 @@ impl Client {
     fn consider(&mut self, response: DiscoveryResponse) -> Option<Update> {
         self.told.silent = false;
         if self.told.failing.is_some() && !std::mem::replace(&mut self.told.answers, true) {
+            let again = if self.has_answered { " again" } else { "" };
             let server = &self.settings.server;
-            tracing::info!("the management server {server} answers again");
+            tracing::info!("the management server {server} answers{again}");
         }
+        self.has_answered = true;
         let stream = self.stream.as_mut()?;
         let fingerprint = resources::fingerprint(&response);
-        let known = if self.accepted == Some(fingerprint) {
-            Some(Ok(()))
-        } else {
-            let refused = self.refused.as_ref();
-            refused
-                .filter(|(refused, _)| *refused == fingerprint)
-                .map(|(_, reason)| Err(reason.clone()))
+        // Only the latest verdict is repeated. What was accepted before a rejection is loaded again, so that the
+        // status shows that the rejected configuration was rolled back.
+        let known = match &self.refused {
+            Some((refused, reason)) => (*refused == fingerprint).then(|| Err(reason.clone())),
+            None => (self.accepted == Some(fingerprint)).then_some(Ok(())),
         };
         let is_repeated = stream.heard(fingerprint);
         let told = Response {
@@ -272,7 +277,8 @@ impl Client {
             nonce: response.nonce.clone(),
         };
         let Some(outcome) = known else {
-            tracing::info!(
+            // What became of it is logged where it is loaded.
+            tracing::debug!(
                 server = self.settings.server,
                 version = shown(&told.version),
                 resources = response.resources.len(),

@@ -10,6 +10,10 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::time::{Instant, sleep_until};
 
+/// A stream that lived for so long was no failure. With the wait before the first retry, a server that closes its
+/// streams then is asked some seven times a minute.
+const WORKED: Duration = Duration::from_secs(5);
+
 /// The lengths of the waits.
 #[derive(Debug, Clone)]
 pub struct Retry {
@@ -43,9 +47,14 @@ impl Backoff {
         }
     }
 
-    /// Whether what lived for so long worked. A server that takes a stream, answers and closes it works no
-    /// better than one that does not take it.
+    /// Whether what lived for so long worked, so that the next failure is the first in a row. A server that takes a
+    /// stream, answers and closes it works no better than one that does not take it.
     pub(super) fn worked(&self, lived: Duration) -> bool {
+        lived > WORKED.min(self.retry.longest)
+    }
+
+    /// Whether what lived for so long was so well that the next failure is news.
+    pub(super) fn is_well(&self, lived: Duration) -> bool {
         lived > self.retry.longest
     }
 
@@ -122,10 +131,12 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_before_the_longest_wait_has_not_worked() {
+    fn what_ends_soon_has_not_worked() {
         let backoff = Backoff::new(retry(0.0));
-        assert!(!backoff.worked(Duration::from_secs(60)));
-        assert!(backoff.worked(Duration::from_secs(61)));
+        assert!(!backoff.worked(Duration::from_secs(5)));
+        assert!(backoff.worked(Duration::from_secs(6)));
+        assert!(!backoff.is_well(Duration::from_secs(60)));
+        assert!(backoff.is_well(Duration::from_secs(61)));
     }
 
     #[test]

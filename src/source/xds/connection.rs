@@ -10,8 +10,9 @@ use super::trouble::Trouble;
 use super::{Settings, TlsFiles};
 use crate::source::files::{Location, SourceError};
 
-/// How long a connection and its handshakes may take to come about.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a connection and its handshakes may take to come about. Where packets to a server that is not there yet
+/// are dropped, the kernel asks again after 1, 3 and 7 seconds, and a new attempt asks at once.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long the server may take to say that it is alive, at most.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
