@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod diff;
 mod explain;
+mod harmless;
 mod hit;
 mod migrate;
 mod mistakes;
@@ -20,6 +21,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use clap::builder::Resettable;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::rules;
@@ -99,6 +101,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<Outcome> 
     let of_hit = args.get(1).is_some_and(|command| command == "hit");
     let command = only_own(unset_empty(Cli::command()), &args);
     let serve = command.find_subcommand("serve").cloned();
+    let (args, ignored) = match is_ratelimit(&args) {
+        true => without_unknown(&command, args),
+        false => (args, Vec::new()),
+    };
     let read = match mistakes::read(command, &args) {
         Ok(read) => read,
         Err((error, _)) if !error.use_stderr() => {
@@ -113,8 +119,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<Outcome> 
     let cli = Cli::from_arg_matches(&read.matches)?;
     let mistakes = read.mistakes;
     match cli.command {
-        None => serve::run(cli.serve, mistakes),
-        Some(Command::Serve(args)) => serve::run(*args, mistakes),
+        None => serve::run(cli.serve, mistakes, &ignored),
+        Some(Command::Serve(args)) => serve::run(*args, mistakes, &ignored),
         _ if !mistakes.is_empty() => tell_mistakes(&mistakes, of_hit),
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::Explain(args)) => explain::run(&args),
@@ -132,6 +138,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<Outcome> 
     }
 }
 
+/// Prints why a command failed.
+pub fn print_error(error: &anyhow::Error) {
+    // When this cannot be written, nothing is left to report it with.
+    let _ = writeln!(stderr(), "error: {error:#}");
+}
+
 /// Says what cannot be used; before there is a log, since that may be among it.
 fn tell_mistakes(mistakes: &Mistakes, of_hit: bool) -> anyhow::Result<Outcome> {
     if !mistakes.is_empty() {
@@ -140,15 +152,51 @@ fn tell_mistakes(mistakes: &Mistakes, of_hit: bool) -> anyhow::Result<Outcome> {
     Ok(Outcome::Usage { of_hit })
 }
 
+/// Whether the program is called as envoyproxy/ratelimit is.
+fn is_ratelimit(args: &[OsString]) -> bool {
+    let name = args.first().map(Path::new).and_then(Path::file_name);
+    name.is_some_and(|name| name == "ratelimit")
+}
+
+/// The arguments without those that are none of the server's, and the names of these. envoyproxy/ratelimit looks at
+/// no argument, and manifests in use have some.
+fn without_unknown(
+    command: &clap::Command,
+    mut args: Vec<OsString>,
+) -> (Vec<OsString>, Vec<String>) {
+    let mut ignored = Vec::new();
+    while let Err(error) = command.clone().try_get_matches_from(&args) {
+        let is_unknown = matches!(
+            error.kind(),
+            ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand
+        );
+        let named = [ContextKind::InvalidArg, ContextKind::InvalidSubcommand]
+            .into_iter()
+            .find_map(|kind| match error.get(kind) {
+                Some(ContextValue::String(name)) => Some(name.clone()),
+                _ => None,
+            });
+        let Some(name) = named.filter(|_| is_unknown) else {
+            break;
+        };
+        let is_named = |arg: &OsString| arg.to_string_lossy().starts_with(&name);
+        let Some(place) = args.iter().skip(2).position(is_named) else {
+            break;
+        };
+        args.remove(place + 2);
+        ignored.push(name);
+    }
+    (args, ignored)
+}
+
 /// Called `ratelimit`, the program is what envoyproxy/ratelimit calls so: a server, and nothing else.
 fn as_ratelimit(mut args: Vec<OsString>) -> Vec<OsString> {
-    let name = args.first().map(Path::new).and_then(Path::file_name);
     let asks = |arg: &OsString| {
         ["-h", "--help", "-V", "--version"]
             .iter()
             .any(|flag| arg == flag)
     };
-    if name.is_some_and(|name| name == "ratelimit") && !args.get(1).is_some_and(asks) {
+    if is_ratelimit(&args) && !args.get(1).is_some_and(asks) {
         args.insert(1, "serve".into());
     }
     args

@@ -1,6 +1,5 @@
 //! The command line. Only turns what a command came to into an exit code.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
@@ -18,8 +17,7 @@ fn main() -> ExitCode {
         }
         Ok(Outcome::Denied | Outcome::Usage { of_hit: false }) => ExitCode::from(2),
         Err(error) => {
-            // A log may not exist yet. When this cannot be written, there is nobody left to tell.
-            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            cli::print_error(&error);
             ExitCode::from(1)
         }
     }

@@ -291,13 +291,56 @@ fn called_ratelimit_it_is_a_server_and_nothing_else() {
             String::from_utf8(output.stderr).unwrap(),
         )
     };
-    let (code, error) = run(&["check"]);
-    assert_eq!(code, Some(2));
-    assert!(error.contains("check"), "{error}");
     let (code, error) = run(&["--grpc-port", "x"]);
     assert_eq!(code, Some(2));
     assert!(error.contains("--grpc-port=x"), "{error}");
     assert_eq!(run(&["--version"]).0, Some(0));
+}
+
+/// As AI Gateway's manifest starts it; the reference looks at no argument.
+#[test]
+fn called_ratelimit_it_ignores_arguments_that_are_none_of_its_own() {
+    let container = Container::new(Some(
+        "domain: d\ndescriptors: [{key: a, rate_limit: {unit: year, requests_per_unit: 5}}]\n",
+    ));
+    let arguments = [
+        "--quotaRateLimitServiceAddr=ratelimit:8081",
+        "-logtostderr",
+        "check",
+        "--top-size",
+        "7",
+        "--other",
+        "value",
+    ];
+    let environment = [
+        ("RUNTIME_ROOT", container.at("/data")),
+        ("RUNTIME_SUBDIRECTORY", "ratelimit".to_owned()),
+        ("BACKEND_TYPE", "memory".to_owned()),
+    ];
+    let server = Ratekeeper::run(
+        Command::new(container.at("/bin/ratelimit"))
+            .env_clear()
+            .envs(["GRPC_HOST", "HOST", "DEBUG_HOST"].map(|name| (name, "127.0.0.1")))
+            .envs(["GRPC_PORT", "PORT", "DEBUG_PORT"].map(|name| (name, "0")))
+            .envs(environment)
+            .args(arguments),
+    );
+    assert_eq!(server.ask(ask("d", &["a=x"])).unwrap().overall_code, 1);
+    for ignored in [
+        "--quotaRateLimitServiceAddr",
+        "-l",
+        "check",
+        "--other",
+        "value",
+    ] {
+        let line = format!("the argument {ignored} is ignored: it is no option of the server");
+        assert!(server.log().contains(&line), "{ignored}: {}", server.log());
+    }
+    assert!(!server.log().contains("ratelimit:8081"), "{}", server.log());
+    assert!(server.stop().success());
+    // Under our own name, they are a mistake.
+    let printed = typed(["--quotaRateLimitServiceAddr=x"], []);
+    assert_eq!(printed.code, 2, "{}", printed.stderr);
 }
 
 #[test]

@@ -1,13 +1,17 @@
 //! `ratekeeper hit`: sends one request to a server and prints the verdict.
 
-use std::io::Write as _;
+use std::error::Error as _;
+use std::io::{self, Write as _};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tonic::transport::Endpoint;
 
 use super::Outcome;
+use super::harmless::plain;
 use super::options::{address, boolean, some_time};
 use super::output::stdout;
 use crate::limiter::Typed;
@@ -79,24 +83,70 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
 }
 
 async fn send(args: &Args) -> anyhow::Result<RateLimitResponse> {
-    let endpoint = Endpoint::from_shared(format!("http://{}", args.address))
-        .with_context(|| format!("{:?} is not an address; write host:port", args.address))?;
+    let Args {
+        address, timeout, ..
+    } = args;
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .with_context(|| format!("{address:?} is not an address; write host:port"))?;
     let call = async {
-        let channel = endpoint.connect().await.with_context(|| {
-            format!(
-                "no server at {}; is ratekeeper running there?",
-                args.address
-            )
-        })?;
+        let channel = endpoint
+            .connect()
+            .await
+            .with_context(|| format!("no server at {address}; is ratekeeper running there?"))?;
         let response = RateLimitServiceClient::new(channel)
             .should_rate_limit(args.request())
-            .await
-            .map_err(|status| anyhow::anyhow!("{}: {}", status.code(), status.message()))?;
-        Ok(response.into_inner())
+            .await;
+        anyhow::Ok(response)
     };
-    tokio::time::timeout(args.timeout, call)
-        .await
-        .with_context(|| format!("no answer from {} within {:?}", args.address, args.timeout))?
+    let answer = tokio::time::timeout(*timeout, call).await;
+    // A status with a source is of the connection, not of the server.
+    let status = match answer {
+        Ok(Ok(Ok(response))) => return Ok(response.into_inner()),
+        Ok(Ok(Err(status))) if status.source().is_none() => Some(status),
+        Ok(Err(error)) if !is_broken(&error) => return Err(error),
+        _ => None,
+    };
+    if let Some(status) = status {
+        anyhow::bail!("{}: {}", status.code(), status.message());
+    }
+    match tokio::time::timeout(*timeout, spoken_at(address)).await {
+        Ok(Some(spoken)) => anyhow::bail!("cannot reach {address} over gRPC: {spoken}"),
+        _ => anyhow::bail!(
+            "no answer from {address} within {timeout:?}; is it the gRPC port (default 8081)?"
+        ),
+    }
+}
+
+/// Whether a connection was made and then broke, as it does where no HTTP/2 is spoken.
+fn is_broken(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain();
+    !causes.any(|cause| {
+        let io = cause.downcast_ref::<io::Error>();
+        io.is_some_and(|io| io.kind() == io::ErrorKind::ConnectionRefused)
+            || cause.to_string() == "dns error"
+    })
+}
+
+/// What a server speaks that does not speak gRPC in plaintext, by its answer to a request of HTTP/1.1.
+async fn spoken_at(address: &str) -> Option<&'static str> {
+    let mut stream = TcpStream::connect(address).await.ok()?;
+    let request =
+        format!("GET /healthcheck HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = [0; 5];
+    match stream.read_exact(&mut answer).await {
+        Ok(_) if answer.starts_with(b"HTTP/") => {
+            Some("this is an HTTP port; use the gRPC port (default 8081)")
+        }
+        // An alert of TLS.
+        Ok(_) if answer.starts_with(&[0x15, 0x03]) => {
+            Some("it speaks TLS, which hit does not; use grpcurl with the certificates")
+        }
+        // A server with TLS closes the connection as well.
+        Ok(_) | Err(_) => Some(
+            "it closes the connection; check that this is the gRPC port (default 8081), without TLS (GRPC_SERVER_USE_TLS)",
+        ),
+    }
 }
 
 impl Args {
@@ -151,7 +201,7 @@ fn to_text(args: &Args, response: &RateLimitResponse) -> String {
     for (Typed(entries), status) in args.descriptors.iter().zip(&response.statuses) {
         let entries: Vec<_> = entries
             .iter()
-            .map(|e| format!("{}={}", e.key, e.value))
+            .map(|e| plain(&format!("{}={}", e.key, e.value)))
             .collect();
         text += &format!(
             "  {}: {}, {}\n",
@@ -161,10 +211,19 @@ fn to_text(args: &Args, response: &RateLimitResponse) -> String {
         );
     }
     for header in &response.response_headers_to_add {
-        text += &format!("  header {}: {}\n", header.key, header.value);
+        let (key, value) = (plain(&header.key), plain(&header.value));
+        text += &format!("  header {key}: {value}\n");
     }
     if let Some(metadata) = &response.dynamic_metadata {
         text += &format!("  dynamic metadata {}\n", struct_to_json(metadata));
+    }
+    let mut statuses = response.statuses.iter();
+    if statuses.all(|status| status.current_limit.is_none() && status.limit_remaining == 0) {
+        text += &format!(
+            "no rule was met: check that '{}' is a domain of this server (/rlconfig on the debug port lists the limits, \
+             default 6070), and what ratekeeper explain says of the descriptor\n",
+            plain(&args.domain)
+        );
     }
     text
 }
@@ -176,7 +235,7 @@ fn describe(status: &DescriptorStatus) -> String {
     let name = if limit.name.is_empty() {
         String::new()
     } else {
-        format!(" ({})", limit.name)
+        format!(" ({})", plain(&limit.name))
     };
     let mut unit = limit.unit().as_str_name().to_ascii_lowercase();
     if let Some(multiplier) = limit.unit_multiplier {

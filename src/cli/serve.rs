@@ -71,8 +71,12 @@ pub(super) struct Args {
     log: Log,
 }
 
-/// Serves until a signal says to stop.
-pub(super) fn run(args: Args, mut mistakes: Mistakes) -> anyhow::Result<Outcome> {
+/// Serves until a signal says to stop. Arguments that were ignored are logged.
+pub(super) fn run(
+    args: Args,
+    mut mistakes: Mistakes,
+    ignored: &[String],
+) -> anyhow::Result<Outcome> {
     let (reread, asked) = watch::channel(());
     environment::check(args.names_a_store(), &mut mistakes);
     let settings = args.settings(asked, &mut mistakes);
@@ -82,6 +86,9 @@ pub(super) fn run(args: Args, mut mistakes: Mistakes) -> anyhow::Result<Outcome>
         return tell_mistakes(&mistakes, false);
     };
     args.log.start();
+    for argument in ignored {
+        tracing::warn!("the argument {argument} is ignored: it is no option of the server");
+    }
     args.metrics.say_what_has_no_effect();
     args.traces.say_what_has_no_effect();
     args.redis.say_what_has_no_effect();

@@ -104,7 +104,7 @@ async fn print_json(client: &Client) -> anyhow::Result<()> {
         "rules": hour.rules,
         "top": {"minute": minute.top, "hour": hour.top},
     });
-    writeln!(stdout(), "{}", text::harmless_json(&all.to_string()))?;
+    writeln!(stdout(), "{all}")?;
     Ok(())
 }
 

@@ -67,7 +67,7 @@ impl Client {
             (StatusCode::OK, Some(answer)) => Ok(answer),
             (_, Some(answer)) if answer["error"].is_string() => bail!(
                 "{address} answered: {}",
-                super::text::plain(answer["error"].as_str().unwrap_or_default())
+                super::super::harmless::plain(answer["error"].as_str().unwrap_or_default())
             ),
             _ => bail!(stranger()),
         }

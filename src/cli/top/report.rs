@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use clap::ValueEnum;
 use serde_json::Value;
 
+use super::super::harmless::plain;
 use super::sample::{Histogram, Sample, Window, float, number};
-use super::text::plain;
 
 /// What somebody wants to see.
 #[derive(Debug, Clone)]
