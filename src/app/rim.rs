@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::health::{Health, HealthSettings};
 use super::{Rules, Settings};
+use crate::bucket::Micros;
 use crate::clock;
 use crate::limiter::InForce;
 use crate::limiter::inspect::Inspector;
@@ -27,8 +28,12 @@ use crate::service::{
 use crate::source::History;
 use crate::source::files::Poke;
 use crate::store::Store;
+use crate::telemetry::Throttle;
 use crate::telemetry::metrics::{Metrics, Port};
 use crate::tls::{Certificates, ServerTls, TlsError, follow};
+
+/// How often SIGHUP is logged at most, in microseconds.
+const SIGNALS_LOGGED_EVERY: Micros = 10_000_000;
 
 /// How the ports of a server are served.
 #[derive(Debug, Clone)]
@@ -271,8 +276,19 @@ pub(super) fn secured(tls: Option<ServerTls>) -> Result<Secured, TlsError> {
 
 /// Has files read again whenever that is asked for.
 pub(super) async fn reread(mut asked: watch::Receiver<()>, pokes: Vec<Poke>) -> Infallible {
+    let (throttle, clock) = (Throttle::every(SIGNALS_LOGGED_EVERY), clock::system());
+    let mut unlogged = 0_u64;
     while asked.changed().await.is_ok() {
-        tracing::info!("told by SIGHUP to read the configuration and certificates again");
+        match throttle.passes(clock()) {
+            true => {
+                tracing::info!(
+                    unlogged,
+                    "SIGHUP: reading the configuration and certificates again"
+                );
+                unlogged = 0;
+            }
+            false => unlogged += 1,
+        }
         pokes.iter().for_each(Poke::poke);
     }
     pending().await

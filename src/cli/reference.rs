@@ -142,6 +142,7 @@ pub(super) const VARIABLES: &[Variable] = &[
         ),
     ),
     variable("NEAR_LIMIT_RATIO", Effect::Same),
+    variable("SANITIZE_DESCRIPTOR_METRIC_DOTS", Effect::Same),
     variable("SHADOW_MODE", Effect::Same),
     variable("QUOTA_MODE", Effect::Same),
     variable("RESPONSE_DYNAMIC_METADATA", Effect::Same),

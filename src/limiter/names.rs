@@ -3,9 +3,10 @@
 
 use super::request::Descriptor;
 use crate::rules::{Match, Node};
+use crate::telemetry::metrics::Dots;
 
 /// The name of a rule, when it is the same for all requests: it has nothing of what they send.
-pub(super) fn fixed(domain: &str, found: &Match<'_>) -> Option<String> {
+pub(super) fn fixed(domain: &str, found: &Match<'_>, dots: Dots) -> Option<String> {
     let is_by_value = |node: &Node| {
         let shows = node.value_to_metric && is_open(node);
         !node.share_threshold && (shows || found.rule.detailed_metric)
@@ -15,11 +16,16 @@ pub(super) fn fixed(domain: &str, found: &Match<'_>) -> Option<String> {
         return None;
     }
     let levels = found.nodes.map(configured);
-    Some(joined(domain, levels))
+    Some(joined(domain, levels, dots))
 }
 
 /// The name of the rule that a descriptor met.
-pub(super) fn of_rule(domain: &str, descriptor: &Descriptor, found: &Match<'_>) -> String {
+pub(super) fn of_rule(
+    domain: &str,
+    descriptor: &Descriptor,
+    found: &Match<'_>,
+    dots: Dots,
+) -> String {
     let is_detailed = found.rule.detailed_metric;
     let levels = descriptor.entries.iter().zip(found.nodes);
     let levels = levels.map(|(entry, node)| {
@@ -33,7 +39,7 @@ pub(super) fn of_rule(domain: &str, descriptor: &Descriptor, found: &Match<'_>) 
             configured(node)
         }
     });
-    joined(domain, levels)
+    joined(domain, levels, dots)
 }
 
 /// A level as the configuration has it.
@@ -42,9 +48,10 @@ fn configured(node: &Node) -> String {
 }
 
 /// The name of a limit that a request brought itself.
-pub(super) fn of_override(domain: &str, descriptor: &Descriptor) -> String {
+pub(super) fn of_override(domain: &str, descriptor: &Descriptor, dots: Dots) -> String {
     let entries = descriptor.entries.iter();
-    joined(domain, entries.map(|entry| level(&entry.key, &entry.value)))
+    let levels = entries.map(|entry| level(&entry.key, &entry.value));
+    joined(domain, levels, dots)
 }
 
 /// Whether values other than the configured text lead to the node.
@@ -60,11 +67,14 @@ fn level(key: &str, value: &str) -> String {
     }
 }
 
-fn joined(domain: &str, levels: impl Iterator<Item = String>) -> String {
+fn joined(domain: &str, levels: impl Iterator<Item = String>, dots: Dots) -> String {
     let mut name = domain.to_owned();
     for level in levels {
         name.push('.');
-        name.push_str(&level);
+        match dots {
+            Dots::Kept => name.push_str(&level),
+            Dots::Replaced => name.push_str(&level.replace('.', "_")),
+        }
     }
     plain(&name)
 }
@@ -153,12 +163,12 @@ mod tests {
             .find(entries.iter().copied())
             .expect("a rule applies");
         assert_eq!(
-            of_rule("d", &descriptor(entries), &found),
+            of_rule("d", &descriptor(entries), &found, Dots::Kept),
             name,
             "{descriptors}"
         );
         let expected = (!by_value).then(|| name.to_owned());
-        assert_eq!(fixed("d", &found), expected, "{descriptors}");
+        assert_eq!(fixed("d", &found, Dots::Kept), expected, "{descriptors}");
     }
 
     #[test]
@@ -241,7 +251,22 @@ mod tests {
     #[test]
     fn an_override_is_called_by_what_was_asked() {
         let asked = descriptor(&[("key1", "value1"), ("subkey1", "something")]);
-        assert_eq!(of_override("d", &asked), "d.key1_value1.subkey1_something");
+        let name = of_override("d", &asked, Dots::Kept);
+        assert_eq!(name, "d.key1_value1.subkey1_something");
+    }
+
+    #[test]
+    fn dots_of_keys_and_values_are_replaced_when_that_is_wanted() {
+        let asked = descriptor(&[("host.name", "www.example.com"), ("b", "1.2.3.4:5")]);
+        let named = |dots| of_override("a.domain", &asked, dots);
+        assert_eq!(
+            named(Dots::Kept),
+            "a.domain.host.name_www.example.com.b_1_2_3_4_5"
+        );
+        assert_eq!(
+            named(Dots::Replaced),
+            "a.domain.host_name_www_example_com.b_1_2_3_4_5"
+        );
     }
 
     #[test]

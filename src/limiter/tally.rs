@@ -59,7 +59,8 @@ impl RuleSeries {
                 Some(before) => Arc::clone(before),
                 None => tally.recorder.untold_series(&found.rule.path),
             };
-            let Some(name) = names::fixed(&tally.request.domain, found) else {
+            let Some(name) = names::fixed(&tally.request.domain, found, tally.recorder.dots())
+            else {
                 return Known {
                     sum: by_itself(),
                     told: As::ByValue,
@@ -90,7 +91,7 @@ impl RuleSeries {
         if let Some(known) = self.known.get() {
             return Some(Arc::clone(&known.sum));
         }
-        match names::fixed(domain, found) {
+        match names::fixed(domain, found, metrics.dots()) {
             Some(name) => metrics.series(&name),
             None => self.before.clone(),
         }
@@ -131,7 +132,8 @@ impl Tally<'_> {
             hits.remembered = hits.over;
         }
         let Some(found) = limited.matched() else {
-            let name = names::of_override(&self.request.domain, descriptor);
+            let dots = self.recorder.dots();
+            let name = names::of_override(&self.request.domain, descriptor, dots);
             return self.recorder.count(&self.recorder.series(&name), &hits);
         };
         self.of_rule(descriptor, &found, |series| {
@@ -171,7 +173,8 @@ impl Tally<'_> {
             As::Sum => {}
             As::Other(series) => count(series),
             As::ByValue => {
-                let name = names::of_rule(&self.request.domain, descriptor, found);
+                let dots = self.recorder.dots();
+                let name = names::of_rule(&self.request.domain, descriptor, found, dots);
                 count(&self.recorder.series(&name));
             }
         }

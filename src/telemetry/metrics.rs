@@ -100,6 +100,8 @@ pub struct MetricsSettings {
     pub max_series: usize,
     /// The part of a limit from which hits are near it.
     pub near_limit_ratio: f32,
+    /// What becomes of dots in keys and values, in the names of rules.
+    pub dots: Dots,
     /// Response times as the reference's older dashboards want them: milliseconds, though the name says seconds.
     pub milliseconds: bool,
 }
@@ -109,9 +111,19 @@ impl Default for MetricsSettings {
         Self {
             max_series: 10_000,
             near_limit_ratio: 0.8,
+            dots: Dots::Kept,
             milliseconds: false,
         }
     }
+}
+
+/// What becomes of dots in keys and values, which separate the parts of a name in StatsD.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dots {
+    /// They stay, but for those of IPv4 addresses.
+    Kept,
+    /// They become underscores.
+    Replaced,
 }
 
 /// All metrics of a server.
@@ -165,6 +177,12 @@ impl Metrics {
             next_shard: AtomicUsize::new(0),
             rare,
         }
+    }
+
+    /// What becomes of dots in the names of rules.
+    #[must_use]
+    pub fn dots(&self) -> Dots {
+        self.settings.dots
     }
 
     /// What a thread counts with.

@@ -29,15 +29,14 @@ pub(super) struct Log {
     )]
     log_level: LogLevel,
 
-    /// How to log
+    /// Format of log lines: text or json; anything else is text
     #[arg(
         long,
         env = "LOG_FORMAT",
         value_name = "FORMAT",
-        default_value = "text",
-        ignore_case = true
+        default_value = "text"
     )]
-    log_format: LogFormat,
+    log_format: String,
 }
 
 /// The levels of envoyproxy/ratelimit.
@@ -50,12 +49,6 @@ pub(super) enum LogLevel {
     Warn,
     #[value(alias = "fatal", alias = "panic")]
     Error,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(super) enum LogFormat {
-    Text,
-    Json,
 }
 
 impl Log {
@@ -88,11 +81,15 @@ impl Log {
             .with_ansi(std::io::stderr().is_terminal())
             .with_writer(std::io::stderr);
         let registry = tracing_subscriber::registry();
-        match self.log_format {
-            LogFormat::Text => registry.with(log.with_filter(targets)).init(),
-            LogFormat::Json => registry
-                .with(log.event_format(JsonLines).with_filter(targets))
-                .init(),
+        if self.log_format.eq_ignore_ascii_case("json") {
+            let json = log.event_format(JsonLines);
+            return registry.with(json.with_filter(targets)).init();
+        }
+        registry.with(log.with_filter(targets)).init();
+        // envoyproxy/ratelimit takes any value, and logs text for all but one.
+        if !self.log_format.eq_ignore_ascii_case("text") {
+            let format = &self.log_format;
+            tracing::warn!("LOG_FORMAT={format} is neither text nor json: logging text");
         }
     }
 }

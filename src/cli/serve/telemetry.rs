@@ -14,7 +14,7 @@ use super::super::mistakes::Mistakes;
 use super::super::options::{boolean, some, some_time};
 use super::environment::is_set;
 use crate::telemetry::TelemetrySettings;
-use crate::telemetry::metrics::MetricsSettings;
+use crate::telemetry::metrics::{Dots, MetricsSettings};
 use crate::telemetry::statsd::{Dialect, StatsdSettings};
 use crate::telemetry::traces::{Protocol, TraceSettings};
 
@@ -62,6 +62,11 @@ pub(super) struct MetricOptions {
     /// The part of a limit from which hits count as near it
     #[arg(long, env = "NEAR_LIMIT_RATIO", value_name = "RATIO", default_value = "0.8", value_parser = ratio::<f32>)]
     near_limit_ratio: f32,
+
+    /// Replace dots in keys and values by underscores in the names of metrics, where dots separate
+    #[arg(long, env = "SANITIZE_DESCRIPTOR_METRIC_DOTS", value_name = "BOOL", value_parser = boolean,
+        default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    sanitize_descriptor_metric_dots: bool,
 
     /// Send metrics to a StatsD daemon by UDP [default: true unless USE_PROMETHEUS or USE_DOG_STATSD is]
     #[arg(long, env = "USE_STATSD", value_name = "BOOL", value_parser = boolean,
@@ -189,6 +194,10 @@ impl MetricOptions {
             metrics: MetricsSettings {
                 max_series: self.metrics_max_series,
                 near_limit_ratio: self.near_limit_ratio,
+                dots: match self.sanitize_descriptor_metric_dots {
+                    true => Dots::Replaced,
+                    false => Dots::Kept,
+                },
                 milliseconds: self.prometheus_response_time_as_milliseconds,
             },
             prometheus_path: self.prometheus_path.clone(),

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Metrics;
 use super::calls::{DecidedBy, Method, Told};
 use super::series::{Hits, Series, Tried};
+use super::{Dots, Metrics};
 
 /// Counts what one thread does, in counters that no other thread writes.
 #[derive(Debug, Clone)]
@@ -66,6 +66,12 @@ impl Recorder {
         )]
         let near = (limit as f32 * self.metrics.settings.near_limit_ratio) as u64;
         near
+    }
+
+    /// What becomes of dots in the names of rules.
+    #[must_use]
+    pub fn dots(&self) -> Dots {
+        self.metrics.dots()
     }
 
     // --- Once, or seldom ---
