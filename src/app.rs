@@ -4,6 +4,7 @@
 mod beside;
 mod health;
 mod listeners;
+mod load_log;
 mod observed;
 mod rim;
 mod workers;
@@ -47,6 +48,7 @@ pub use listeners::{Address, Addresses, Listeners};
 pub use rim::RimSettings;
 pub use workers::{Incoming, Serve, Stop, Workers};
 
+use load_log::{LoadLog, Outcome as LoadOutcome};
 use rim::{HttpPorts, View};
 
 /// Bytes that requests may take up together before they are complete. Few are not complete at once.
@@ -268,12 +270,18 @@ async fn serve<S: Store>(
     let connected = source.connected();
     let pokes = secured.poke.into_iter().chain(source.poke()).collect();
     let reread = rim::reread(settings.rim.reread.clone(), pokes);
+    let mut loader = Loader {
+        rules: &rules,
+        health: &health,
+        options: settings.load,
+        log: LoadLog::default(),
+    };
     if let Some(offer) = source.at_hand() {
-        take(&mut source, offer, (&rules, &health), settings.load).await;
+        loader.take(&mut source, offer).await;
     }
 
     let view = View::new(&rules, &health, secured.certificates, &settings.rim);
-    let (threads, stop, load) = (settings.threads, settings.shutdown, settings.load);
+    let (threads, stop) = (settings.threads, settings.shutdown);
     let ([grpc, http, debug], _files) = listeners.into_parts();
     let max_bytes = service::message_bound(&settings.limiter.bounds);
     let connection = settings.rim.connections.clone();
@@ -308,7 +316,7 @@ async fn serve<S: Store>(
         _ = ports.serve() => unreachable!("it never ends"),
         _ = reread => unreachable!("it never ends"),
         _ = secured.following => unreachable!("it never ends"),
-        _ = reload(&mut source, (&rules, &health), load) => unreachable!("it never ends"),
+        _ = loader.follow(&mut source) => unreachable!("it never ends"),
         _ = backend.beside => unreachable!("it never ends"),
         _ = health.follow(backend.health) => unreachable!("it never ends"),
         () = announced(shutdown, &health, (stop.delay, abort.clone())) => {}
@@ -456,73 +464,64 @@ impl Rules {
     }
 }
 
-/// Puts in force what the source has to offer, from now on.
-async fn reload(
-    source: &mut Source,
-    (rules, health): (&Rules, &Health),
+/// Puts in force what a source has to offer.
+struct Loader<'a> {
+    rules: &'a Rules,
+    health: &'a Health,
     options: LoadOptions,
-) -> Infallible {
-    loop {
-        let offer = source.next().await;
-        take(source, offer, (rules, health), options).await;
-    }
+    log: LoadLog,
 }
 
-/// Puts an offer in force, if it can be, and tells the source.
-async fn take(
-    source: &mut Source,
-    offer: Offer,
-    (rules, health): (&Rules, &Health),
-    options: LoadOptions,
-) {
-    let outcome = apply(rules, health, offer, options).await;
-    source.answer(outcome);
-}
-
-/// Puts the rules of an offer in force if they are right; otherwise leaves everything as it is, and
-/// says so.
-async fn apply(
-    rules: &Rules,
-    health: &Health,
-    offer: Offer,
-    options: LoadOptions,
-) -> Result<(), Refusal> {
-    let kept = if rules.in_force.snapshot().is_some() {
-        "the rules in force stay"
-    } else {
-        "no rules are in force yet"
-    };
-    let version = offer.version();
-    // Many rules take a second or more; meanwhile, connections are accepted.
-    let loading = tokio::task::spawn_blocking(move || offer.load(options));
-    match loading.await.expect("loading rules does not panic") {
-        Ok(loaded) => {
-            let (domains, count) = (loaded.domains().count(), loaded.rules().len());
-            rules.in_force.install(loaded);
-            let now = (clock::system())();
-            rules.history.accepted(version, now);
-            rules.metrics.configuration_loaded(domains, count, now);
-            health.rules_are_in_force(domains).await;
-            // Last, so that whoever reads it finds it true.
-            if count > 0 {
-                tracing::info!(domains, rules = count, "rules in force");
-            } else {
-                tracing::warn!("the configuration is right but has no rules: nothing is limited");
+impl Loader<'_> {
+    /// Puts in force whatever the source has, from now on.
+    async fn follow(&mut self, source: &mut Source) -> Infallible {
+        loop {
+            tokio::select! {
+                offer = source.next() => self.take(source, offer).await,
+                () = self.log.due() => self.log.flush(),
             }
-            Ok(())
         }
-        Err(refusal) => {
-            rules.metrics.configuration_refused();
-            rules.history.rejected(refusal.told(), (clock::system())());
-            match &refusal {
-                Refusal::Unreadable(error) => {
-                    tracing::error!(%error, "the configuration cannot be read; {kept}");
-                }
-                Refusal::Mistakes(mistakes) => {
-                    tracing::error!("the configuration has mistakes; {kept}\n{mistakes}");
-                }
+    }
+
+    /// Puts an offer in force, if it can be, and answers the source.
+    async fn take(&mut self, source: &mut Source, offer: Offer) {
+        let outcome = self.apply(offer).await;
+        source.answer(outcome);
+    }
+
+    /// Puts the rules of an offer in force if they are right; otherwise leaves everything as it is.
+    async fn apply(&mut self, offer: Offer) -> Result<(), Refusal> {
+        let rules = self.rules;
+        let version = offer.version();
+        let options = self.options;
+        // Many rules take a second or more; meanwhile, connections are accepted.
+        let loading = tokio::task::spawn_blocking(move || offer.load(options));
+        match loading.await.expect("loading rules does not panic") {
+            Ok(loaded) => {
+                let outcome = LoadOutcome::of_loaded(&loaded);
+                let (domains, count) = (loaded.domains().count(), loaded.rules().len());
+                rules.in_force.install(loaded);
+                let now = (clock::system())();
+                rules.history.accepted(version, now);
+                rules.metrics.configuration_loaded(domains, count, now);
+                self.health.rules_are_in_force(domains).await;
+                // Last, so that whoever reads it finds it true.
+                self.log.add(outcome);
+                Ok(())
             }
-            Err(refusal)
+            Err(reason) => {
+                let kept = match rules.in_force.snapshot() {
+                    Some(_) => "the rules in force stay",
+                    None => "no rules are in force yet",
+                };
+                rules.metrics.configuration_refused();
+                rules.history.rejected(reason.told(), (clock::system())());
+                self.log.add(LoadOutcome::Rejected {
+                    reason: reason.clone(),
+                    kept,
+                });
+                Err(reason)
+            }
         }
     }
 }

@@ -32,6 +32,7 @@ mod parity;
 
 mod build;
 mod diff;
+mod lint;
 mod pattern;
 mod read;
 mod rule;
@@ -48,7 +49,7 @@ use std::sync::Arc;
 
 pub use diff::{Buckets, Change, Kind};
 pub use limit::{Algorithm, Hits, Limit, Unit};
-pub use mistake::{Mistake, Mistakes, Position};
+pub use mistake::{MAX_LISTED, Mistake, Mistakes, Position, and_more};
 pub use parity::Difference;
 pub use rule::{Limits, Rule};
 pub use schema::schema;
@@ -80,6 +81,9 @@ pub struct LoadOptions {
     pub default_algorithm: Algorithm,
     /// Whether files may add to a domain of an earlier file.
     pub merge_domains: bool,
+    /// Whether what envoyproxy/ratelimit ignores (a known key in the wrong place, a key given twice, a second YAML
+    /// document) is a mistake; a warning otherwise.
+    pub strict: bool,
 }
 
 /// All rules of all domains. It never changes; a reload makes another one.
@@ -89,6 +93,7 @@ pub struct RuleSet {
     names: HashMap<String, usize>,
     rules: Vec<Arc<Rule>>,
     default_algorithm: Algorithm,
+    warnings: Vec<Mistake>,
 }
 
 impl RuleSet {
@@ -116,7 +121,7 @@ impl RuleSet {
     ///     "descriptors": [{"key": "path", "value": "/cart", "rate_limit": limit}],
     /// });
     /// let value = SourceValue { name: "resource eg".into(), value };
-    /// let mistakes = RuleSet::load_values(&[value], LoadOptions::default()).unwrap_err();
+    /// let mistakes = RuleSet::load_values(vec![value], LoadOptions::default()).unwrap_err();
     /// assert!(mistakes.to_string().starts_with(
     ///     "resource eg: shop.path_/cart: invalid rate limit unit 'eon'"
     /// ));
@@ -124,8 +129,22 @@ impl RuleSet {
     ///
     /// # Errors
     /// All mistakes of all values.
-    pub fn load_values(values: &[SourceValue], options: LoadOptions) -> Result<Self, Mistakes> {
+    pub fn load_values(values: Vec<SourceValue>, options: LoadOptions) -> Result<Self, Mistakes> {
         build::build_values(values, options)
+    }
+
+    /// What is ignored in the configuration, as envoyproxy/ratelimit ignores it, in order. Empty with
+    /// [`strict`](LoadOptions::strict), where all of it is a mistake.
+    #[must_use]
+    pub fn warnings(&self) -> &[Mistake] {
+        &self.warnings
+    }
+
+    /// What is allowed and probably not meant: values that look like regular expressions, descriptors that no
+    /// request reaches, limits that are there twice. In the order of files and lines.
+    #[must_use]
+    pub fn lints(&self) -> Vec<Mistake> {
+        lint::lints(self)
     }
 
     /// No rules at all: nothing is limited.

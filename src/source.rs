@@ -15,7 +15,7 @@ use std::sync::atomic::AtomicBool;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use crate::rules::{LoadOptions, RuleSet, SourceFile};
+use crate::rules::{LoadOptions, Mistake, RuleSet, SourceFile};
 use files::{Changes, Location, Poke, SourceError};
 use told::told;
 
@@ -58,7 +58,7 @@ pub enum Offer {
 }
 
 /// Why an offer cannot be put in force.
-#[derive(Debug, Error)]
+#[derive(Debug, Clone, Error)]
 pub enum Refusal {
     /// There is nothing to read.
     #[error("{0}")]
@@ -77,6 +77,12 @@ impl Refusal {
             Self::Mistakes(mistakes) => mistakes.clone(),
         }
     }
+}
+
+/// What is shown of mistakes or warnings: the first, each fit for a line, and how many more there are.
+#[must_use]
+pub fn shown_mistakes(mistakes: &[Mistake]) -> Told {
+    told(mistakes.iter().map(ToString::to_string))
 }
 
 impl Source {
@@ -170,10 +176,7 @@ impl Offer {
         match self {
             Self::Files(files) => {
                 let loaded = RuleSet::load(&files?, options);
-                loaded.map_err(|mistakes| {
-                    let mistakes = mistakes.into_iter().map(|mistake| mistake.to_string());
-                    Refusal::Mistakes(told(mistakes))
-                })
+                loaded.map_err(|mistakes| Refusal::Mistakes(shown_mistakes(mistakes.as_slice())))
             }
             Self::Xds(update) => update.load(options).map_err(Refusal::Mistakes),
         }

@@ -218,7 +218,7 @@ fn commands_and_pages_show_candidates() {
     let checked = typed(["check", path], []);
     assert_eq!(
         checked.stdout,
-        "ok: 1 files, 1 domains, 7 rules, 5 of them with a candidate\n"
+        "ok: 1 file, 1 domain, 7 rules, 5 of them with a candidate\n"
     );
     let explained = typed(["explain", "--config", path, "m", "list=x"], []).stdout;
     let end = "bucket rk:m|list=x

@@ -95,7 +95,7 @@ fn yaml_that_cannot_be_read_is_refused() {
     row(
         "a text",
         "domain\n",
-        &["a.yaml:1:1: the file must be a map, but is 'domain'"],
+        &["a.yaml:1:1: the file must be a map, but is a text"],
     );
 }
 

@@ -31,6 +31,7 @@ mod deployments;
 
 mod envoy;
 mod examples;
+mod excess;
 mod explained;
 mod failure;
 mod faults;

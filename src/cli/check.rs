@@ -5,41 +5,59 @@ use std::path::PathBuf;
 
 use super::Outcome;
 use super::options::Configuration;
-use super::output::{stderr, stdout};
-use crate::rules::RuleSet;
+use super::output::{counted, stderr, stdout};
+use crate::rules::{LoadOptions, RuleSet};
+use crate::source::shown_mistakes;
 
 /// What can be typed.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Exit code: 0 the server takes it, 1 there are mistakes.")]
 pub(super) struct Args {
     /// A file or directory to check instead of the configured one
     path: Option<PathBuf>,
+
+    /// Count as a mistake what the server ignores with a warning, as envoyproxy/ratelimit ignores it: known keys in
+    /// the wrong place, keys given twice, further YAML documents
+    #[arg(long)]
+    strict: bool,
+
     #[command(flatten)]
     configuration: Configuration,
 }
 
-/// Prints what is in the files, or everything that is wrong with them.
+/// Prints what is in the files, or everything that is wrong with them. What is allowed and probably not meant is
+/// printed, too, and changes nothing of the outcome.
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let files = args.configuration.location_or(args.path.as_ref()).read()?;
-    match RuleSet::load(&files, args.configuration.load_options()) {
-        Ok(rules) => {
-            let trying = rules.rules().iter();
-            let trying = trying.filter(|rule| !rule.candidates.is_empty()).count();
-            let trying = match trying {
-                0 => String::new(),
-                count => format!(", {count} of them with a candidate"),
-            };
-            writeln!(
-                stdout(),
-                "ok: {} files, {} domains, {} rules{trying}",
-                files.len(),
-                rules.domains().count(),
-                rules.rules().len()
-            )?;
-            Ok(Outcome::Done)
-        }
+    let options = LoadOptions {
+        strict: args.strict,
+        ..args.configuration.load_options()
+    };
+    let rules = match RuleSet::load(&files, options) {
+        Ok(rules) => rules,
         Err(mistakes) => {
             writeln!(stderr(), "{mistakes}")?;
-            Ok(Outcome::Mistakes)
+            return Ok(Outcome::Mistakes);
+        }
+    };
+    let warnings = [rules.warnings(), &rules.lints()].concat();
+    if !warnings.is_empty() {
+        for line in shown_mistakes(&warnings).to_string().lines() {
+            writeln!(stderr(), "warning: {line}")?;
         }
     }
+    let trying = rules.rules().iter();
+    let trying = trying.filter(|rule| !rule.candidates.is_empty()).count();
+    let trying = match trying {
+        0 => String::new(),
+        count => format!(", {count} of them with a candidate"),
+    };
+    writeln!(
+        stdout(),
+        "ok: {}, {}, {}{trying}",
+        counted(files.len(), "file"),
+        counted(rules.domains().len(), "domain"),
+        counted(rules.rules().len(), "rule"),
+    )?;
+    Ok(Outcome::Done)
 }

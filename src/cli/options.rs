@@ -83,6 +83,7 @@ impl Reading {
         LoadOptions {
             default_algorithm: self.default_algorithm.into(),
             merge_domains: self.merge_domain_config,
+            strict: false,
         }
     }
 }

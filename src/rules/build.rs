@@ -14,6 +14,9 @@ use super::{Algorithm, LoadOptions, Mistakes, RuleSet, SourceFile, SourceValue};
 pub(super) fn build(files: &[SourceFile], options: LoadOptions) -> Result<RuleSet, Mistakes> {
     let mut builder = Builder::new(options);
     for source in files {
+        if builder.report.is_full() {
+            break;
+        }
         let file = read::read(&source.name, &source.text, options, &mut builder.report);
         builder.add(&source.name, file, options);
     }
@@ -22,13 +25,16 @@ pub(super) fn build(files: &[SourceFile], options: LoadOptions) -> Result<RuleSe
 
 /// The rules of values.
 pub(super) fn build_values(
-    values: &[SourceValue],
+    values: Vec<SourceValue>,
     options: LoadOptions,
 ) -> Result<RuleSet, Mistakes> {
     let mut builder = Builder::new(options);
-    for source in values {
-        let file = read::read_value(&source.name, &source.value, options, &mut builder.report);
-        builder.add(&source.name, file, options);
+    for SourceValue { name, value } in values {
+        if builder.report.is_full() {
+            break;
+        }
+        let file = read::read_value(&name, value, options, &mut builder.report);
+        builder.add(&name, file, options);
     }
     builder.finish()
 }
@@ -53,8 +59,9 @@ impl Builder {
     }
 
     fn finish(self) -> Result<RuleSet, Mistakes> {
-        self.report.into_result()?;
+        let warnings = self.report.into_result()?;
         Ok(RuleSet {
+            warnings,
             domains: self.domains,
             names: self.names,
             rules: self.rules,
@@ -115,6 +122,9 @@ impl Builder {
         descriptors: Vec<Descriptor>,
     ) {
         for mut descriptor in descriptors {
+            if self.report.is_full() {
+                return;
+            }
             let children = std::mem::take(&mut descriptor.descriptors);
             let key = descriptor.key.as_deref().unwrap_or("?");
             let path = format!("{path}.{}", composite(key, descriptor.value.as_deref()));
@@ -171,8 +181,16 @@ impl Builder {
         if let Err(first) = domain.link(parent, id) {
             let first = domain.node(first);
             let what = format!("duplicate descriptor composite key '{}'", shown(path));
+            let instead = match self.report.has_lines(source) {
+                true => "remove one, or put both limits in one rate_limit list",
+                false => {
+                    "the management server sent both: change what it makes them of. Under Envoy Gateway, these are \
+                          rules of BackendTrafficPolicies that select the same requests of a route; remove one of \
+                          them, or give one another selector. Until then, the rules in force stay"
+                }
+            };
             let advice = format!(
-                "it is defined first at {}; remove one, or put both limits in one rate_limit list",
+                "it is defined first at {}; {instead}",
                 self.report.line(&first.file, first.line)
             );
             self.report.add(source, descriptor.at, what, advice);

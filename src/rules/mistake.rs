@@ -55,7 +55,13 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// All that is wrong with a configuration, sorted by file and position; never empty.
+/// Number of mistakes after which a configuration is not read any further.
+pub(super) const MAX_MISTAKES: usize = 1_000;
+
+/// Number of mistakes that messages list; the others are counted.
+pub const MAX_LISTED: usize = 100;
+
+/// What is wrong with a configuration, sorted by file and position; never empty, and at most [`MAX_MISTAKES`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Mistakes(Vec<Mistake>);
 
@@ -67,15 +73,26 @@ impl Mistakes {
     }
 }
 
+/// The end of a list of mistakes that leaves out `more` of them; empty when nothing is left out.
+#[must_use]
+pub fn and_more(more: usize) -> String {
+    match more {
+        0 => String::new(),
+        more if more + MAX_LISTED >= MAX_MISTAKES => format!("\n... and at least {more} more"),
+        more => format!("\n... and {more} more"),
+    }
+}
+
+/// The first [`MAX_LISTED`] mistakes, a line each, and how many more there are.
 impl fmt::Display for Mistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, mistake) in self.0.iter().enumerate() {
+        for (i, mistake) in self.0.iter().take(MAX_LISTED).enumerate() {
             if i > 0 {
                 f.write_str("\n")?;
             }
             mistake.fmt(f)?;
         }
-        Ok(())
+        f.write_str(&and_more(self.0.len().saturating_sub(MAX_LISTED)))
     }
 }
 
@@ -102,10 +119,12 @@ impl At {
     pub(super) const START: Self = Self { line: 1, column: 1 };
 }
 
-/// Collects mistakes. A set, because a part of a file that aliases repeat is read repeatedly.
+/// Collects mistakes up to [`MAX_MISTAKES`], and warnings up to as many. Sets, because a part of a file that
+/// aliases repeat is read repeatedly.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     mistakes: BTreeSet<Mistake>,
+    warnings: BTreeSet<Mistake>,
     /// What the numbers of descriptors stand for, where there are no lines; by the name of the file.
     paths: HashMap<String, Vec<String>>,
 }
@@ -114,6 +133,11 @@ impl Report {
     /// Notes that a file has no lines but these descriptors, the first of which is the top.
     pub(super) fn number(&mut self, file: &str, paths: Vec<String>) {
         self.paths.insert(file.to_owned(), paths);
+    }
+
+    /// Whether a file has lines, and was so written by people.
+    pub(super) fn has_lines(&self, file: &str) -> bool {
+        !self.paths.contains_key(file)
     }
 
     /// A line of a file, as messages about another one name it.
@@ -143,6 +167,11 @@ impl Report {
         }
     }
 
+    /// Whether there are so many mistakes that nothing more is read.
+    pub(super) fn is_full(&self) -> bool {
+        self.mistakes.len() >= MAX_MISTAKES
+    }
+
     pub(super) fn add(
         &mut self,
         file: &str,
@@ -150,18 +179,39 @@ impl Report {
         what: impl Into<String>,
         advice: impl Into<String>,
     ) {
-        self.mistakes.insert(Mistake {
-            file: file.to_owned(),
-            position: self.position(file, at),
-            what: what.into(),
-            advice: advice.into(),
-        });
+        if !self.is_full() {
+            let mistake = self.mistake(file, at, what.into(), advice.into());
+            self.mistakes.insert(mistake);
+        }
     }
 
-    /// `Ok` when there is no mistake.
-    pub(super) fn into_result(self) -> Result<(), Mistakes> {
+    /// Adds something that does not keep the configuration from being loaded.
+    pub(super) fn warn(
+        &mut self,
+        file: &str,
+        at: At,
+        what: impl Into<String>,
+        advice: impl Into<String>,
+    ) {
+        if self.warnings.len() < MAX_MISTAKES {
+            let warning = self.mistake(file, at, what.into(), advice.into());
+            self.warnings.insert(warning);
+        }
+    }
+
+    fn mistake(&self, file: &str, at: At, what: String, advice: String) -> Mistake {
+        Mistake {
+            file: file.to_owned(),
+            position: self.position(file, at),
+            what,
+            advice,
+        }
+    }
+
+    /// The warnings when there is no mistake.
+    pub(super) fn into_result(self) -> Result<Vec<Mistake>, Mistakes> {
         if self.mistakes.is_empty() {
-            return Ok(());
+            return Ok(self.warnings.into_iter().collect());
         }
         Err(Mistakes(self.mistakes.into_iter().collect()))
     }

@@ -198,6 +198,7 @@ mod tests {
         let options = LoadOptions {
             default_algorithm: Algorithm::FixedWindow,
             merge_domains: true,
+            ..LoadOptions::default()
         };
         let rules = RuleSet::load(&files, options).unwrap();
         rules

@@ -5,6 +5,7 @@
 
 mod descriptor;
 mod fields;
+mod foreign;
 mod limits;
 mod metadata;
 mod scalars;
@@ -60,14 +61,24 @@ pub(super) fn read(
 ) -> Option<File> {
     let (document, flaws) = yaml::parse(text);
     let is_whole = document.is_some() || flaws.is_empty();
-    for flaw in flaws {
-        report.add(file, flaw.at, flaw.what, flaw.advice);
-    }
     let mut reader = Reader {
         file,
         options,
         report,
     };
+    if let Some(foreign) = document
+        .as_ref()
+        .filter(|document| !document.is_null() && !document.is_rule_file())
+    {
+        reader.foreign(foreign);
+        return None;
+    }
+    for flaw in flaws {
+        match flaw.is_ignored {
+            true => reader.ignored(flaw.at, flaw.what, flaw.advice),
+            false => reader.mistake(flaw.at, flaw.what, flaw.advice),
+        }
+    }
     match document {
         Some(document) if !document.is_null() => reader.file(&document),
         _ if is_whole => {
@@ -81,7 +92,7 @@ pub(super) fn read(
 /// Reads values that stand for a file; `None` when there is nothing to go on with.
 pub(super) fn read_value(
     file: &str,
-    value: &serde_json::Value,
+    value: serde_json::Value,
     options: LoadOptions,
     report: &mut Report,
 ) -> Option<File> {
@@ -105,6 +116,14 @@ struct Reader<'r> {
 impl Reader<'_> {
     fn mistake(&mut self, at: At, what: impl Into<String>, advice: impl Into<String>) {
         self.report.add(self.file, at, what, advice);
+    }
+
+    /// Reports what envoyproxy/ratelimit ignores, and so does this.
+    fn ignored(&mut self, at: At, what: impl Into<String>, advice: impl Into<String>) {
+        match self.options.strict {
+            true => self.report.add(self.file, at, what, advice),
+            false => self.report.warn(self.file, at, what, advice),
+        }
     }
 
     fn empty_domain(&mut self, at: At) {

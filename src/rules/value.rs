@@ -14,10 +14,13 @@ use super::tree::composite;
 use super::yaml::{Entry, Kind, Node, Scalar};
 
 /// The tree, and the paths of the top and of all descriptors by their numbers.
-pub(super) fn document(value: &Value) -> (Rc<Node>, Vec<String>) {
+///
+/// The value is consumed, so that a large configuration is not held twice.
+pub(super) fn document(value: Value) -> (Rc<Node>, Vec<String>) {
     let mut numbering = Numbering::default();
-    let domain = text(value, "domain").filter(|domain| !domain.is_empty());
-    let document = numbering.descriptor(value, domain.map_or("?".to_owned(), shown));
+    let domain = text(&value, "domain").filter(|domain| !domain.is_empty());
+    let domain = domain.map_or("?".to_owned(), shown);
+    let document = numbering.descriptor(value, domain);
     (document, numbering.paths)
 }
 
@@ -28,30 +31,30 @@ struct Numbering {
 
 impl Numbering {
     /// A descriptor, or the top, which is a map with descriptors as well.
-    fn descriptor(&mut self, value: &Value, path: String) -> Rc<Node> {
+    fn descriptor(&mut self, value: Value, path: String) -> Rc<Node> {
         let Value::Object(fields) = value else {
             let at = self.next(path);
             return node(value, at);
         };
         let at = self.next(path.clone());
-        let entries = fields.iter().map(|(key, value)| Entry {
-            key: string(key, at),
+        let entries = fields.into_iter().map(|(key, value)| Entry {
             value: match value {
                 Value::Array(descriptors) if key == "descriptors" => {
                     self.descriptors(descriptors, &path, at)
                 }
-                _ => node(value, at),
+                value => node(value, at),
             },
+            key: string(key, at),
         });
         let entries = entries.collect();
         Rc::new(Node::new(at, Kind::Map(entries)))
     }
 
-    fn descriptors(&mut self, descriptors: &[Value], path: &str, at: At) -> Rc<Node> {
+    fn descriptors(&mut self, descriptors: Vec<Value>, path: &str, at: At) -> Rc<Node> {
         let mut seen = HashSet::new();
-        let descriptors = descriptors.iter().enumerate().map(|(i, value)| {
-            let key = text(value, "key").unwrap_or_default();
-            let given = text(value, "value").filter(|value| !value.is_empty());
+        let descriptors = descriptors.into_iter().enumerate().map(|(i, value)| {
+            let key = text(&value, "key").unwrap_or_default();
+            let given = text(&value, "value").filter(|value| !value.is_empty());
             let name = shown(&composite(key, given));
             // Where the name does not tell which one is meant, its place does.
             let path = if key.is_empty() || !seen.insert(name.clone()) {
@@ -79,35 +82,34 @@ fn text<'v>(value: &'v Value, name: &str) -> Option<&'v str> {
 }
 
 /// A value that has no descriptors in it, all of it in one place.
-fn node(value: &Value, at: At) -> Rc<Node> {
+fn node(value: Value, at: At) -> Rc<Node> {
     let kind = match value {
         Value::Null => plain(String::new()),
         Value::Bool(flag) => plain(flag.to_string()),
         Value::Number(number) => plain(number.to_string()),
         Value::String(text) => return string(text, at),
-        Value::Array(values) => Kind::List(values.iter().map(|value| node(value, at)).collect()),
+        Value::Array(values) => {
+            Kind::List(values.into_iter().map(|value| node(value, at)).collect())
+        }
         Value::Object(fields) => Kind::Map(entries(fields, at)),
     };
     Rc::new(Node::new(at, kind))
 }
 
-fn entries(fields: &Map<String, Value>, at: At) -> Vec<Entry> {
-    let entry = |(key, value): (&String, &Value)| Entry {
+fn entries(fields: Map<String, Value>, at: At) -> Vec<Entry> {
+    let entry = |(key, value): (String, Value)| Entry {
         key: string(key, at),
         value: node(value, at),
     };
-    fields.iter().map(entry).collect()
+    fields.into_iter().map(entry).collect()
 }
 
 fn plain(text: String) -> Kind {
     Kind::Scalar(Scalar { text, plain: true })
 }
 
-fn string(text: &str, at: At) -> Rc<Node> {
-    let scalar = Scalar {
-        text: text.to_owned(),
-        plain: false,
-    };
+fn string(text: String, at: At) -> Rc<Node> {
+    let scalar = Scalar { text, plain: false };
     Rc::new(Node::new(at, Kind::Scalar(scalar)))
 }
 
@@ -123,7 +125,7 @@ mod tests {
             value: value.clone(),
         };
         let values: Vec<_> = values.iter().map(source).collect();
-        RuleSet::load_values(&values, options).map_err(|mistakes| mistakes.to_string())
+        RuleSet::load_values(values, options).map_err(|mistakes| mistakes.to_string())
     }
 
     #[test]

@@ -243,6 +243,31 @@ pub(super) const KEYS: &[Key] = &[
     ),
 ];
 
+/// The keys of envoyproxy/ratelimit, which it takes in any place and ignores in the wrong one.
+const OF_REFERENCE: [&str; 16] = [
+    "domain",
+    "key",
+    "value",
+    "descriptors",
+    "rate_limit",
+    "unit",
+    "requests_per_unit",
+    "unlimited",
+    "shadow_mode",
+    "quota_mode",
+    "name",
+    "replaces",
+    "detailed_metric",
+    "value_to_metric",
+    "share_threshold",
+    "metadata",
+];
+
+/// Whether envoyproxy/ratelimit has this key, too.
+pub(super) fn is_of_reference(name: &str) -> bool {
+    OF_REFERENCE.contains(&name)
+}
+
 /// The place where a key belongs that was found in `wrong`: the nearest one that knows it.
 pub(super) fn home_of(name: &str, wrong: Place) -> Option<Place> {
     KEYS.iter()

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use saphyr_parser::{Parser, ScanError};
 
 use super::mistake::At;
+use super::spelling::nearest;
 use compose::Composer;
 pub(crate) use json::documents;
 pub(super) use scalar::{Meaning, meaning};
@@ -82,6 +83,15 @@ impl Node {
         }
     }
 
+    /// Whether this is the top of a rule file, or was meant to be: a map with a domain or descriptors.
+    pub(super) fn is_rule_file(&self) -> bool {
+        let Kind::Map(entries) = &self.kind else {
+            return false;
+        };
+        let mut keys = entries.iter().filter_map(|entry| entry.key.string());
+        entries.is_empty() || keys.any(is_of_rule_file)
+    }
+
     pub(super) fn is_null(&self) -> bool {
         self.scalar()
             .is_some_and(|scalar| scalar.meaning() == Meaning::Null)
@@ -100,6 +110,8 @@ pub(super) struct Flaw {
     pub(super) at: At,
     pub(super) what: String,
     pub(super) advice: String,
+    /// Whether envoyproxy/ratelimit reads the file all the same, and what is read is what it reads.
+    pub(super) is_ignored: bool,
 }
 
 impl Flaw {
@@ -108,22 +120,40 @@ impl Flaw {
             at,
             what: what.into(),
             advice: advice.into(),
+            is_ignored: false,
+        }
+    }
+
+    fn ignored(at: At, what: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self {
+            is_ignored: true,
+            ..Self::new(at, what, advice)
         }
     }
 }
 
 /// The first document of `text`, if it could be read to its end, and all that is wrong.
 pub(super) fn parse(text: &str) -> (Option<Rc<Node>>, Vec<Flaw>) {
-    let mut composer = Composer::default();
+    let mut composer = Composer::of(text.len());
     let end = check_no_nul(text).and_then(|()| compose(text, &mut composer));
+    let is_rule_file = composer.top_keys().any(is_of_rule_file);
     let (document, mut flaws) = composer.finish();
     match end {
         Ok(()) => (document, flaws),
         Err(flaw) => {
+            // The other flaws repeat parts of the text, which may be a secret where it is no rule file.
+            if !is_rule_file {
+                flaws.clear();
+            }
             flaws.push(flaw);
             (None, flaws)
         }
     }
+}
+
+/// Whether a key at the top of a file is one of a rule file, or was meant to be.
+fn is_of_rule_file(key: &str) -> bool {
+    nearest(key, ["domain", "descriptors"]).is_some()
 }
 
 fn compose(text: &str, composer: &mut Composer) -> Result<(), Flaw> {

@@ -37,13 +37,6 @@ const BEHAVIOUR: &[(&str, &str)] = &[
     ),
 ];
 
-/// Which mistakes only ratekeeper finds, by what their sentences have in them.
-const ONLY_OURS: [&str; 3] = [
-    " belongs ",
-    "more than one YAML document",
-    "duplicate key \"",
-];
-
 /// The rule files that were named, or those where the environment says.
 ///
 /// # Errors
@@ -102,10 +95,14 @@ pub(super) fn findings(files: &[SourceFile], environment: &Environment) -> Vec<F
     let options = LoadOptions {
         default_algorithm: algorithm,
         merge_domains: merge == Some(Ok(true)),
+        strict: false,
     };
     let mut findings = Vec::new();
     match RuleSet::load(files, options) {
-        Ok(rules) => findings.extend(rules.differences().iter().map(of_difference)),
+        Ok(rules) => {
+            findings.extend(rules.differences().iter().map(of_difference));
+            findings.extend(rules.warnings().iter().map(of_warning));
+        }
         Err(mistakes) => findings.extend(mistakes.as_slice().iter().map(of_mistake)),
     }
     // Rules that are not here to be read have limits, too.
@@ -142,7 +139,19 @@ fn of_difference(difference: &Difference) -> Finding {
     }
 }
 
+fn of_warning(warning: &Mistake) -> Finding {
+    let (place, what) = sentence(warning);
+    let what = format!("{what}. envoyproxy/ratelimit ignores it, too");
+    Finding::new(Kind::NoEffect, place, what)
+}
+
 fn of_mistake(mistake: &Mistake) -> Finding {
+    let (place, what) = sentence(mistake);
+    Finding::new(Kind::ChangeFirst, place, what)
+}
+
+/// The place of a mistake, and what is wrong and to do.
+fn sentence(mistake: &Mistake) -> (String, String) {
     let Mistake {
         file,
         position,
@@ -157,8 +166,5 @@ fn of_mistake(mistake: &Mistake) -> Finding {
     if !advice.is_empty() {
         text += &format!("; {advice}");
     }
-    if ONLY_OURS.iter().any(|part| what.contains(part)) {
-        text += ". envoyproxy/ratelimit ignores it without a word";
-    }
-    Finding::new(Kind::ChangeFirst, place, text)
+    (place, text)
 }

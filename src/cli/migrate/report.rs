@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use super::super::output::counted;
+
 use super::environment::Environment;
 use super::finding::{Finding, Kind};
 
@@ -58,8 +60,10 @@ impl Report {
 
     pub(super) fn text(&self) -> String {
         let mut text = format!(
-            "{}: {} variables, {} rule files\n",
-            self.source, self.variables, self.files
+            "{}: {}, {}\n",
+            self.source,
+            counted(self.variables, "variable"),
+            counted(self.files, "rule file")
         );
         for kind in Kind::ALL {
             let count = self.of_kind(kind).count();

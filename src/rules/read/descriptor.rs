@@ -33,7 +33,7 @@ impl Reader<'_> {
     }
 
     fn descriptor(&mut self, node: &Node, level: usize) -> Option<Descriptor> {
-        if !self.is_map(node) {
+        if self.report.is_full() || !self.is_map(node) {
             return None;
         }
         let mut fields = self.fields(node, Place::Descriptor)?;

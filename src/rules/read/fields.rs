@@ -6,6 +6,19 @@ use crate::rules::spelling::{nearest, shown};
 use crate::rules::vocabulary::{self, Place};
 use crate::rules::yaml::{Entry, Kind, Node};
 
+/// Keys of Envoy's own configuration that people write into rules.
+const ENVOY: [&str; 9] = [
+    "actions",
+    "entries",
+    "generic_key",
+    "header_value_match",
+    "hits_addend",
+    "metadata_key",
+    "rate_limits",
+    "remote_address",
+    "request_headers",
+];
+
 /// What a map says of one key.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Field<T> {
@@ -146,7 +159,15 @@ impl Reader<'_> {
     fn unknown_key(&mut self, key: &str, at: At, place: Place) {
         if let Some(home) = vocabulary::home_of(key, place) {
             let what = format!("{key} belongs {}, not in {}", home.home(), place.name());
-            self.mistake(at, what, "move it there");
+            // envoyproxy/ratelimit checks keys without regard to their place.
+            match vocabulary::is_of_reference(key) && place != Place::Candidate {
+                true => self.ignored(
+                    at,
+                    what,
+                    "it has no effect here: move it there, or remove it",
+                ),
+                false => self.mistake(at, what, "move it there"),
+            }
             return;
         }
         let what = format!(
@@ -155,7 +176,10 @@ impl Reader<'_> {
             place.name()
         );
         let everywhere = || vocabulary::KEYS.iter().map(|key| key.name);
-        let advice = if let Some(meant) = nearest(key, place.keys().map(|key| key.name)) {
+        let advice = if ENVOY.contains(&key) {
+            "it belongs to Envoy's rate_limits, which say what descriptors Envoy sends; here, write key and value"
+                .to_owned()
+        } else if let Some(meant) = nearest(key, place.keys().map(|key| key.name)) {
             format!("did you mean '{meant}'?")
         } else if let Some(meant) = nearest(key, everywhere()) {
             let home = vocabulary::home_of(meant, place).map_or("", Place::home);

@@ -195,7 +195,12 @@ impl Reader<'_> {
                 "remove unit, or unlimited",
             );
         } else if !unit.is_empty() {
-            self.unit(&written.unit, written.at);
+            let what = format!("invalid rate limit unit '{}'", shown(unit));
+            self.ignored(
+                written.unit.at,
+                what,
+                "it has no effect with unlimited: true; remove unit, or unlimited",
+            );
         }
         let ours = [
             (

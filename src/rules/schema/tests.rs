@@ -49,7 +49,11 @@ fn loads(file: &Value) -> bool {
         name: "a.json".into(),
         text: file.to_string(),
     };
-    RuleSet::load(&[file], LoadOptions::default()).is_ok()
+    let strict = LoadOptions {
+        strict: true,
+        ..LoadOptions::default()
+    };
+    RuleSet::load(&[file], strict).is_ok()
 }
 
 #[test]

@@ -271,3 +271,13 @@ fn keys_are_pairs() {
     assert!(domain.find([("a", "b_c")]).is_some());
     assert!(domain.find([("a_b", "c")]).is_none());
 }
+
+/// As yaml.v2 reads them.
+#[test]
+fn binary_values_are_decoded() {
+    let rules = rules(
+        "domain: !!binary c2hvcA==\ndescriptors:\n- key: a\n  value: !!binary |\n    MTIz\n    NDU=\n  rate_limit: {unit: day}\n",
+    );
+    let shop = rules.domain("shop").unwrap();
+    assert!(shop.find([("a", "12345")]).is_some());
+}

@@ -5,7 +5,7 @@ mod excess;
 mod ours;
 mod reference;
 
-use super::mistakes;
+use super::{mistakes, rules};
 use crate::rules::LoadOptions;
 
 /// The text without its mark, and the place of the mark.
@@ -34,6 +34,20 @@ fn check_with(options: LoadOptions, text: &str, what: &str) {
 /// `text` is a file with exactly one mistake, whose message begins with `what`.
 fn check(text: &str, what: &str) {
     check_with(LoadOptions::default(), text, what);
+}
+
+/// `text` is a file with one thing in it that is ignored with a warning, and rejected where that is asked for.
+fn check_ignored(text: &str, what: &str) {
+    let strict = LoadOptions {
+        strict: true,
+        ..LoadOptions::default()
+    };
+    check_with(strict, text, what);
+    let (text, place) = marked(text);
+    let rules = rules(&text);
+    let warnings: Vec<_> = rules.warnings().iter().map(ToString::to_string).collect();
+    assert_eq!(warnings.len(), 1, "{warnings:#?}\n{text}");
+    assert!(warnings[0].starts_with(&(place + what)), "{}", warnings[0]);
 }
 
 /// The same for the contents of a descriptor whose key is `k`, indented by four.

@@ -5,6 +5,7 @@ use crate::rules::{LoadOptions, RuleSet};
 
 const MERGE: LoadOptions = LoadOptions {
     merge_domains: true,
+    strict: false,
     default_algorithm: crate::rules::Algorithm::TokenBucket,
 };
 

@@ -4,14 +4,20 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use saphyr_parser::{Event, ScalarStyle, Tag};
 
 use super::{Entry, Flaw, Kind, MAX_DEPTH, Node, Scalar, too_deep};
-use crate::rules::mistake::At;
+use crate::rules::mistake::{At, MAX_MISTAKES};
 use crate::rules::spelling::shown;
 
-/// How much text aliases may stand for, in bytes: nested ones double with every line of a file.
-const MAX_ALIASED: usize = 16 << 20;
+/// How much text aliases may stand for, in bytes: nested ones double with every line of a file. A file may have so
+/// much in any case, and so many times its own size.
+const MAX_ALIASED: usize = 1 << 20;
+const MAX_ALIASED_TIMES: usize = 2;
+
+/// The most flaws that are kept.
+const MAX_FLAWS: usize = MAX_MISTAKES;
 
 /// Nodes under construction.
 #[derive(Debug, Default)]
@@ -19,6 +25,7 @@ pub(super) struct Composer {
     open: Vec<Open>,
     anchors: HashMap<usize, Rc<Node>>,
     aliased: usize,
+    max_aliased: usize,
     documents: usize,
     document: Option<Rc<Node>>,
     flaws: Vec<Flaw>,
@@ -41,15 +48,41 @@ enum Shape {
 }
 
 impl Composer {
+    /// For a text of this length in bytes.
+    pub(super) fn of(length: usize) -> Self {
+        Self {
+            max_aliased: MAX_ALIASED.saturating_add(length.saturating_mul(MAX_ALIASED_TIMES)),
+            ..Self::default()
+        }
+    }
+
+    /// The keys of the map at the top, as far as they have been read.
+    pub(super) fn top_keys(&self) -> impl Iterator<Item = &str> {
+        let read = match self.document.as_deref().map(|document| &document.kind) {
+            Some(Kind::Map(entries)) => entries.as_slice(),
+            _ => &[],
+        };
+        let open = match (&self.document, self.open.first()) {
+            (None, Some(open)) if matches!(open.shape, Shape::Map) => open.items.as_slice(),
+            _ => &[],
+        };
+        let read = read.iter().map(|entry| &entry.key);
+        read.chain(open.iter().step_by(2))
+            .filter_map(|key| key.string())
+    }
+
     pub(super) fn take(&mut self, event: Event<'_>, at: At) -> Result<(), Flaw> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
-                let plain = style == ScalarStyle::Plain && !is_string(tag.as_ref());
-                let weight = text.len() + 1;
-                let scalar = Scalar {
-                    text: text.into_owned(),
-                    plain,
+                let tag = tag.as_ref();
+                let is_binary = has_core_tag(tag, "binary");
+                let plain = style == ScalarStyle::Plain && !is_string(tag) && !is_binary;
+                let text = match is_binary {
+                    true => binary(&text, at)?,
+                    false => text.into_owned(),
                 };
+                let weight = text.len() + 1;
+                let scalar = Scalar { text, plain };
                 self.add(
                     Node {
                         at,
@@ -125,7 +158,7 @@ impl Composer {
             return Err(Flaw::new(at, what, "write out what is meant"));
         };
         self.aliased = self.aliased.saturating_add(node.weight);
-        if self.aliased > MAX_ALIASED {
+        if self.aliased > self.max_aliased {
             let what = "error loading config file: yaml: document contains excessive aliasing";
             return Err(Flaw::new(at, what, "write out what the aliases repeat"));
         }
@@ -154,19 +187,25 @@ impl Composer {
         if self.documents == 1 {
             self.document = Some(node);
         } else if !node.is_null() {
-            self.flaws.push(Flaw::new(
+            self.flaw(Flaw::ignored(
                 node.at,
                 "more than one YAML document in a file",
-                "only the first would be read: put every document in a file of its own",
+                "only the first is read: put every document in a file of its own",
             ));
+        }
+    }
+
+    fn flaw(&mut self, flaw: Flaw) {
+        if self.flaws.len() < MAX_FLAWS {
+            self.flaws.push(flaw);
         }
     }
 
     // --- Maps ---
 
     fn map(&mut self, items: &[Rc<Node>]) -> Vec<Entry> {
-        let (mut entries, mut merged) = (Vec::with_capacity(items.len() / 2), Vec::new());
-        let mut lines = HashMap::new();
+        let mut entries: Vec<Entry> = Vec::with_capacity(items.len() / 2);
+        let (mut merged, mut places) = (Vec::new(), HashMap::new());
         for pair in items.chunks_exact(2) {
             let entry = Entry {
                 key: Rc::clone(&pair[0]),
@@ -176,18 +215,24 @@ impl Composer {
                 self.merge(&entry.value, &mut merged);
                 continue;
             }
-            let first = pair[0]
-                .scalar()
-                .and_then(|s| lines.insert(&s.text, entry.key.at.line));
-            if let (Some(scalar), Some(line)) = (pair[0].scalar(), first) {
-                self.flaws.push(Flaw::new(
-                    entry.key.at,
-                    format!("duplicate key \"{}\" in a map", shown(&scalar.text)),
-                    format!("the first is on line {line}; remove one of them"),
-                ));
+            let Some(scalar) = pair[0].scalar() else {
+                entries.push(entry);
                 continue;
-            }
-            entries.push(entry);
+            };
+            let place = *places.entry(&scalar.text).or_insert(entries.len());
+            let Some(first) = entries.get_mut(place) else {
+                entries.push(entry);
+                continue;
+            };
+            let line = first.key.at.line;
+            let at = entry.key.at;
+            // The last one wins, as in yaml.v2.
+            *first = entry;
+            self.flaw(Flaw::ignored(
+                at,
+                format!("duplicate key \"{}\" in a map", shown(&scalar.text)),
+                format!("the first is on line {line} and has no effect; remove one of them"),
+            ));
         }
         with_merged(entries, merged)
     }
@@ -200,7 +245,7 @@ impl Composer {
                     self.merge(source, merged);
                 }
             }
-            Kind::List(_) | Kind::Scalar(_) => self.flaws.push(Flaw::new(
+            Kind::List(_) | Kind::Scalar(_) => self.flaw(Flaw::new(
                 source.at,
                 "error loading config file: yaml: map merge requires map or sequence of maps as \
                  the value",
@@ -228,8 +273,27 @@ fn is_merge(key: &Node) -> bool {
 
 /// `!!str` and `!` make a string of what would otherwise be a number, a boolean or null.
 fn is_string(tag: Option<&Cow<'_, Tag>>) -> bool {
-    tag.is_some_and(|tag| {
-        (tag.is_yaml_core_schema() && tag.suffix == "str")
-            || (tag.handle.is_empty() && tag.suffix == "!")
+    let is_bare = tag.is_some_and(|tag| tag.handle.is_empty() && tag.suffix == "!");
+    is_bare || has_core_tag(tag, "str")
+}
+
+fn has_core_tag(tag: Option<&Cow<'_, Tag>>, suffix: &str) -> bool {
+    tag.is_some_and(|tag| tag.is_yaml_core_schema() && tag.suffix == suffix)
+}
+
+/// The text that a `!!binary` scalar holds in base64, on any number of lines.
+fn binary(text: &str, at: At) -> Result<String, Flaw> {
+    let digits: String = text.split_ascii_whitespace().collect();
+    let Ok(bytes) = BASE64_STANDARD.decode(digits) else {
+        let what = "error loading config file: yaml: !!binary value contains invalid base64 data";
+        return Err(Flaw::new(
+            at,
+            what,
+            "encode it again, or write the text itself",
+        ));
+    };
+    String::from_utf8(bytes).map_err(|_| {
+        let what = "error loading config file: yaml: the bytes of a !!binary value are not UTF-8";
+        Flaw::new(at, what, "encode a text in UTF-8")
     })
 }

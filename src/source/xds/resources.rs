@@ -3,6 +3,8 @@
 //! Nothing is judged here but the bytes; what the values mean is checked where files are, so that
 //! the same mistakes get the same words.
 
+mod outline;
+
 use std::collections::HashSet;
 
 use prost::Message as _;
@@ -16,7 +18,7 @@ use super::pb::{
     DiscoveryResponse, RateLimitConfig, RateLimitDescriptor, RateLimitPolicy, RateLimitUnit,
 };
 use super::trouble::shown;
-use crate::rules::{LoadOptions, RuleSet, SourceValue};
+use crate::rules::{LoadOptions, MAX_LISTED, RuleSet, SourceValue};
 use crate::source::told::{Told, told};
 
 /// Stands for all that a response says; the order of its resources says nothing.
@@ -44,6 +46,9 @@ pub struct Update {
     response: DiscoveryResponse,
 }
 
+/// The most flaws that are kept; mistakes in the values come on top.
+const MAX_FLAWS: usize = MAX_LISTED;
+
 /// What could be made of resources, and what could not.
 #[derive(Debug, Default)]
 struct Decoded {
@@ -65,7 +70,7 @@ impl Update {
     /// What is wrong: the first mistakes, and how many more.
     pub fn load(&self, options: LoadOptions) -> Result<RuleSet, Told> {
         let Decoded { values, mut flaws } = self.decoded();
-        match RuleSet::load_values(&values, options) {
+        match RuleSet::load_values(values, options) {
             Ok(rules) if flaws.is_empty() => return Ok(rules),
             Ok(_) => {}
             Err(mistakes) => flaws.extend(mistakes.into_iter().map(|mistake| mistake.to_string())),
@@ -84,7 +89,7 @@ impl Update {
         let wanted = message_name(TYPE_URL);
         let sent = &self.response.type_url;
         if message_name(sent) != wanted {
-            decoded.flaws.push(format!(
+            decoded.flaw(format!(
                 "the response is of type \"{}\", but only {TYPE_URL} was asked for",
                 shown(sent)
             ));
@@ -96,15 +101,22 @@ impl Update {
             if message_name(sent) != wanted {
                 let (number, sent) = (i + 1, shown(sent));
                 let what = format!("resource #{number} is of type \"{sent}\", not {TYPE_URL}");
-                decoded.flaws.push(what);
+                decoded.flaw(what);
+                continue;
+            }
+            if let Some(count) = outline::excess(&resource.value) {
+                decoded.flaw(format!(
+                    "resource #{} has {count} descriptors, limits and values of metadata in {} bytes, most of them \
+                     empty; send only those that say something",
+                    i + 1,
+                    resource.value.len()
+                ));
                 continue;
             }
             match RateLimitConfig::decode(&*resource.value) {
                 Ok(config) => configs.push((i, config)),
                 Err(error) => {
-                    decoded
-                        .flaws
-                        .push(format!("resource #{} {}", i + 1, flaw(&error.to_string())))
+                    decoded.flaw(format!("resource #{} {}", i + 1, flaw(&error.to_string())));
                 }
             }
         }
@@ -143,6 +155,12 @@ fn message_name(type_url: &str) -> &str {
 }
 
 impl Decoded {
+    fn flaw(&mut self, flaw: String) {
+        if self.flaws.len() < MAX_FLAWS {
+            self.flaws.push(flaw);
+        }
+    }
+
     fn add(&mut self, name: String, config: RateLimitConfig) {
         let mut fields = Fields::default();
         fields.text("domain", config.domain);
@@ -212,7 +230,7 @@ impl Decoded {
             Some(Kind::NumberValue(number)) => match Number::from_f64(number) {
                 Some(number) => Value::Number(number),
                 None => {
-                    self.flaws.push(format!(
+                    self.flaw(format!(
                         "{resource}: error parsing metadata: {number} is not a JSON number; send it \
                          as a text"
                     ));

@@ -1,38 +1,71 @@
 //! What only we reject.
 
-use super::{check, check_descriptor, check_limit, check_with};
+use super::{check, check_descriptor, check_ignored, check_limit, check_with};
+use crate::rules::tests::rules;
 use crate::rules::{Algorithm, LoadOptions};
 
 #[test]
 fn keys_in_the_wrong_place() {
-    check_limit(
-        "§shadow_mode: true",
-        "shadow_mode belongs beside rate_limit, in the descriptor, not in rate_limit; move it there",
-    );
+    // Keys of ours mean nothing to envoyproxy/ratelimit, so that nobody can be used to their being ignored.
     check_descriptor(
-        "§unit: day",
-        "unit belongs inside rate_limit, not in a descriptor; ",
+        "§burst: 5",
+        "burst belongs inside rate_limit, not in a descriptor; move it there",
     );
-    check(
+}
+
+/// The reference checks keys without regard to their place, and ignores those in the wrong one.
+#[test]
+fn keys_of_the_reference_in_the_wrong_place_are_ignored() {
+    let descriptor = "domain: d\ndescriptors:\n- key: k\n  ";
+    for (body, what) in [
+        (
+            "rate_limit: {unit: day, §shadow_mode: true}",
+            "shadow_mode belongs beside rate_limit, in the descriptor, not in rate_limit; it has no effect here",
+        ),
+        (
+            "§unit: day",
+            "unit belongs inside rate_limit, not in a descriptor; ",
+        ),
+        // As in files in use: a name for people beside the key.
+        (
+            "§name: per user",
+            "name belongs inside rate_limit, not in a descriptor; ",
+        ),
+        (
+            "§domain: e",
+            "domain belongs at the top of the file, not in a descriptor; ",
+        ),
+        (
+            "rate_limit: {unlimited: true, unit: §foo}",
+            "invalid rate limit unit 'foo'; it has no effect with unlimited: true",
+        ),
+    ] {
+        check_ignored(&format!("{descriptor}{body}"), what);
+    }
+    check_ignored(
         "domain: d\n§key: a",
         "key belongs beside rate_limit, in the descriptor, not in the file; ",
     );
-    check_descriptor(
-        "§domain: e",
-        "domain belongs at the top of the file, not in a descriptor; ",
-    );
+    // What is ignored is not read: it may be anything.
+    let rules = rules(&format!(
+        "{descriptor}name: [1]\n  rate_limit: {{unit: day, name: n, requests_per_unit: 5}}"
+    ));
+    assert_eq!(rules.rules()[0].path, "d.k");
+    assert_eq!(rules.warnings().len(), 1);
 }
 
 #[test]
 fn documents_and_maps() {
-    check(
+    check_ignored(
         "domain: d\n---\n§domain: e\n",
-        "more than one YAML document in a file; ",
+        "more than one YAML document in a file; only the first is read",
     );
-    check(
-        "domain: d\ndescriptors: []\n§domain: e\n",
-        "duplicate key \"domain\" in a map; the first is on line 1; remove one of them",
+    let twice = "domain: d\ndescriptors: []\n§domain: e\n";
+    check_ignored(
+        twice,
+        "duplicate key \"domain\" in a map; the first is on line 1 and has no effect; remove one of them",
     );
+    assert!(rules(&twice.replace('§', "")).domain("e").is_some());
     check_descriptor(
         "<<: §a",
         "error loading config file: yaml: map merge requires map or sequence",
@@ -185,5 +218,73 @@ fn our_own_words_in_vain() {
         windows,
         "domain: d\ndescriptors: [{key: a, rate_limit: {unit: day, requests_per_unit: 1, burst: §9}}]",
         "burst means nothing with fixed_window, the default algorithm of this server; remove burst",
+    );
+}
+
+#[test]
+fn files_that_are_no_rule_files() {
+    for (text, what) in [
+        (
+            "§apiVersion: v1\nkind: ConfigMap\ndata: {config.yaml: \"domain: d\"}\n",
+            "this is a Kubernetes manifest (ConfigMap), not a rule file; check the rule files below its data",
+        ),
+        (
+            "§apiVersion: v1\nkind: Secret\ndata: {password: aHVudGVyMg==}\n",
+            "this is a Kubernetes manifest, not a rule file; name the rule file instead",
+        ),
+        (
+            "§rate_limits:\n- actions: [{remote_address: {}}]\n",
+            "this is configuration for Envoy, not a rule file; rate_limits and their actions stay in Envoy's routes",
+        ),
+        (
+            "§- actions:\n  - generic_key: {descriptor_value: a}\n",
+            "this is configuration for Envoy, not a rule file; ",
+        ),
+        (
+            "§- namespace: shop\n  max_value: 10\n  seconds: 60\n  conditions: []\n  variables: []\n",
+            "this is a limits file of Limitador, not a rule file; write its namespace as the domain",
+        ),
+        (
+            "§password: hunter2\nuser: root\n",
+            "this is no rule file: it has neither domain nor descriptors; ",
+        ),
+        ("§hunter2\n", "the file must be a map, but is a text; "),
+    ] {
+        check(text, what);
+    }
+    check_descriptor(
+        "§actions: [{remote_address: {}}]",
+        "config error, unknown key 'actions' in a descriptor; it belongs to Envoy's rate_limits",
+    );
+}
+
+/// A directory of rules may hold a link to any file.
+#[test]
+fn nothing_of_other_files_is_quoted() {
+    for text in [
+        "root:$6$s3cret:19000:0:99999:7:::\ndaemon:*:19000:::\n",
+        "user: s3cret\ns3cret: a\ns3cret: b\n",
+        "s3cret: [\n",
+        "s3cret: a\ns3cret: b\n- c\n",
+        "- s3cret\n- s3cret: 1\n",
+        "-----BEGIN PRIVATE KEY-----\ns3cret+/==\n-----END PRIVATE KEY-----\n",
+        "{\"s3cret\": \"s3cret\", \"s3cret\": 1}",
+        "S=s3cret\nT: \"s3cret",
+    ] {
+        let found = crate::rules::tests::mistakes(&[("a.yaml", text)], LoadOptions::default());
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(!found[0].contains("s3cret"), "{found:#?}");
+    }
+}
+
+#[test]
+fn binary_values() {
+    check(
+        "domain: d\ndescriptors:\n- {key: a, value: §!!binary \"?\"}",
+        "error loading config file: yaml: !!binary value contains invalid base64 data; ",
+    );
+    check(
+        "domain: d\ndescriptors:\n- {key: a, value: §!!binary /w==}",
+        "error loading config file: yaml: the bytes of a !!binary value are not UTF-8; ",
     );
 }
