@@ -126,13 +126,13 @@ mod tests {
     fn empty_messages_of_every_kind_are() {
         let empty = RateLimitDescriptor::default;
         let of = |descriptor: RateLimitDescriptor| excess(&config(vec![descriptor]));
-        assert_eq!(excess(&config(vec![empty(); 20_000])), Some(20_000));
+        assert_eq!(excess(&config(vec![empty(); 50_000])), Some(50_000));
         let below = RateLimitDescriptor {
-            descriptors: vec![empty(); 20_000],
+            descriptors: vec![empty(); 50_000],
             ..empty()
         };
-        assert_eq!(of(below), Some(20_001));
-        let limits = vec![RateLimitPolicy::default(); 20_000];
+        assert_eq!(of(below), Some(50_001));
+        let limits = vec![RateLimitPolicy::default(); 50_000];
         for descriptor in [
             RateLimitDescriptor {
                 more_rate_limits: limits.clone(),
@@ -143,12 +143,12 @@ mod tests {
                 ..empty()
             },
         ] {
-            assert_eq!(of(descriptor), Some(20_001));
+            assert_eq!(of(descriptor), Some(50_001));
         }
         let list = prost_types::Value {
             kind: Some(prost_types::value::Kind::ListValue(
                 prost_types::ListValue {
-                    values: vec![prost_types::Value::default(); 20_000],
+                    values: vec![prost_types::Value::default(); 50_000],
                 },
             )),
         };
@@ -159,7 +159,7 @@ mod tests {
             ..empty()
         };
         // The descriptor, the struct, its entry, the list's value and the list.
-        assert_eq!(of(metadata), Some(20_005));
+        assert_eq!(of(metadata), Some(50_005));
     }
 
     #[test]
