@@ -270,12 +270,7 @@ async fn serve<S: Store>(
     let connected = source.connected();
     let pokes = secured.poke.into_iter().chain(source.poke()).collect();
     let reread = rim::reread(settings.rim.reread.clone(), pokes);
-    let mut loader = Loader {
-        rules: &rules,
-        health: &health,
-        options: settings.load,
-        log: LoadLog::default(),
-    };
+    let mut loader = Loader::new(&rules, &health, settings.load);
     if let Some(offer) = source.at_hand() {
         loader.take(&mut source, offer).await;
     }
@@ -472,7 +467,16 @@ struct Loader<'a> {
     log: LoadLog,
 }
 
-impl Loader<'_> {
+impl<'a> Loader<'a> {
+    fn new(rules: &'a Rules, health: &'a Health, options: LoadOptions) -> Self {
+        Self {
+            rules,
+            health,
+            options,
+            log: LoadLog::default(),
+        }
+    }
+
     /// Puts in force whatever the source has, from now on.
     async fn follow(&mut self, source: &mut Source) -> Infallible {
         loop {
