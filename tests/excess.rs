@@ -54,10 +54,6 @@ fn a_file_that_is_wrong_from_end_to_end_costs_little_memory() {
         fs::write(&file, text).unwrap();
         server.wait_for_log("the configuration has mistakes");
         let peak = server.peak_memory();
-        println!(
-            "{name}: {before} MiB before, {peak} at most, {} after",
-            server.memory()
-        );
         assert!(
             peak - before <= MIB_OF_A_MEGABYTE,
             "{name}: {before} to {peak} MiB"
@@ -109,10 +105,6 @@ fn a_message_that_is_wrong_from_end_to_end_costs_little_memory() {
         let reason = session.refused("1", "");
         assert!(reason.len() < 300_000, "{name}: {}", reason.len());
         let peak = server.peak_memory();
-        println!(
-            "{name}: {before} MiB before, {peak} at most, {} after",
-            server.memory()
-        );
         assert!(peak - before <= most, "{name}: {before} to {peak} MiB");
         // Another one is taken at once.
         session.accepted("2", &[]);
