@@ -167,26 +167,47 @@ fn keys_that_are_unknown_or_no_texts_are_refused() {
 }
 
 #[test]
-fn keys_in_the_wrong_place_are_refused() {
-    // The reference ignores them silently, and with them what their author wanted.
-    let row = refused_file;
-    row(
-        "shadow_mode inside rate_limit",
-        "domain: d\ndescriptors: [{key: k, rate_limit: {unit: day, shadow_mode: true}}]\n",
-        &[
-            "a.yaml:2:48: shadow_mode belongs beside rate_limit, in the descriptor, not in rate_limit",
-        ],
-    );
-    row(
-        "unit at the root",
-        &format!("domain: d\nunit: day\n{RIGHT}\n"),
-        &["a.yaml:2:1: unit belongs inside rate_limit, not in the file"],
-    );
-    row(
-        "the same key twice",
-        "domain: d\ndomain: e\n",
-        &["a.yaml:2:1: duplicate key \"domain\" in a map; the first is on line 1"],
-    );
+fn what_the_reference_ignores_is_ignored_with_a_warning_unless_check_is_strict() {
+    let misplaced = "shadow_mode belongs beside rate_limit, in the descriptor, not in rate_limit";
+    for (row, text, mistake) in [
+        (
+            "shadow_mode inside rate_limit",
+            "domain: d\ndescriptors: [{key: k, rate_limit: {unit: day, shadow_mode: true}}]\n"
+                .to_owned(),
+            format!("a.yaml:2:48: {misplaced}"),
+        ),
+        (
+            "unit at the root",
+            format!("domain: d\nunit: day\n{RIGHT}\n"),
+            "a.yaml:2:1: unit belongs inside rate_limit, not in the file".to_owned(),
+        ),
+        (
+            "the same key twice",
+            "domain: e\ndomain: d\n".to_owned(),
+            "a.yaml:2:1: duplicate key \"domain\" in a map; the first is on line 1".to_owned(),
+        ),
+    ] {
+        let directory = write(&[("a.yaml", &text)]);
+        let path = directory.path().to_str().unwrap();
+        let strict = typed(["check", "--strict", path], []);
+        assert_eq!(strict.code, 1, "{row}: {strict:?}");
+        named(row, &strict.stderr, directory.path(), &[&mistake]);
+        let printed = typed(["check", path], []);
+        assert_eq!(printed.code, 0, "{row}: {printed:?}");
+        assert!(
+            printed.stderr.starts_with("warning: "),
+            "{row}: {printed:?}"
+        );
+        named(row, &printed.stderr, directory.path(), &[&mistake]);
+        let server = Ratekeeper::start_with(["--config", path], []);
+        named(row, server.log(), directory.path(), &[&mistake]);
+        assert_eq!(server.health(""), ServingStatus::Serving, "{row}");
+        assert_eq!(
+            server.ask(ask("d", &["x=v"])).unwrap().overall_code,
+            1,
+            "{row}"
+        );
+    }
 }
 
 #[test]
@@ -432,12 +453,11 @@ fn accepted(row: &str, files: Files<'_>, environment: &[(&'static str, &str)]) -
     let printed = typed(["check", path], environment.iter().copied());
     assert_eq!(printed.code, 0, "{row}: {printed:?}");
     assert_eq!(printed.stderr, "", "{row}");
-    assert!(
-        printed
-            .stdout
-            .starts_with(&format!("ok: {} files, ", files.len())),
-        "{row}: {printed:?}"
-    );
+    let counted = match files.len() {
+        1 => "ok: 1 file, ".to_owned(),
+        count => format!("ok: {count} files, "),
+    };
+    assert!(printed.stdout.starts_with(&counted), "{row}: {printed:?}");
     let own = environment.iter().map(|&(n, v)| (n, v.to_owned()));
     // It has read the files when it listens, so they may go.
     let server = Ratekeeper::start_with(["--config", path], own);

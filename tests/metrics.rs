@@ -347,3 +347,19 @@ fn a_real_prometheus_scrapes_and_answers() {
         eventually(question, || prometheus.query(question).is_some());
     }
 }
+
+#[test]
+fn dots_of_keys_and_values_are_replaced_when_that_is_wanted() {
+    let rules = "domain: m\ndescriptors: [{key: host.name, value: www.example.com, rate_limit: {unit: year, requests_per_unit: 5}}]\n";
+    for (set, labels) in [
+        ("false", "key1=\"host\",key2=\"name_www\""),
+        ("true", "key1=\"host_name_www_example_com\""),
+    ] {
+        let server = start(rules, &[("SANITIZE_DESCRIPTOR_METRIC_DOTS", set)]);
+        server
+            .ask(ask("m", &["host.name=www.example.com"]))
+            .unwrap();
+        let hits = of_rule(&Scrape::of(&server), labels, ["total_hits"]);
+        assert_eq!(hits, [1.0], "{set}");
+    }
+}

@@ -42,6 +42,7 @@ mod matching;
 mod metrics;
 mod migrate;
 mod modes;
+mod moving;
 mod options;
 mod outage;
 mod page;

@@ -1,14 +1,17 @@
 //! `ratekeeper migrate`: what becomes of a deployment of envoyproxy/ratelimit when ratekeeper takes its
 //! place.
 //!
-//! It reads the environment of the deployment ([`environment`], [`manifest`]) and its rule files, holds
+//! It reads the environment of the deployment ([`environment`], [`manifest`], [`command`]) and its rule files
+//! ([`mounts`], [`files`]), holds
 //! them against what differs ([`variables`], [`files`]), and prints that ([`report`]). It changes nothing
 //! and asks nobody.
 
+mod command;
 mod environment;
 mod files;
 mod finding;
 mod manifest;
+mod mounts;
 mod report;
 mod variables;
 
@@ -61,9 +64,15 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         environment,
         mut rules,
         mut findings,
+        unread,
     } = deployment(args)?;
     findings.extend(variables::findings(&environment));
-    if args.rules.is_some() || rules.is_empty() {
+    // Paths in manifests are those of the container, and mean nothing on this machine.
+    let is_here = args.rules.is_some() || args.manifest.is_empty();
+    if !is_here {
+        findings.extend(unread);
+        findings.extend(files::of_management_server(&environment));
+    } else {
         match files::read(args.rules.as_deref(), &environment) {
             Ok(read) => rules = read,
             Err(finding) => findings.push(finding),

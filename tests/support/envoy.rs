@@ -133,6 +133,11 @@ impl Envoy {
         }
     }
 
+    /// Where it accepts requests.
+    pub fn address(&self) -> SocketAddr {
+        self.front
+    }
+
     /// Sends a GET request with headers.
     pub fn get(&self, path: &str, headers: &[(&str, &str)]) -> Reply {
         self.send("GET", path, headers)

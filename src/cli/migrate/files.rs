@@ -58,15 +58,8 @@ pub(super) fn read(
         }
         return Ok(read);
     }
-    let is_xds = environment
-        .text("CONFIG_TYPE")
-        .is_some_and(|kind| !kind.eq_ignore_ascii_case("file"));
-    if is_xds {
-        return Err(Finding::new(
-            Kind::Same,
-            "the rules",
-            "they come from the management server, which hears of every mistake (NACK)",
-        ));
+    if let Some(finding) = of_management_server(environment) {
+        return Err(finding);
     }
     let part = |name: &str, default: &str| PathBuf::from(environment.text(name).unwrap_or(default));
     let named = environment
@@ -82,6 +75,15 @@ pub(super) fn read(
     location.read().map_err(|error| {
         let what = format!("they were not checked: {error}. Name them with --rules");
         Finding::new(Kind::ChangeFirst, "the rules", what)
+    })
+}
+
+/// What is said of rules that a management server sends.
+pub(super) fn of_management_server(environment: &Environment) -> Option<Finding> {
+    let kind = environment.text("CONFIG_TYPE")?;
+    (!kind.eq_ignore_ascii_case("file")).then(|| {
+        let what = "they come from the management server, which hears of every mistake (NACK)";
+        Finding::new(Kind::Same, "the rules", what)
     })
 }
 

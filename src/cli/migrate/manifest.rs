@@ -1,5 +1,5 @@
-//! Kubernetes manifests: the container that runs the service, its environment, and the rules that it
-//! mounts.
+//! Kubernetes manifests: the container that runs the service, and its environment. Paths in manifests are those of
+//! the container: nothing is read from this machine but the manifests themselves.
 
 use std::fs;
 use std::io::Read as _;
@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde_json::Value as Json;
 
+use super::command;
 use super::environment::{Environment, Value};
 use super::finding::{Finding, Kind};
+use super::mounts;
 use crate::rules::SourceFile;
 use crate::rules::yaml;
 
@@ -21,6 +23,8 @@ pub(super) struct Deployment {
     pub(super) rules: Vec<SourceFile>,
     /// What is worth saying beyond its environment.
     pub(super) findings: Vec<Finding>,
+    /// Why rules that it mounts could not be read.
+    pub(super) unread: Vec<Finding>,
 }
 
 impl Deployment {
@@ -30,16 +34,26 @@ impl Deployment {
             environment,
             rules: Vec::new(),
             findings: Vec::new(),
+            unread: Vec::new(),
         }
     }
 }
 
 /// A container, and the pod that it is in.
-struct Container<'j> {
+pub(super) struct Container<'j> {
     /// Kind and name of the object.
     owner: String,
-    pod: &'j Json,
-    container: &'j Json,
+    /// The namespace of the object; null where it has none.
+    namespace: &'j Json,
+    pub(super) pod: &'j Json,
+    pub(super) container: &'j Json,
+}
+
+/// The objects of all manifests, as a container sees them.
+#[derive(Clone, Copy)]
+pub(super) struct Objects<'j> {
+    all: &'j [Json],
+    namespace: &'j Json,
 }
 
 /// Reads manifests, and finds the service in them.
@@ -58,9 +72,15 @@ pub(super) fn read(paths: &[PathBuf], name: Option<&str>) -> anyhow::Result<Depl
         found.owner,
         label(found.container)
     ));
-    variables(found.container, &objects, &mut environment);
+    let seen = Objects {
+        all: &objects,
+        namespace: found.namespace,
+    };
+    let mut findings = command::findings(found.container);
+    findings.extend(variables(found.container, seen, &mut environment));
     let mut deployment = Deployment::new(environment);
-    mounted_rules(&found, &objects, &mut deployment);
+    deployment.findings = findings;
+    mounts::read(&found, seen, &mut deployment);
     Ok(deployment)
 }
 
@@ -94,24 +114,37 @@ fn choose<'j>(objects: &'j [Json], name: Option<&str>) -> anyhow::Result<Contain
         Some(name) => container["name"] == name,
         None => runs_ratelimit(container),
     };
-    let known: Vec<_> = all
-        .iter()
-        .map(|c| format!("{} in {}", label(c.container), c.owner))
+    let names = |containers: &[Container<'_>]| -> String {
+        let names = containers
+            .iter()
+            .map(|c| format!("{} in {}", label(c.container), c.owner));
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let known = names(&all);
+    let mut meant: Vec<_> = all
+        .into_iter()
+        .filter(|found| is_meant(found.container))
         .collect();
-    let mut meant = all.into_iter().filter(|found| is_meant(found.container));
-    match (meant.next(), meant.next()) {
-        (Some(found), None) => Ok(found),
+    match (meant.pop(), meant.as_slice()) {
+        (Some(found), []) => Ok(found),
         (None, _) => anyhow::bail!(
             "--manifest: no container {}; name one with --container: {}",
             name.map_or("runs ratelimit".to_owned(), |name| format!(
                 "is called '{name}'"
             )),
-            known.join(", ")
+            known
         ),
-        (Some(_), Some(_)) => anyhow::bail!(
-            "--manifest: more than one container is meant; leave all but one out of the file: {}",
-            known.join(", ")
-        ),
+        (Some(last), others) => {
+            let several = format!("{}, {}", names(others), names(std::slice::from_ref(&last)));
+            let is_named_apart = others
+                .iter()
+                .all(|other| other.container["name"] != last.container["name"]);
+            let advice = match is_named_apart {
+                true => "name one with --container",
+                false => "their names are the same, so leave all but one out of the file",
+            };
+            anyhow::bail!("--manifest: more than one container is meant; {advice}: {several}")
+        }
     }
 }
 
@@ -138,6 +171,7 @@ fn containers(object: &Json) -> Vec<Container<'_>> {
     containers
         .map(|container| Container {
             owner: owner.clone(),
+            namespace: &object["metadata"]["namespace"],
             pod,
             container,
         })
@@ -170,16 +204,26 @@ fn label_of(named: &Json) -> &str {
     named["name"].as_str().unwrap_or("without a name")
 }
 
-fn list(json: &Json) -> &[Json] {
+pub(super) fn list(json: &Json) -> &[Json] {
     json.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
 // --- Variables ---
 
-fn variables(container: &Json, objects: &[Json], environment: &mut Environment) {
+/// Sets the variables of a container, and says which cannot be seen.
+fn variables(
+    container: &Json,
+    objects: Objects<'_>,
+    environment: &mut Environment,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
     for source in list(&container["envFrom"]) {
         let prefix = source["prefix"].as_str().unwrap_or_default();
-        let map = config_map(objects, &source["configMapRef"]["name"]);
+        let reference = &source["configMapRef"];
+        let map = objects.config_map(&reference["name"]);
+        if map.is_none() && reference["optional"] != true {
+            findings.extend(not_seen(source));
+        }
         for (name, value) in map.into_iter().flatten() {
             environment.set(&format!("{prefix}{name}"), value_of(value));
         }
@@ -191,7 +235,7 @@ fn variables(container: &Json, objects: &[Json], environment: &mut Environment) 
         let source = &variable["valueFrom"];
         let value = if source.is_object() {
             let reference = &source["configMapKeyRef"];
-            let map = config_map(objects, &reference["name"]);
+            let map = objects.config_map(&reference["name"]);
             let value = map.and_then(|map| map.get(reference["key"].as_str()?));
             value.map_or(Value::Hidden, value_of)
         } else {
@@ -199,6 +243,32 @@ fn variables(container: &Json, objects: &[Json], environment: &mut Environment) 
         };
         environment.set(name, value);
     }
+    findings
+}
+
+/// What is said of an entry of `envFrom` whose variables are not in the manifests.
+fn not_seen(source: &Json) -> Option<Finding> {
+    let kinds = [
+        (
+            "ConfigMap",
+            "configMapRef",
+            "add its file with another --manifest",
+        ),
+        (
+            "Secret",
+            "secretRef",
+            "hold its names against README's table of options",
+        ),
+    ];
+    kinds.into_iter().find_map(|(kind, field, advice)| {
+        let name = source[field]["name"].as_str()?;
+        let what = format!("its variables are set, but cannot be seen here: {advice}");
+        Some(Finding::new(
+            Kind::Differs,
+            format!("variables of {kind} {name}"),
+            what,
+        ))
+    })
 }
 
 fn value_of(json: &Json) -> Value {
@@ -209,70 +279,20 @@ fn value_of(json: &Json) -> Value {
     }
 }
 
-/// The contents of a ConfigMap that is among the objects.
-fn config_map<'j>(objects: &'j [Json], name: &Json) -> Option<&'j serde_json::Map<String, Json>> {
-    let map = objects.iter().find(|object| {
-        object["kind"] == "ConfigMap" && name.is_string() && &object["metadata"]["name"] == name
-    });
-    map?["data"].as_object()
-}
-
-// --- Rules ---
-
-/// The files of ConfigMaps that are mounted where the service reads rules.
-fn mounted_rules(found: &Container<'_>, objects: &[Json], deployment: &mut Deployment) {
-    let environment = &deployment.environment;
-    let root = ["CONFIG_PATH", "RUNTIME_ROOT"]
-        .iter()
-        .find_map(|name| environment.text(name))
-        .unwrap_or("/srv/runtime_data/current");
-    let root = root.trim_end_matches('/').to_owned();
-    for mount in list(&found.container["volumeMounts"]) {
-        let path = mount["mountPath"].as_str().unwrap_or_default();
-        let is_below = path
-            .strip_prefix(&root)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        if !is_below {
-            continue;
-        }
-        let volumes = list(&found.pod["volumes"]);
-        let volume = volumes
-            .iter()
-            .find(|volume| volume["name"] == mount["name"]);
-        let Some(name) = volume
-            .map(|volume| &volume["configMap"]["name"])
-            .filter(|name| name.is_string())
-        else {
-            continue;
+impl<'j> Objects<'j> {
+    /// The contents of a ConfigMap that is among the objects, in the namespace of the container. Manifests that name
+    /// no namespace are for whichever they are applied to.
+    pub(super) fn config_map(self, name: &Json) -> Option<&'j serde_json::Map<String, Json>> {
+        let is_here = |namespace: &Json| {
+            namespace.is_null() || self.namespace.is_null() || namespace == self.namespace
         };
-        if mount["subPath"].is_string() {
-            deployment.findings.push(Finding::new(
-                Kind::Differs,
-                format!("the mount at {path}"),
-                "it has a subPath, and Kubernetes never updates such a file in a running pod: mount the directory, \
-                 and changes of rules need no restart",
-            ));
-        }
-        let only = mount["subPath"].as_str();
-        match config_map(objects, name) {
-            Some(files) => deployment.rules.extend(
-                files
-                    .iter()
-                    .filter(|(file, _)| only.is_none_or(|only| only == file.as_str()))
-                    .filter_map(|(file, text)| {
-                        Some(SourceFile {
-                            name: format!("ConfigMap {}/{file}", name.as_str()?),
-                            text: text.as_str()?.to_owned(),
-                        })
-                    }),
-            ),
-            None => deployment.findings.push(Finding::new(
-                Kind::ChangeFirst,
-                format!("ConfigMap {}", name.as_str().unwrap_or_default()),
-                "its rules are mounted, but it is not in the manifests: add its file with another --manifest, or \
-                 name the rules with --rules",
-            )),
-        }
+        let map = self.all.iter().find(|object| {
+            let metadata = &object["metadata"];
+            object["kind"] == "ConfigMap"
+                && name.is_string()
+                && &metadata["name"] == name
+                && is_here(&metadata["namespace"])
+        });
+        map?["data"].as_object()
     }
-    deployment.rules.sort_by(|a, b| a.name.cmp(&b.name));
 }

@@ -1,5 +1,6 @@
 //! The findings, for people and for programs.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
@@ -21,6 +22,9 @@ pub(super) struct Report {
 impl Report {
     pub(super) fn new(environment: &Environment, files: usize, mut findings: Vec<Finding>) -> Self {
         findings.sort_by_key(|finding| finding.kind);
+        // One cause is reported once, wherever it was met.
+        let mut seen = HashSet::new();
+        findings.retain(|finding| seen.insert((finding.about.clone(), finding.what.clone())));
         Self {
             source: environment.source.clone(),
             variables: environment.len(),
