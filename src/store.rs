@@ -8,6 +8,7 @@ pub mod denied;
 pub mod fallback;
 pub mod memory;
 pub mod redis;
+mod server_info;
 mod settle;
 pub mod split;
 
@@ -20,6 +21,7 @@ use tokio::time::Instant;
 use crate::bucket::{Micros, State, Terms};
 use crate::key::BucketKey;
 
+pub use server_info::ServerInfo;
 pub use settle::{Settled, settle};
 
 /// Decides the charges of a request, all together or not at all.

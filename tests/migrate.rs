@@ -154,6 +154,26 @@ fn istios_deployment_moves_as_it_is() {
 }
 
 #[test]
+fn a_redis_that_is_too_old_is_found_by_its_image() {
+    let redis = |tag: &str| {
+        format!(
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: redis}}\nspec: {{template: {{spec: {{containers: \
+             [{{name: redis, image: 'redis:{tag}'}}]}}}}}}\n"
+        )
+    };
+    for (tag, code, kind) in [("6.0.6", 0, "same"), ("4.0.14-alpine", 1, "change_first")] {
+        let redis = redis(tag);
+        let files = [("istio.yaml", ISTIO), ("redis.yaml", redis.as_str())];
+        let arguments = ["--manifest", "istio.yaml", "--manifest", "redis.yaml"];
+        let (found_code, report, found) = findings(&files, &arguments);
+        assert_eq!(found_code, code, "{report:#}");
+        let version = tag.split('-').next().unwrap();
+        let about = format!("Redis {version} in Deployment redis");
+        assert_eq!(found[&about].0, kind, "{report:#}");
+    }
+}
+
+#[test]
 fn envoy_gateways_environment_moves_as_it_is() {
     let environment = [ENVOY_GATEWAY, ENVOY_GATEWAY_TRACING].concat();
     let (code, report, found) = findings(&[("eg.env", &environment)], &["--env", "eg.env"]);
@@ -163,7 +183,7 @@ fn envoy_gateways_environment_moves_as_it_is() {
         "{report:#}"
     );
     assert_eq!(found["PROMETHEUS_MAPPER_YAML"].0, "no_effect");
-    assert_eq!(found["GRPC_SERVER_TLS_CA_CERT"].0, "differs");
+    assert_eq!(found["GRPC_SERVER_TLS_CA_CERT"].0, "no_effect");
     assert_eq!(found["the rules"].0, "same");
     assert!(found["the rules"].1.contains("NACK"));
     assert_eq!(parity(&report)["DEFAULT_ALGORITHM"], "fixed_window");

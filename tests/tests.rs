@@ -49,6 +49,7 @@ mod page;
 mod per_second;
 mod ports;
 mod redis_login;
+mod redis_protocols;
 mod redis_store;
 mod redis_tls;
 mod rehearsal;

@@ -10,6 +10,7 @@ mod command;
 mod environment;
 mod files;
 mod finding;
+mod images;
 mod manifest;
 mod mounts;
 mod report;

@@ -67,15 +67,20 @@ pub(super) const VARIABLES: &[Variable] = &[
     // --- Listening ---
     variable(
         "GRPC_SERVER_TLS_CA_CERT",
-        Effect::Differs(
-            "there, it is not read at all; here, clients must show a certificate that this CA signed. Envoy \
-             Gateway sets it, and its Envoys show one",
+        Effect::None(
+            "no client is authenticated by it, neither there nor here; GRPC_CLIENT_TLS_CACERT is for that",
         ),
     ),
     variable("GRPC_SERVER_USE_TLS", Effect::Same),
     variable("GRPC_SERVER_TLS_CERT", Effect::Same),
     variable("GRPC_SERVER_TLS_KEY", Effect::Same),
-    variable("GRPC_CLIENT_TLS_CACERT", Effect::Same),
+    variable(
+        "GRPC_CLIENT_TLS_CACERT",
+        Effect::Differs(
+            "there, certificates that an authority of the system signed are accepted as well; here, only those of this \
+             file",
+        ),
+    ),
     variable("GRPC_CLIENT_TLS_SAN", Effect::Same),
     variable("GRPC_UDS", Effect::Same),
     variable("GRPC_HOST", Effect::Same),
@@ -222,7 +227,7 @@ pub(super) const VARIABLES: &[Variable] = &[
     variable("TRACING_SAMPLING_RATE", Effect::Same),
 ];
 
-const USE_REDIS: &str = "memcached cannot hold a bucket exactly; set REDIS_URL to a Redis of version 6.2 or newer, \
+const USE_REDIS: &str = "memcached cannot hold a bucket exactly; set REDIS_URL to a Redis of version 5.0 or newer, \
      or BACKEND_TYPE=memory for buckets in the process, and leave this out";
 
 /// What becomes of a variable of envoyproxy/ratelimit; `None` for what it does not have.

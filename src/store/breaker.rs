@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::{FailureKind, StoreError};
+use super::{FailureKind, ServerInfo, StoreError};
 use whole::Whole;
 
 pub use whole::{Condition, Lack};
@@ -135,6 +135,17 @@ impl Breaker {
     #[must_use]
     pub fn last_failure_of_all(&self) -> Option<StoreError> {
         self.0.whole.last_failure()
+    }
+
+    /// The server that a connection was last made to, of whatever part.
+    #[must_use]
+    pub fn server(&self) -> Option<ServerInfo> {
+        self.0.whole.server()
+    }
+
+    /// A connection was made to this server; whether it is another one than before.
+    pub fn connected_to(&self, server: &ServerInfo) -> bool {
+        self.0.whole.connected_to(server)
     }
 
     // --- For a store of several parts ---

@@ -9,11 +9,13 @@ mod buckets;
 mod cluster;
 mod connection;
 mod dial;
+mod handshake;
 mod lane;
 mod late;
 mod login;
 mod master;
 mod said;
+mod script;
 mod sentinel;
 mod servers;
 mod settings;
@@ -26,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bb8_redis::bb8::{Pool, PooledConnection, RunError};
-use bb8_redis::redis::{Cmd, ErrorKind, RedisError, Script, ServerErrorKind, Value};
+use bb8_redis::redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 use tokio::time::{Instant, timeout_at};
 
 use super::breaker::Breaker;
@@ -39,6 +41,7 @@ use lane::{Decide, Job, Lane, MAX_WAITING, Undecided};
 use late::LateCalls;
 use master::Watch;
 use said::said;
+use script::Script;
 
 pub use address::{Address, AddressError, Endpoint};
 pub use buckets::{Buckets, BucketsSettings, Shared};
@@ -47,7 +50,7 @@ pub use login::Login;
 pub use sentinel::Sentinels;
 pub use servers::{Common, Servers};
 pub use settings::{RedisSettings, Topology};
-pub use tls::{ClientCertificate, Names, RedisTls, TlsError};
+pub use tls::{ClientCertificate, Names, Others, RedisTls, TlsError};
 
 /// The text of the script that decides a batch.
 pub const SCRIPT: &str = include_str!("redis/decide.lua");
@@ -90,6 +93,12 @@ impl RedisStore {
         Self::build(settings, SCRIPT, Some(breaker))
     }
 
+    /// A store that probes a server on behalf of a breaker, which hears of the server but not of calls.
+    pub(super) fn probing(settings: &RedisSettings, breaker: &Breaker) -> Self {
+        let server = Server::probing(settings, Arc::new(Script::new(SCRIPT)), breaker);
+        Self::of(settings, server)
+    }
+
     /// The same with another text of the script, for tests that own the clock that it reads.
     #[must_use]
     pub fn with_script(settings: &RedisSettings, source: &str) -> Self {
@@ -98,7 +107,11 @@ impl RedisStore {
 
     fn build(settings: &RedisSettings, source: &str, breaker: Option<Breaker>) -> Self {
         let script = Arc::new(Script::new(source));
-        let server = Arc::new(Server::new(settings, script, breaker));
+        Self::of(settings, Server::new(settings, script, breaker))
+    }
+
+    fn of(settings: &RedisSettings, server: Server) -> Self {
+        let server = Arc::new(server);
         Self {
             lane: Lane::new(Arc::clone(&server), &settings.probe.batches),
             server,
@@ -183,8 +196,23 @@ impl Decide<()> for Server {
 impl Server {
     /// The way to the Redis that the settings describe.
     fn new(settings: &RedisSettings, script: Arc<Script>, breaker: Option<Breaker>) -> Self {
+        let observer = breaker.clone();
+        Self::build(settings, script, breaker, observer)
+    }
+
+    /// The same, of which the breaker hears what server it is, and nothing of calls.
+    fn probing(settings: &RedisSettings, script: Arc<Script>, breaker: &Breaker) -> Self {
+        Self::build(settings, script, None, Some(breaker.clone()))
+    }
+
+    fn build(
+        settings: &RedisSettings,
+        script: Arc<Script>,
+        breaker: Option<Breaker>,
+        observer: Option<Breaker>,
+    ) -> Self {
         let address = settings.description();
-        let failure = LastFailure::new(address.clone(), breaker.clone());
+        let failure = LastFailure::new(address.clone(), breaker.clone(), observer);
         let connector = Connector::new(settings, failure.clone());
         let watch = Watch::start(settings, &connector);
         let pool = Pool::builder()
@@ -249,7 +277,7 @@ impl Server {
     }
 
     async fn ask(&self, batch: &Batch<'_>, deadline: Instant) -> Result<Vec<Decision>, StoreError> {
-        let command = Arc::new(batch.command(self.script.get_hash()));
+        let command = Arc::new(batch.command(self.script.hash()));
         let mut reply = self.call(&command, deadline).await?;
         if reply.as_ref().is_err_and(is_read_only) {
             // That server is no master any more. It wrote nothing, and the connection to it is gone; the next one
@@ -427,6 +455,9 @@ fn failure(address: String, error: &RedisError) -> StoreError {
     } else if lacks_rights(error) {
         let cause =
             format!("{cause}; for the rights that it takes, see Redis, Rights in the README");
+        StoreError::Unfit { address, cause }
+    } else if let Some(hint) = said::cannot_run(error) {
+        let cause = format!("{cause}; {hint}");
         StoreError::Unfit { address, cause }
     } else if serves_nobody(error) {
         StoreError::Unfit { address, cause }

@@ -1,14 +1,14 @@
 //! A real redis-server.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, FromRedisValue};
 use tempfile::TempDir;
 
-use super::{PATIENCE, Process, free_port};
+use super::{PATIENCE, Process, free_port, root};
 
 /// How often another port is tried when somebody was faster.
 const ATTEMPTS: usize = 5;
@@ -37,15 +37,27 @@ impl Redis {
             .expect("a port is free for redis-server")
     }
 
+    /// A Redis 5.0.6, which has no `HELLO`, no users and no `PXAT`.
+    pub fn start_old(arguments: &[&str]) -> Self {
+        let program = root().join("target/test-tools/redis-5.0.6/redis-server");
+        (0..ATTEMPTS)
+            .find_map(|_| Self::start_program(&program, free_port(), arguments))
+            .expect("a port is free for redis-server")
+    }
+
     /// The same on a certain port; `None` when that is taken.
     ///
     /// # Panics
     /// When it does not start for another reason.
     pub fn start_on(port: u16, arguments: &[&str]) -> Option<Self> {
+        Self::start_program(Path::new("redis-server"), port, arguments)
+    }
+
+    fn start_program(program: &Path, port: u16, arguments: &[&str]) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let mut process = Process::start(
             "redis-server",
-            Command::new("redis-server")
+            Command::new(program)
                 .args(["--bind", "127.0.0.1", "--port", &port.to_string()])
                 .args(["--save", "", "--appendonly", "no", "--dir"])
                 .arg(directory.path())

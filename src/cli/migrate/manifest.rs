@@ -11,6 +11,7 @@ use serde_json::Value as Json;
 use super::command;
 use super::environment::{Environment, Value};
 use super::finding::{Finding, Kind};
+use super::images;
 use super::mounts;
 use crate::rules::SourceFile;
 use crate::rules::yaml;
@@ -81,6 +82,9 @@ pub(super) fn read(paths: &[PathBuf], name: Option<&str>) -> anyhow::Result<Depl
     let mut deployment = Deployment::new(environment);
     deployment.findings = findings;
     mounts::read(&found, seen, &mut deployment);
+    let redis = objects.iter().flat_map(containers);
+    let redis = redis.filter_map(|found| images::finding(found.container, &found.owner));
+    deployment.findings.extend(redis);
     Ok(deployment)
 }
 

@@ -57,7 +57,7 @@ fn by_value(name: &str, value: &Value, environment: &Environment) -> Option<Find
     let (kind, what) = match name {
         "BACKEND_TYPE" if is("memcache") => (
             Kind::ChangeFirst,
-            "memcached cannot hold a bucket exactly; set BACKEND_TYPE=redis and REDIS_URL (Redis 6.2 or newer), or \
+            "memcached cannot hold a bucket exactly; set BACKEND_TYPE=redis and REDIS_URL (Redis 5.0 or newer), or \
              BACKEND_TYPE=memory for buckets in the process",
         ),
         "STATSD_PROTOCOL" if is("udp") => (Kind::Same, ""),

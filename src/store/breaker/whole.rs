@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::watch;
 
 use super::{BreakerState, Inner};
-use crate::store::{FailureKind, StoreError};
+use crate::store::{FailureKind, ServerInfo, StoreError};
 
 /// How a store is, all parts together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -39,6 +39,7 @@ pub(super) struct Whole {
     failures: [AtomicU64; FailureKind::ALL.len()],
     opened: AtomicU64,
     last_failure: Mutex<Option<StoreError>>,
+    server: Mutex<Option<ServerInfo>>,
     parts: Mutex<Parts>,
     condition: watch::Sender<Condition>,
 }
@@ -58,6 +59,7 @@ impl Whole {
             failures: Default::default(),
             opened: AtomicU64::new(0),
             last_failure: Mutex::default(),
+            server: Mutex::default(),
             parts: Mutex::new(Parts {
                 first,
                 others: Vec::new(),
@@ -90,6 +92,23 @@ impl Whole {
 
     fn last(&self) -> MutexGuard<'_, Option<StoreError>> {
         { self.last_failure.lock() }.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the server of the latest connection said of itself.
+    pub(super) fn server(&self) -> Option<ServerInfo> {
+        { self.server.lock() }
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// A connection was made to this server; whether it is another one than before.
+    pub(super) fn connected_to(&self, server: &ServerInfo) -> bool {
+        let mut last = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = last.as_ref() != Some(server);
+        if is_new {
+            *last = Some(server.clone());
+        }
+        is_new
     }
 
     pub(super) fn failures(&self, kind: FailureKind) -> u64 {

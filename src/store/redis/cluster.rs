@@ -28,12 +28,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
-use bb8_redis::redis::Script;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::lane::{MAX_WAITING, Undecided};
+use super::script::Script;
 use super::{RedisSettings, SCRIPT};
 use crate::store::breaker::{Breaker, BreakerState};
 use crate::store::split::{Places, Split, SplitContext};

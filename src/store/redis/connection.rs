@@ -1,17 +1,15 @@
 //! Connections to Redis: how one comes to be, and when it is no longer to be used.
 
-use std::convert::Infallible;
 use std::io;
 use std::mem;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bb8_redis::bb8::ManageConnection;
 use bb8_redis::redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use bb8_redis::redis::{
-    AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, Pipeline, ProtocolVersion, PushInfo,
-    PushKind, RedisError, RedisResult, Script, ServerErrorKind, Value, cmd,
+    Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, ServerErrorKind, Value, cmd,
 };
 use futures_util::StreamExt as _;
 use tokio::sync::Notify;
@@ -19,7 +17,9 @@ use tokio::time::timeout;
 
 use super::address::Endpoint;
 use super::dial::{Link, Manner};
-use super::said::said;
+use super::handshake::Greeting;
+use super::said::{connected, said};
+use super::script::Script;
 use super::sentinel::Sentinels;
 use super::settings::{RedisSettings, Topology};
 use crate::store::StoreError;
@@ -144,8 +144,6 @@ pub(super) struct Connection {
     broken: bool,
     /// Its server is a replica by now.
     demoted: bool,
-    /// Redis has closed it, maybe long ago.
-    closed: Arc<AtomicBool>,
 }
 
 impl Connection {
@@ -162,9 +160,15 @@ impl Connection {
         if let Err(error) = &result
             && is_unknown(error)
         {
-            // Nothing ran.
-            script.load_async(&mut self.inner).await?;
-            result = call.query_async(&mut self.inner).await;
+            // Nothing ran. A proxy may close the connection at a command that it does not know, as SCRIPT is to some.
+            if self.link.server.protocol == 3 {
+                script.load().exec_async(&mut self.inner).await?;
+                result = call.query_async(&mut self.inner).await;
+            }
+            // Also where what loaded the script and what was called are two servers behind one proxy.
+            if result.as_ref().is_err_and(is_unknown) {
+                result = script.with_text(call).query_async(&mut self.inner).await;
+            }
         }
         self.demoted = result.as_ref().is_err_and(is_read_only);
         self.broken = match &result {
@@ -193,7 +197,7 @@ impl Connection {
             .collect();
         if !unknown.is_empty() {
             // Nothing of these ran.
-            script.load_async(&mut self.inner).await?;
+            script.load().exec_async(&mut self.inner).await?;
             let again = self.send(&calls.some(&unknown)).await?;
             for (i, reply) in unknown.into_iter().zip(again) {
                 replies[i] = reply;
@@ -269,17 +273,24 @@ struct Failures {
     /// Where to, without credentials.
     address: String,
     breaker: Option<Breaker>,
+    observer: Option<Breaker>,
     cause: Mutex<Option<String>>,
     /// Another one could not be made.
     next: Notify,
 }
 
 impl LastFailure {
-    /// None yet, of connections to this address. Those to come are told to the breaker.
-    pub(super) fn new(address: String, breaker: Option<Breaker>) -> Self {
+    /// None yet, of connections to this address. Those to come are told to the breaker; to what server connections
+    /// are made, to the observer.
+    pub(super) fn new(
+        address: String,
+        breaker: Option<Breaker>,
+        observer: Option<Breaker>,
+    ) -> Self {
         Self(Arc::new(Failures {
             address,
             breaker,
+            observer,
             cause: Mutex::default(),
             next: Notify::new(),
         }))
@@ -296,8 +307,16 @@ impl LastFailure {
     }
 
     /// How making a connection ended.
-    fn note(&self, error: Option<&RedisError>) {
-        let cause = error.map(said);
+    fn note(&self, opened: Result<&Connection, &RedisError>) {
+        if let (Ok(connection), Some(breaker)) = (opened, &self.0.observer) {
+            let Link {
+                endpoint, server, ..
+            } = &connection.link;
+            if breaker.connected_to(server) {
+                connected(endpoint, server);
+            }
+        }
+        let cause = opened.err().map(said);
         self.lock().clone_from(&cause);
         let Some(cause) = cause else { return };
         if let Some(breaker) = &self.0.breaker {
@@ -334,8 +353,7 @@ impl Connector {
                 login: settings.login.clone(),
                 tls: settings.tls.clone(),
                 database: settings.database,
-                // With the older protocol, nobody would tell that a connection was closed.
-                protocol: ProtocolVersion::RESP3,
+                greeting: Greeting::Hello,
             },
             timeout: settings.timeout,
             failure,
@@ -366,7 +384,7 @@ impl Connector {
 
     /// Whether a connection must not be used any more.
     pub(super) fn is_unusable(&self, connection: &Connection) -> bool {
-        connection.broken || connection.closed.load(Ordering::Relaxed) || self.is_left(connection)
+        connection.broken || connection.link.is_closed() || self.is_left(connection)
     }
 
     async fn open(&self) -> RedisResult<Connection> {
@@ -381,24 +399,13 @@ impl Connector {
 
     async fn open_to(&self, endpoint: &Endpoint) -> RedisResult<Connection> {
         let generation = self.generation.load(Ordering::Relaxed);
-        let closed = Arc::new(AtomicBool::new(false));
-        let notice = Arc::clone(&closed);
-        let config = AsyncConnectionConfig::new()
-            .set_response_timeout(Some(self.timeout))
-            .set_push_sender(move |push: PushInfo| {
-                if push.kind == PushKind::Disconnection {
-                    notice.store(true, Ordering::Relaxed);
-                }
-                Ok::<_, Infallible>(())
-            });
-        let link = self.manner.connect(endpoint, config).await?;
+        let link = self.manner.connect(endpoint, self.timeout).await?;
         Ok(Connection {
             inner: link.connection.clone(),
             link,
             generation,
             broken: false,
             demoted: false,
-            closed,
         })
     }
 
@@ -455,7 +462,7 @@ impl ManageConnection for Connector {
             );
             Err(io::Error::new(io::ErrorKind::TimedOut, text).into())
         });
-        self.failure.note(opened.as_ref().err());
+        self.failure.note(opened.as_ref());
         opened
     }
 

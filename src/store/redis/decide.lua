@@ -12,12 +12,13 @@
 -- reply    the value of each bucket as it was, then now in us; whoever asked decides the same again
 -- value    5 little-endian doubles: at, whole, part, drip, period
 --
+-- Runs on Redis 5.0 and newer: expiry is relative to the time that was read, because PXAT came with 6.2.
 -- All numbers are integers below 2^53 and exact in Lua's doubles. A bucket that is full needs no key.
 -- A key is written once, and only when the batch changed it.
 local call, pack, unpack_struct = redis.call, struct.pack, struct.unpack
 local keys, format, floor, min = KEYS, string.format, math.floor, math.min
 local EXACT = 9007199254740992 -- 2^53
-local LATEST = 1e14            -- ms; Redis takes no expiry beyond 2^63 us
+local LONGEST = 1e14           -- ms; Redis takes no expiry beyond 2^63 us
 local SHIFT = 67108864         -- 2^26: of the two numbers in a candidate's part
 local CELL = 16777216          -- us; a write whose expiry stays in its cell leaves it alone
 
@@ -94,7 +95,7 @@ while position < size do
         if new == cell then
           call('SETRANGE', keys[k], '0', value)
         else
-          call('SET', keys[k], value, 'PXAT', format('%.0f', min((new + 2 * CELL) / 1000, LATEST)))
+          call('SET', keys[k], value, 'PX', format('%.0f', min((new + 2 * CELL - now) / 1000, LONGEST)))
         end
       elseif value and w == 0 and r == 0 then
         -- Full: forget it, lest a clock that steps back bring it up again.
@@ -160,8 +161,8 @@ local function write(k, a, w, r, d, p, old)
   if new == old then
     call('SETRANGE', keys[k], '0', value)
   else
-    local expiry = min((new + 2 * CELL) / 1000, LATEST)
-    call('SET', keys[k], value, 'PXAT', format('%.0f', expiry))
+    local expiry = min((new + 2 * CELL - now) / 1000, LONGEST)
+    call('SET', keys[k], value, 'PX', format('%.0f', expiry))
   end
 end
 

@@ -3,10 +3,12 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bb8_redis::redis::aio::MultiplexedConnection;
-use bb8_redis::redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo, RedisError};
+use bb8_redis::redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -14,9 +16,11 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::address::Endpoint;
-use super::login::Login;
+use super::handshake::{Greeting, greet};
+use super::login::{Credentials, Login};
 use super::said;
 use super::tls::RedisTls;
+use crate::store::ServerInfo;
 
 /// What can be read and written.
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -27,16 +31,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 /// enough for the map of any cluster. The driver would keep what it is sent, however much that is.
 const MOST_BYTES: usize = 8 << 20;
 
-/// A stream that fails when more comes than any reply is long.
+/// A stream that fails when more comes than any reply is long, and whose end can be seen by others. The driver reads it
+/// also while no reply is due.
 struct Bounded<S> {
     stream: S,
     /// Bytes since something was last written.
     read: usize,
+    /// Nothing can be read any more.
+    is_closed: Arc<AtomicBool>,
 }
 
 impl<S> Bounded<S> {
     fn new(stream: S) -> Self {
-        Self { stream, read: 0 }
+        Self {
+            stream,
+            read: 0,
+            is_closed: Arc::default(),
+        }
     }
 }
 
@@ -47,8 +58,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        self.read += buf.filled().len() - before;
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
+        let count = buf.filled().len() - before;
+        if read.is_err() || (count == 0 && buf.remaining() > 0) {
+            self.is_closed.store(true, Ordering::Relaxed);
+        }
+        read?;
+        self.read += count;
         if self.read > MOST_BYTES {
             return Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::InvalidData,
@@ -84,7 +100,7 @@ pub(super) struct Manner {
     pub(super) login: Option<Login>,
     pub(super) tls: Option<RedisTls>,
     pub(super) database: i64,
-    pub(super) protocol: ProtocolVersion,
+    pub(super) greeting: Greeting,
 }
 
 /// A connection, and the task that moves its bytes for as long as this is held.
@@ -92,49 +108,82 @@ pub(super) struct Manner {
 pub(super) struct Link {
     pub(super) connection: MultiplexedConnection,
     pub(super) endpoint: Endpoint,
-    driver: JoinHandle<()>,
+    /// What the server said of itself.
+    pub(super) server: ServerInfo,
+    is_closed: Arc<AtomicBool>,
+    driver: Driver,
 }
 
-impl Drop for Link {
+/// The task that moves the bytes of a connection.
+#[derive(Debug)]
+struct Driver(JoinHandle<()>);
+
+impl Drop for Driver {
     fn drop(&mut self) {
-        self.driver.abort();
+        self.0.abort();
+    }
+}
+
+impl Link {
+    /// Whether the server has closed it, maybe long ago.
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Relaxed) || self.driver.0.is_finished()
     }
 }
 
 impl Manner {
-    /// Connects to a server and logs in.
+    /// Connects to a server and logs in. Each command afterwards may take so long.
     pub(super) async fn connect(
         &self,
         endpoint: &Endpoint,
-        config: AsyncConnectionConfig,
+        patience: Duration,
     ) -> Result<Link, RedisError> {
-        let info = self.info().await?;
-        let stream = Bounded::new(self.open(endpoint).await?);
-        let (connection, driver) = MultiplexedConnection::new_with_config(&info, stream, config)
-            .await
-            .map_err(|error| said::not_logged_in(&error, self.tls.is_some()))?;
-        Ok(Link {
-            connection,
-            endpoint: endpoint.clone(),
-            driver: tokio::spawn(driver),
-        })
+        let credentials = match self.login.clone() {
+            Some(login) => Some(blocking(move || login.credentials()).await?),
+            None => None,
+        };
+        let credentials = credentials.as_ref();
+        let mut result = self.log_in(endpoint, self.greeting, credentials).await?;
+        // Some proxies close the connection at a command that they do not know. Once can also be a restart.
+        for greeting in [Greeting::Hello, Greeting::Ping] {
+            if self.greeting == Greeting::Hello && result.as_ref().is_err_and(said::was_closed) {
+                let again = self.log_in(endpoint, greeting, credentials).await?;
+                let is_explained = !again.as_ref().is_err_and(said::was_closed);
+                result = if is_explained { again } else { result };
+            }
+        }
+        let mut link = result.map_err(|error| said::not_logged_in(&error, self.tls.is_some()))?;
+        link.connection.set_response_timeout(patience);
+        Ok(link)
     }
 
-    async fn info(&self) -> io::Result<RedisConnectionInfo> {
-        // The driver would else tell its name and version, which takes a right of its own.
-        let info = RedisConnectionInfo::default()
-            .set_protocol(self.protocol)
-            .set_db(self.database)
-            .set_skip_set_lib_name();
-        let Some(login) = self.login.clone() else {
-            return Ok(info);
+    /// Connects to a server; then how the login ended.
+    async fn log_in(
+        &self,
+        endpoint: &Endpoint,
+        greeting: Greeting,
+        credentials: Option<&Credentials>,
+    ) -> io::Result<Result<Link, RedisError>> {
+        let stream = Bounded::new(self.open(endpoint).await?);
+        let is_closed = Arc::clone(&stream.is_closed);
+        // The driver says nothing itself: what it would tell of its name and version takes a right of its own.
+        let silent = RedisConnectionInfo::default().set_skip_set_lib_name();
+        // Whoever connects has a patience of their own.
+        let config = AsyncConnectionConfig::new().set_response_timeout(None);
+        let made = MultiplexedConnection::new_with_config(&silent, stream, config).await;
+        let (mut connection, driver) = match made {
+            Ok(made) => made,
+            Err(error) => return Ok(Err(error)),
         };
-        let credentials = blocking(move || login.credentials()).await?;
-        let info = info.set_password(credentials.password);
-        Ok(match credentials.user {
-            Some(user) => info.set_username(user),
-            None => info,
-        })
+        let driver = Driver(tokio::spawn(driver));
+        let server = greet(&mut connection, greeting, credentials, self.database).await;
+        Ok(server.map(|server| Link {
+            connection,
+            endpoint: endpoint.clone(),
+            server,
+            is_closed,
+            driver,
+        }))
     }
 
     async fn open(&self, endpoint: &Endpoint) -> io::Result<Box<dyn Stream>> {

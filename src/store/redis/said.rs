@@ -10,7 +10,11 @@ use std::io;
 use std::sync::Arc;
 
 use bb8_redis::redis::{ErrorKind, RedisError};
-use tokio_rustls::rustls::{self, AlertDescription, CertificateError};
+use tokio_rustls::rustls::{self, AlertDescription};
+
+use super::address::Endpoint;
+use crate::store::ServerInfo;
+use crate::tls::advice;
 
 /// The most characters of what a server says.
 const LONGEST: usize = 200;
@@ -38,9 +42,6 @@ const CODES: [&str; 17] = [
     "TRYAGAIN",
     "UNKILLABLE",
 ];
-
-/// What the driver calls an answer to SELECT that is none.
-const NO_DATABASE: &str = "Redis server refused to switch database";
 
 /// What an error says.
 pub(super) fn said(error: &RedisError) -> String {
@@ -115,21 +116,14 @@ fn meaning(error: &RedisError) -> String {
     let code = error.code().unwrap_or_default();
     let code = CODES.iter().find(|known| **known == code).copied();
     let text = match code {
-        _ if error.kind() == ErrorKind::RESP3NotSupported => NO_HELLO,
-        _ if error.to_string().starts_with(NO_DATABASE) => {
-            "it refused to switch to the database of REDIS_URL: it has none of that number, or we no right to select"
-        }
-        Some("ERR") if detail.starts_with("unknown command") && names_hello(detail) => NO_HELLO,
-        Some("ERR") if detail.starts_with("unknown command") => {
-            "it does not know a command that a login takes (ERR)"
-        }
-        Some("ERR") if detail.contains("max number of clients") => {
-            "it has as many clients as it takes (maxclients)"
-        }
-        Some("ERR") if detail.contains("without any password") => {
+        Some("ERR") if is_unknown(error) => "it does not know a command that a login takes (ERR)",
+        Some("ERR") if is_full(error) => "it has as many clients as it takes (maxclients)",
+        Some("ERR") if is_of_a_password(error) => {
             "it has no password, but was given one (ERR); leave the password out"
         }
-        Some("NOPROTO") => NO_HELLO,
+        Some("ERR") if detail.contains("wrong number of arguments") => {
+            "it has no users, as before Redis 6.0 (ERR); leave the user out"
+        }
         Some("DENIED") => {
             "it takes no connections from other machines while it has no password (DENIED)"
         }
@@ -141,16 +135,60 @@ fn meaning(error: &RedisError) -> String {
     text.to_owned()
 }
 
-const NO_HELLO: &str =
-    "it does not know HELLO: Redis 6.2 or newer is needed, with HELLO not renamed";
+/// That there is no such database.
+pub(super) fn no_database() -> RedisError {
+    let text = "it refused to switch to the database of REDIS_URL: it has none of that number, knows none as some proxies, or \
+                we no right to select";
+    login(text.to_owned())
+}
 
-fn names_hello(detail: &str) -> bool {
+/// Whether a server, or a proxy, does not know a command.
+pub(super) fn is_unknown(error: &RedisError) -> bool {
     // What is quoted of our arguments comes later than this.
-    let beginning: String = detail
-        .chars()
-        .take("unknown command 'hello'".len())
-        .collect();
-    beginning.to_ascii_lowercase().contains("hello")
+    let beginning = error.detail().unwrap_or_default().chars().take(40);
+    let beginning = beginning.collect::<String>().to_ascii_lowercase();
+    let is_said = |words: &str| beginning.contains(words);
+    error.code() == Some("ERR")
+        && (is_said("unknown") || is_said("unsupported") || is_said("not supported"))
+}
+
+/// Why a server can never run the script, if that is what it says.
+pub(super) fn cannot_run(error: &RedisError) -> Option<&'static str> {
+    let detail = error.detail().unwrap_or_default();
+    if detail.contains("after non deterministic commands") {
+        Some("Redis 5.0 or newer is needed")
+    } else if is_unknown(error) && detail.to_ascii_lowercase().contains("eval") {
+        Some("a Redis, or a proxy, that runs scripts (EVALSHA) is needed")
+    } else {
+        None
+    }
+}
+
+/// Whether a server has no password, but was given one; Redis 5.0 says that in the other words.
+pub(super) fn is_of_a_password(error: &RedisError) -> bool {
+    let detail = error.detail().unwrap_or_default();
+    detail.contains("without any password") || detail.contains("no password is set")
+}
+
+/// Whether a server has as many clients as it takes.
+pub(super) fn is_full(error: &RedisError) -> bool {
+    { error.detail() }.is_some_and(|detail| detail.contains("max number of clients"))
+}
+
+/// Whether the connection was closed, and not by TLS.
+pub(super) fn was_closed(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Io && !error.is_timeout() && tls_error(error.source()).is_none()
+}
+
+/// Logs which server a connection was made to, other than before.
+pub(super) fn connected(endpoint: &Endpoint, server: &ServerInfo) {
+    match server.protocol {
+        3 => tracing::info!(address = %endpoint, version = %server, "connected to redis"),
+        _ => tracing::warn!(
+            address = %endpoint,
+            "connected to redis without HELLO: it is older than Redis 6.0, or a proxy. A proxy must send all keys to one Redis"
+        ),
+    }
 }
 
 // --- TLS ---
@@ -159,13 +197,13 @@ fn names_hello(detail: &str) -> bool {
 pub(super) fn refused_tls(error: &rustls::Error) -> String {
     use rustls::Error::{AlertReceived, InvalidCertificate, InvalidMessage};
     let hint = match error {
-        InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "; REDIS_TLS_CACERT is to have the authority that signed it"
-        }
-        InvalidCertificate(
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        ) => {
-            "; REDIS_URL is to have a name that it is for, or see REDIS_TLS_SKIP_HOSTNAME_VERIFICATION"
+        InvalidCertificate(wrong) => {
+            let names = "REDIS_URL must have a name that it is for, or see REDIS_TLS_SKIP_HOSTNAME_VERIFICATION";
+            let advice = advice(wrong, "REDIS_TLS_CACERT", names);
+            return match advice.is_empty() {
+                true => format!("TLS: {error}"),
+                false => format!("TLS: {error}; {advice}"),
+            };
         }
         AlertReceived(
             AlertDescription::CertificateRequired
@@ -223,12 +261,12 @@ mod tests {
     fn nothing_that_was_said_when_logging_in_is_repeated() {
         for (line, expected) in [
             (
-                "ERR unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'default' 'SEKRET99'",
-                "Redis 6.2 or newer",
+                "ERR wrong number of arguments for 'auth' command SEKRET99",
+                "leave the user out",
             ),
             (
-                "ERR unknown command `hello`, with args beginning with: `3`, `AUTH`, `u`, `SEKRET99`",
-                "Redis 6.2 or newer",
+                "ERR Client sent AUTH, but no password is set SEKRET99",
+                "leave the password out",
             ),
             (
                 "ERR unknown command 'AUTH', with args beginning with: 'hello SEKRET99'",

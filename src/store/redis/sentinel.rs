@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bb8_redis::redis::{AsyncConnectionConfig, ProtocolVersion, RedisError, cmd};
+use bb8_redis::redis::{RedisError, cmd};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream, StreamExt as _};
 use tokio::sync::watch;
@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout};
 
 use super::address::Endpoint;
 use super::dial::Manner;
+use super::handshake::Greeting;
 use super::login::Login;
 use super::said::{self, said};
 use super::tls::RedisTls;
@@ -74,7 +75,7 @@ impl Sentinels {
                 login,
                 tls,
                 database: 0,
-                protocol: ProtocolVersion::RESP2,
+                greeting: Greeting::Silent,
             },
             known: Mutex::default(),
         }
@@ -163,8 +164,7 @@ impl Sentinels {
     }
 
     async fn master_by(&self, endpoint: &Endpoint) -> Result<Endpoint, RedisError> {
-        let config = AsyncConnectionConfig::new();
-        let mut link = self.manner.connect(endpoint, config).await?;
+        let mut link = self.manner.connect(endpoint, PATIENCE).await?;
         let master: Option<(String, u16)> = cmd("SENTINEL")
             .arg("get-master-addr-by-name")
             .arg(&self.name)

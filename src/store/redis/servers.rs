@@ -69,7 +69,10 @@ impl Servers {
     #[must_use]
     pub fn probe(settings: &RedisSettings, common: &Common) -> Self {
         match common {
-            Common::One(_) => Self::One(RedisStore::new(&settings.clone().with_pool_size(1))),
+            Common::One(breaker) => Self::One(RedisStore::probing(
+                &settings.clone().with_pool_size(1),
+                breaker,
+            )),
             Common::Cluster(cluster) => Self::AnyNode(AnyNode::new(cluster)),
         }
     }

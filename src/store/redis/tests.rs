@@ -48,6 +48,17 @@ fn what_serves_nobody_counts_and_what_is_about_one_call_does_not() {
             "REDIS_TYPE=cluster",
         ),
         (
+            "ERR Error running script (call to f_5d): @user_script:96: @user_script: 96: Write commands not allowed \
+             after non deterministic commands. Call redis.replicate_commands() at the start of your script",
+            FailureKind::Unfit,
+            "Redis 5.0 or newer",
+        ),
+        (
+            "ERR unknown command 'EVALSHA', with args beginning with: '5d'",
+            FailureKind::Unfit,
+            "that runs scripts",
+        ),
+        (
             "ERR user_script:7: attempt to index",
             FailureKind::Refused,
             "",

@@ -181,6 +181,10 @@ fn breaker(name: &str, breaker: &Breaker) -> Value {
         },
         "times_opened": breaker.times_opened(),
         "failures": failures,
+        "server": breaker.server().map(|server| json!({
+            "version": server.software,
+            "protocol": server.protocol,
+        })),
         "last_failure": breaker.last_failure_of_all().map(|error| error.to_string()),
     })
 }

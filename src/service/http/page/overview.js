@@ -99,6 +99,8 @@ function failures(breakers) {
 }
 
 function state({ store, source, configuration, fallback_decisions: fallback }) {
+  const servers = store.breakers.filter(({ server }) => server).map(({ name, server }) =>
+    `${shown(name, 80)}: ${server.version ? shown(server.version, 80) : "unknown version"}, protocol ${server.protocol}`);
   const breakers = store.breakers.map(({ name, state: is, times_opened: opened }) =>
     `${shown(name, 80)}: ${is.replace("_", " ")}${opened ? `, opened ${counted(opened, "time")}` : ""}`);
   return [
@@ -106,6 +108,7 @@ function state({ store, source, configuration, fallback_decisions: fallback }) {
     ["State", store.degraded ? "degraded" : "good"],
     ["Buckets", store.buckets === null ? null : `${count(store.buckets)} of at most ${count(store.max_buckets)}`],
     ["Breakers", breakers.length ? el("ul", {}, ...breakers.map((text) => el("li", {}, text))) : null],
+    ["Redis servers", servers.length ? el("ul", {}, ...servers.map((text) => el("li", {}, text))) : null],
     ["When the store fails", store.kind === "redis" ? shown(store.failure_mode) : null],
     ["Decisions by fallback, since start", store.kind === "redis" ? named(fallback) : null],
     ["Failed calls to Redis, since start", store.kind === "redis" ? named(failures(store.breakers)) : null],

@@ -143,7 +143,7 @@ async fn ask(
         let mut informant = match informant {
             Some(informant) => informant,
             None => {
-                let failures = LastFailure::new(shown(&address), None);
+                let failures = LastFailure::new(shown(&address), None, None);
                 let connector = Connector::new(&settings, failures);
                 let connection = connector.connect().await?;
                 Informant {

@@ -155,7 +155,7 @@ impl Decide<Route> for Way {
             let batches: Vec<_> = parts.iter().map(Part::batch).collect();
             let mut calls = Calls::default();
             for (part, batch) in parts.iter().zip(&batches) {
-                let call = batch.command(self.server.script.get_hash());
+                let call = batch.command(self.server.script.hash());
                 match part.route().company {
                     Company::Together | Company::Alone => calls.add(call),
                     Company::Asking => calls.add_asking(call),

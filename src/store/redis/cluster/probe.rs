@@ -51,7 +51,8 @@ impl NodeProbe {
         Self {
             node: Arc::clone(node),
             cluster: Arc::clone(cluster),
-            server: Server::new(&settings, Arc::clone(&cluster.script), None).in_cluster(),
+            server: Server::probing(&settings, Arc::clone(&cluster.script), node.breaker())
+                .in_cluster(),
             keys: Box::new(keys),
             last: Mutex::default(),
         }

@@ -270,11 +270,16 @@ impl World {
     fn answer(&mut self, words: &[Vec<u8>]) -> Vec<u8> {
         match (words[0].as_slice(), self.refusal) {
             (b"HELLO", _) => b"%1\r\n$6\r\nserver\r\n$5\r\nredis\r\n".to_vec(),
+            (b"PING", _) => b"+PONG\r\n".to_vec(),
             (b"CLIENT", _) => b"+OK\r\n".to_vec(),
             (_, Some(refusal)) => format!("-{refusal}\r\n").into_bytes(),
             (b"SCRIPT", _) => {
                 self.knows_script = true;
                 format!("+{}\r\n", Script::new(SCRIPT).get_hash()).into_bytes()
+            }
+            (b"EVAL", _) => {
+                self.knows_script = true;
+                self.evaluate(words)
             }
             (b"EVALSHA", _) if !self.knows_script => b"-NOSCRIPT No matching script\r\n".to_vec(),
             (b"EVALSHA", _) => self.evaluate(words),
