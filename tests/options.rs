@@ -186,6 +186,59 @@ fn options_of_redis_that_do_not_go_together_are_refused_with_what_to_do() {
         ),
         (&[("REDIS_URL", "m,a:1,b:x"), sentinel], &["entry 2"]),
         (&[("REDIS_URL", "redis://h/-1")], &["a number from 0"]),
+        (
+            &[("REDIS_URL", "redis://h:1?database=3")],
+            &["REDIS_URL", "unknown parameter 'database'", "db"],
+        ),
+        (
+            &[("REDIS_URL", "redis://:secret@h:1#insecure")],
+            &["REDIS_URL", "'#'"],
+        ),
+        (
+            &[("REDIS_URL", "redis://secret@h:1")],
+            &["REDIS_URL names a user but no password", "REDIS_AUTH_FILE"],
+        ),
+        (
+            &[("REDIS_URL", "m,redis://secret@h:1"), sentinel],
+            &[
+                "REDIS_URL names a user of the sentinels",
+                "REDIS_SENTINEL_AUTH",
+            ],
+        ),
+        (
+            &[
+                ("REDIS_URL", "redis://u:secret@h:1,redis://v:secret@h:2"),
+                cluster,
+            ],
+            &["REDIS_URL", "different users or passwords"],
+        ),
+        (
+            &[
+                ("REDIS_URL", "m,redis://:secret@h:1,redis://:secret2@h:2"),
+                sentinel,
+            ],
+            &["REDIS_URL", "different users or passwords"],
+        ),
+        (
+            &[("REDIS_URL", "h:1?db=3,h:2"), cluster],
+            &["no database but 0"],
+        ),
+        (
+            &[
+                url,
+                ("REDIS_PERSECOND", "true"),
+                ("REDIS_PERSECOND_URL", "h:1?name=3"),
+            ],
+            &["REDIS_PERSECOND_URL", "unknown parameter 'name'"],
+        ),
+        (
+            &[url, ("REDIS_TLS", "1"), ("REDIS_TLS_CACERT_ONLY", "1")],
+            &["REDIS_TLS_CACERT_ONLY=true needs REDIS_TLS_CACERT"],
+        ),
+        (
+            &[url, ("REDIS_TLS_CACERT_ONLY", "true")],
+            &["REDIS_TLS=true"],
+        ),
         (&[("REDIS_URL", "h:0")], &["port 0"]),
         (&[url, ("REDIS_TIMEOUT", "10us")], &["REDIS_TIMEOUT", "1ms"]),
         (

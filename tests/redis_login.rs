@@ -116,17 +116,81 @@ fn a_file_that_comes_late_is_told_and_read_again() {
 
 #[test]
 fn what_redis_quotes_of_the_login_is_not_repeated() {
-    let arguments = ["--rename-command", "HELLO", "", "--requirepass", "hush"];
-    let redis = Redis::start_with(&arguments);
+    let arguments = [
+        &["--rename-command", "HELLO", ""][..],
+        &["--rename-command", "AUTH", "", "--requirepass", "hush"],
+    ];
+    let redis = Redis::start_with(&arguments.concat());
     let login = ("REDIS_AUTH", "hush".to_owned());
     let mut server = Ratekeeper::start(RULES, environment(&redis).into_iter().chain([login]));
     let failure = server.ask(ask("d", &["k=1"])).unwrap_err();
-    assert!(failure.message().contains("HELLO"), "{failure}");
+    assert!(
+        failure.message().contains("a command that a login takes"),
+        "{failure}"
+    );
     assert!(!failure.message().contains("hush"), "{failure}");
     server.wait_for_log("Redis does not decide");
     server.signal("TERM");
     let (_, log) = server.ended();
     assert!(!log.contains("hush"), "{log}");
+}
+
+#[test]
+fn a_user_in_the_address_goes_with_a_password_elsewhere() {
+    let redis = Redis::start();
+    let rights: Vec<&str> = RIGHTS.split(' ').collect();
+    let user = ["ACL", "SETUSER", "ratekeeper", "on", ">hush"];
+    run::<()>(&redis, &[&user[..], &rights[..]].concat());
+    // Who logs in as nobody else may do nothing.
+    run::<()>(
+        &redis,
+        &["ACL", "SETUSER", "default", "-@all", "+acl", "+hello"],
+    );
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("password");
+    fs::write(&file, "hush").unwrap();
+    let file = file.display().to_string();
+    let (address, as_user) = (redis.url(), format!("redis://ratekeeper@{}", redis.url()));
+    for (life, url, option, value) in [
+        (1, as_user.clone(), "REDIS_AUTH", "hush"),
+        (2, as_user.clone(), "REDIS_AUTH_FILE", &file),
+        (3, as_user, "REDIS_AUTH", "ratekeeper:hush"),
+        (
+            4,
+            format!("redis://{address}?username=ratekeeper"),
+            "REDIS_AUTH",
+            "hush",
+        ),
+        (
+            5,
+            format!("redis://{address}?username=ratekeeper&password=hush"),
+            "REDIS_TIMEOUT",
+            "9s",
+        ),
+    ] {
+        let login = [("REDIS_URL", url.clone()), (option, value.to_owned())];
+        let server = Ratekeeper::start(RULES, environment(&redis).into_iter().chain(login));
+        let expected = format!("OK: OK {} of 10/hour", 10 - life);
+        check(&server, &url, ask("d", &["k=1"]), &expected);
+    }
+}
+
+#[test]
+fn the_database_of_the_address_is_the_one_that_is_used() {
+    let redis = Redis::start();
+    let address = redis.url();
+    for (database, url) in [
+        (3, format!("redis://{address}/3")),
+        (4, format!("redis://{address}?db=4")),
+        (5, format!("unix://{}?db=5", redis.socket().display())),
+    ] {
+        let login = [("REDIS_URL", url.clone())];
+        let server = Ratekeeper::start(RULES, environment(&redis).into_iter().chain(login));
+        check(&server, &url, ask("d", &["k=1"]), "OK: OK 9 of 10/hour");
+        let keyspace: String = run(&redis, &["INFO", "keyspace"]);
+        assert!(keyspace.contains(&format!("db{database}:")), "{keyspace}");
+        assert!(!keyspace.contains("db0:"), "{keyspace}");
+    }
 }
 
 /// Redis 7 says of a right that the script lacks what has no code of its own, and only once the script writes.

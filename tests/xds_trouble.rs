@@ -629,6 +629,11 @@ fn options_that_make_no_sense_are_refused() {
         ("CONFIG_GRPC_XDS_SERVER_URL", "http://a:1/path", "host:port"),
         ("CONFIG_GRPC_XDS_NODE_METADATA", "a=1,b", "key=value pairs"),
         (
+            "CONFIG_GRPC_XDS_NODE_METADATA",
+            "a=1,a=2",
+            "write each key once",
+        ),
+        (
             "CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS",
             "s3cret",
             "name:value pairs",

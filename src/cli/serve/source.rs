@@ -1,5 +1,6 @@
 //! Options of the management server that rules can come from.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -247,9 +248,12 @@ fn pairs(text: &str) -> Result<Pairs, String> {
         (!key.trim().is_empty()).then(|| (key.trim().to_owned(), value.trim().to_owned()))
     });
     let pairs: Option<Vec<_>> = pairs.collect();
-    pairs
-        .map(Pairs)
-        .ok_or_else(|| "write key=value pairs with commas between them".to_owned())
+    let pairs = pairs.ok_or_else(|| "write key=value pairs with commas between them".to_owned())?;
+    let keys: HashSet<&str> = pairs.iter().map(|(key, _)| key.as_str()).collect();
+    match keys.len() == pairs.len() {
+        true => Ok(Pairs(pairs)),
+        false => Err("write each key once".to_owned()),
+    }
 }
 
 /// Reads headers; their values may be secrets. A name has neither colon nor equals sign, so either
@@ -262,10 +266,15 @@ fn headers(text: &str) -> anyhow::Result<HeaderMap> {
         value.set_sensitive(true);
         Some((name, value))
     };
-    let headers: Option<HeaderMap> = text.split(',').map(header).collect();
-    headers.context(
-        "CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS: write name:value pairs with commas between them",
-    )
+    let mut headers = HeaderMap::new();
+    for text in text.split(',') {
+        let (name, value) = header(text).context(
+            "CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS: write name:value pairs with commas between them",
+        )?;
+        // A header may come several times.
+        headers.append(name, value);
+    }
+    Ok(headers)
 }
 
 fn part(text: &str) -> Result<f64, String> {

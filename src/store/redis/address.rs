@@ -42,27 +42,41 @@ impl fmt::Display for Endpoint {
 pub struct Address {
     /// Where.
     pub endpoint: Endpoint,
-    /// As whom to log in, if it says so.
+    /// As whom to log in, if it says so with a password.
     pub login: Option<Login>,
+    /// The user that it names, with or without a password.
+    pub user: Option<String>,
     /// Which database.
     pub database: i64,
     /// Whether it asks for TLS.
     pub is_tls: bool,
 }
 
+const NOT_ONE: &str = "not a Redis address; write host:port, redis://host:port, rediss://host:port or unix:///path, and \
+                       percent-encode what is special in user and password (@ as %40, : as %3A, / as %2F, ? as %3F)";
+
+fn refused(text: impl Into<String>) -> AddressError {
+    AddressError(text.into())
+}
+
 impl Address {
     /// Reads an address: `host:port`, `redis://[user:password@]host[:port][/db]`, `rediss://` for TLS,
-    /// `unix:///path`, or the path of a socket.
+    /// `unix:///path`, or the path of a socket. Database, user and password may also be parameters: `?db=1`,
+    /// `?username=` and `?password=`.
     ///
     /// # Errors
-    /// When it is not of these forms. The message never contains a password.
+    /// When it is not of these forms, or has a part that means nothing. The message never contains a password.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         let url = match text {
             _ if text.contains(',') => {
-                return Err(AddressError(
+                return Err(refused(
                     "several addresses need REDIS_TYPE=sentinel or REDIS_TYPE=cluster; one server is \
-                     host:port"
-                        .to_owned(),
+                     host:port",
+                ));
+            }
+            _ if text.contains('#') => {
+                return Err(refused(
+                    "it contains '#', which no part of an address has; in a password, write %23",
                 ));
             }
             _ if text.contains("://") => text.to_owned(),
@@ -71,48 +85,180 @@ impl Address {
         };
         let (scheme, rest) = url.split_once("://").unwrap_or_default();
         let is_tls = matches!(scheme, "rediss" | "valkeys");
-        let plain = if is_tls {
-            format!("redis://{rest}")
-        } else {
-            url
-        };
+        let (rest, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+        let scheme = if is_tls { "redis" } else { scheme };
         // The driver's own text may repeat the address, credentials included, so it is not shown.
-        let not_one = || {
-            AddressError(
-                "not a Redis address; write host:port, redis://host:port, rediss://host:port or \
-                 unix:///path"
-                    .to_owned(),
-            )
-        };
-        let info = plain
+        let info = format!("{scheme}://{rest}")
             .as_str()
             .into_connection_info()
-            .map_err(|_| not_one())?;
+            .map_err(|_| refused(NOT_ONE))?;
         let endpoint = match info.addr() {
             ConnectionAddr::Tcp(host, port) => Endpoint::Tcp {
                 host: host.clone(),
                 port: *port,
             },
             ConnectionAddr::Unix(path) => Endpoint::Unix(path.clone()),
-            _ => return Err(not_one()),
+            _ => return Err(refused(NOT_ONE)),
         };
-        let refuse = |text: &str| Err(AddressError(text.to_owned()));
         if matches!(endpoint, Endpoint::Tcp { port: 0, .. }) {
-            return refuse("no server is at port 0; write host:port, with a port from 1 to 65535");
+            return Err(refused(
+                "no server is at port 0; write host:port, with a port from 1 to 65535",
+            ));
         }
-        let database = info.redis_settings().db();
-        if database < 0 {
-            return refuse("the database, behind the last slash, is a number from 0");
-        }
-        let (user, password) = (
-            info.redis_settings().username(),
-            info.redis_settings().password(),
-        );
+        let redis = info.redis_settings();
+        let database = (redis.db() != 0).then(|| redis.db().to_string());
+        let mut parts = Parts {
+            database,
+            user: redis.username().map(str::to_owned),
+            password: redis.password().map(str::to_owned),
+        };
+        parts.read(parameters)?;
+        let login = parts.password.as_deref();
         Ok(Self {
             endpoint,
-            login: password.map(|password| Login::new(user, password)),
-            database,
+            login: login.map(|password| Login::new(parts.user.as_deref(), password)),
+            database: parts.database()?,
+            user: parts.user,
             is_tls,
         })
+    }
+}
+
+/// What an address may say in two places.
+struct Parts {
+    database: Option<String>,
+    user: Option<String>,
+    password: Option<String>,
+}
+
+impl Parts {
+    /// Reads the parameters, `name=value&name=value`.
+    fn read(&mut self, parameters: &str) -> Result<(), AddressError> {
+        for (name, value) in form_urlencoded::parse(parameters.as_bytes()) {
+            let part = match &*name {
+                "db" => &mut self.database,
+                "username" | "user" => &mut self.user,
+                "password" | "pass" => &mut self.password,
+                "protocol" => {
+                    return Err(refused(
+                        "parameter 'protocol': the version of the protocol is found out when connecting; leave it out",
+                    ));
+                }
+                // What follows may be a secret that was not encoded, but a name is none.
+                name if name.len() <= 32
+                    && name.chars().all(|c| c.is_ascii_alphabetic() || c == '_') =>
+                {
+                    return Err(refused(format!(
+                        "unknown parameter '{name}'; there are db, username and password"
+                    )));
+                }
+                _ => {
+                    return Err(refused(
+                        "an unknown parameter; there are db, username and password",
+                    ));
+                }
+            };
+            if part.as_deref().is_some_and(|before| before != value) {
+                return Err(refused(format!(
+                    "it says two different things of '{name}'; leave one of them out"
+                )));
+            }
+            *part = Some(value.into_owned());
+        }
+        Ok(())
+    }
+
+    fn database(&self) -> Result<i64, AddressError> {
+        let Some(text) = &self.database else {
+            return Ok(0);
+        };
+        let database = text.parse().ok().filter(|database| *database >= 0);
+        database.ok_or_else(|| {
+            refused("the database, behind the last slash or as ?db=, is a number from 0")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> (String, Option<Login>, Option<String>, i64, bool) {
+        let address = Address::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        let Address {
+            endpoint,
+            login,
+            user,
+            database,
+            is_tls,
+        } = address;
+        (endpoint.to_string(), login, user, database, is_tls)
+    }
+
+    #[test]
+    fn each_part_of_an_address_counts() {
+        let login = |user: Option<&str>| Some(Login::new(user, "p"));
+        let user = |user: &str| Some(user.to_owned());
+        for (text, endpoint, login, user, database) in [
+            ("h:1", "h:1", None, None, 0),
+            ("redis://h:1/3", "h:1", None, None, 3),
+            ("redis://h:1?db=3", "h:1", None, None, 3),
+            ("redis://h:1/?db=3", "h:1", None, None, 3),
+            ("redis://h:1/3?db=3", "h:1", None, None, 3),
+            ("h:1?db=3", "h:1", None, None, 3),
+            ("redis://u@h:1", "h:1", None, user("u"), 0),
+            ("redis://u:p@h:1/2", "h:1", login(Some("u")), user("u"), 2),
+            ("redis://:p@h:1", "h:1", login(None), None, 0),
+            (
+                "redis://h:1?username=u&password=p",
+                "h:1",
+                login(Some("u")),
+                user("u"),
+                0,
+            ),
+            (
+                "redis://u@h:1?password=p",
+                "h:1",
+                login(Some("u")),
+                user("u"),
+                0,
+            ),
+            ("redis://h:1?username=u", "h:1", None, user("u"), 0),
+            (
+                "unix:///s?db=4&user=u&pass=p",
+                "/s",
+                login(Some("u")),
+                user("u"),
+                4,
+            ),
+            ("/s", "/s", None, None, 0),
+        ] {
+            let expected = (endpoint.to_owned(), login, user, database, false);
+            assert_eq!(parsed(text), expected, "{text}");
+        }
+        assert!(parsed("rediss://h:1?db=1").4);
+    }
+
+    #[test]
+    fn what_means_nothing_is_an_error_without_secrets() {
+        for (text, said) in [
+            ("redis://h:1?database=3", "unknown parameter 'database'"),
+            ("redis://h:1?db=x", "a number from 0"),
+            ("redis://h:1?db=-1", "a number from 0"),
+            ("redis://h:1/-1", "a number from 0"),
+            ("redis://h:1/1?db=2", "two different things of 'db'"),
+            ("redis://u:SECRET@h:1?password=SECRET2", "of 'password'"),
+            ("redis://h:1?protocol=3", "leave it out"),
+            ("rediss://h:1#insecure", "'#'"),
+            ("redis://:SEC#RET@h:1", "%23"),
+            ("redis://:SEC?RET@h:1", "percent-encode"),
+            ("redis://h:1?SECRET!=1", "an unknown parameter"),
+            ("redis://h:1/1/2", "not a Redis address"),
+            ("redis://h:0", "port 0"),
+        ] {
+            let error = Address::parse(text).unwrap_err().to_string();
+            assert!(error.contains(said), "{text}: {error}");
+            assert!(!error.contains("SEC"), "{text}: {error}");
+        }
     }
 }

@@ -13,7 +13,11 @@ pub struct Login(Source);
 enum Source {
     Given(Credentials),
     /// Read for each connection, so that what it says may change.
-    File(PathBuf),
+    File {
+        path: PathBuf,
+        /// Who logs in when the file has only a password; `None` is the default user.
+        user: Option<String>,
+    },
 }
 
 /// A user and a password.
@@ -43,7 +47,17 @@ impl Login {
     /// By the text that a file has when a connection is made.
     #[must_use]
     pub fn file(path: PathBuf) -> Self {
-        Self(Source::File(path))
+        Self(Source::File { path, user: None })
+    }
+
+    /// The same as this user, where only a password is said.
+    #[must_use]
+    pub fn as_user(self, user: Option<&str>) -> Self {
+        let user = user.map(str::to_owned);
+        Self(match self.0 {
+            Source::Given(credentials) => Source::Given(credentials.as_user(user)),
+            Source::File { path, .. } => Source::File { path, user },
+        })
     }
 
     /// Whether there is something to log in with now.
@@ -56,9 +70,9 @@ impl Login {
 
     /// What to log in with now.
     pub(super) fn credentials(&self) -> io::Result<Credentials> {
-        let path = match &self.0 {
+        let (path, user) = match &self.0 {
             Source::Given(credentials) => return Ok(credentials.clone()),
-            Source::File(path) => path,
+            Source::File { path, user } => (path, user),
         };
         let file = path.display();
         let text = secret_file::read(path).map_err(|error| {
@@ -71,12 +85,19 @@ impl Login {
             text if text.contains('\n') => Err(io::Error::other(format!(
                 "the password file {file} has more than one line; write password or user:password on the only one"
             ))),
-            text => Ok(Credentials::parse(text)),
+            text => Ok(Credentials::parse(text).as_user(user.clone())),
         }
     }
 }
 
 impl Credentials {
+    fn as_user(self, user: Option<String>) -> Self {
+        Self {
+            user: self.user.or(user),
+            ..self
+        }
+    }
+
     fn parse(text: &str) -> Self {
         let (user, password) = match text.split_once(':') {
             Some((user, password)) => (Some(user), password),
@@ -93,7 +114,7 @@ impl fmt::Debug for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Source::Given(_) => f.write_str("Login(secret)"),
-            Source::File(path) => f.debug_tuple("Login").field(path).finish(),
+            Source::File { path, .. } => f.debug_tuple("Login").field(path).finish(),
         }
     }
 }

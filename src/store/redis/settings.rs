@@ -60,13 +60,18 @@ impl RedisSettings {
     /// # Errors
     /// When it is no address.
     pub fn parse(address: &str) -> Result<Self, AddressError> {
-        let address = Address::parse(address)?;
-        Ok(Self {
+        Address::parse(address).map(Self::of)
+    }
+
+    /// The server at an address, with the defaults of everything else.
+    #[must_use]
+    pub fn of(address: Address) -> Self {
+        Self {
             login: address.login,
             tls: address.is_tls.then(RedisTls::default),
             database: address.database,
             ..Self::new(Topology::Single(address.endpoint))
-        })
+        }
     }
 
     /// The same, to one server that is somewhere else.

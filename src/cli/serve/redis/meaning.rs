@@ -10,7 +10,7 @@ use super::super::super::mistakes::Mistakes;
 use super::super::super::options::{RedisType, Secret};
 use super::{Certificates, SocketType};
 use crate::store::redis::{
-    Address, ClientCertificate, Endpoint, Login, Names, RedisSettings, RedisTls, Sentinels,
+    Address, ClientCertificate, Endpoint, Login, Names, Others, RedisSettings, RedisTls, Sentinels,
     Topology,
 };
 
@@ -29,6 +29,13 @@ pub(super) struct Typed<'a> {
     pub(super) tls: Option<bool>,
 }
 
+/// How a Redis is reached.
+struct Reached {
+    settings: RedisSettings,
+    /// The user that its address names, for a password that is given elsewhere.
+    user: Option<String>,
+}
+
 impl Typed<'_> {
     /// How it is reached; `None` when it cannot be. Everything that is wrong is noted.
     pub(super) fn settings(
@@ -42,29 +49,34 @@ impl Typed<'_> {
         if reached.is_none() && self.speaks_tls() {
             mistakes.take(certificates.tls());
         }
-        let settings = reached?;
+        let Reached { settings, user } = reached?;
+        let login = login?.map(|login| login.as_user(user.as_deref()));
+        let login = login.or_else(|| settings.login.clone());
+        if login.is_none() && user.is_some() {
+            let prefix = self.prefix;
+            mistakes.add(format!(
+                "{prefix}URL names a user but no password; write user:password, or set {prefix}AUTH or {prefix}AUTH_FILE"
+            ));
+        }
         Some(RedisSettings {
-            login: login?.or(settings.login),
+            login,
             pool_size: self.pool_size,
             timeout: self.timeout,
             ..settings
         })
     }
 
-    fn reached(
-        &self,
-        needed_by: &str,
-        certificates: &Certificates,
-    ) -> anyhow::Result<RedisSettings> {
+    fn reached(&self, needed_by: &str, certificates: &Certificates) -> anyhow::Result<Reached> {
         let prefix = self.prefix;
         let url = self.url.with_context(|| {
             format!("{needed_by} needs {prefix}URL, such as {prefix}URL=localhost:6379")
         })?;
-        let mut settings = match self.redis_type {
+        let mut reached = match self.redis_type {
             RedisType::Single => self.single(url.reveal())?,
             RedisType::Sentinel => self.sentinel(url.reveal(), certificates)?,
             RedisType::Cluster => self.cluster(url.reveal())?,
         };
+        let settings = &mut reached.settings;
         anyhow::ensure!(
             settings.tls.is_none() || self.tls != Some(false),
             "{prefix}TLS=false, but {prefix}URL asks for TLS (rediss://); leave {prefix}TLS out, or write redis://"
@@ -77,16 +89,18 @@ impl Typed<'_> {
             );
             settings.tls = Some(certificates.tls()?);
         }
-        Ok(settings)
+        Ok(reached)
     }
 
-    fn single(&self, url: &str) -> anyhow::Result<RedisSettings> {
+    fn single(&self, url: &str) -> anyhow::Result<Reached> {
         let prefix = self.prefix;
         let url = match self.socket_type {
             Some(SocketType::Unix) if !url.contains("://") => format!("unix://{url}"),
             _ => url.to_owned(),
         };
-        let settings = RedisSettings::parse(&url).with_context(|| format!("{prefix}URL"))?;
+        let address = Address::parse(&url).with_context(|| format!("{prefix}URL"))?;
+        let user = address.user.clone();
+        let settings = RedisSettings::of(address);
         let is_socket = matches!(&settings.topology, Topology::Single(Endpoint::Unix(_)));
         anyhow::ensure!(
             self.socket_type
@@ -97,11 +111,11 @@ impl Typed<'_> {
             self.sentinel_auth.is_none(),
             "{prefix}SENTINEL_AUTH is for {prefix}TYPE=sentinel; leave it out, or write {prefix}AUTH"
         );
-        Ok(settings)
+        Ok(Reached { settings, user })
     }
 
     /// `host:port,host:port,...`
-    fn cluster(&self, url: &str) -> anyhow::Result<RedisSettings> {
+    fn cluster(&self, url: &str) -> anyhow::Result<Reached> {
         let prefix = self.prefix;
         let form = || {
             format!(
@@ -118,21 +132,22 @@ impl Typed<'_> {
             "{prefix}SENTINEL_AUTH is for {prefix}TYPE=sentinel; leave it out, or write {prefix}AUTH"
         );
         // All nodes of a cluster are of one make.
-        let login = addresses.iter().find_map(|address| address.login.clone());
+        let (login, user) = one_login(&addresses).with_context(|| format!("{prefix}URL"))?;
         let is_tls = addresses.iter().any(|address| address.is_tls);
         let seeds = addresses.into_iter().map(|address| match address.endpoint {
             Endpoint::Tcp { host, port } => Ok((host, port)),
             Endpoint::Unix(_) => Err(anyhow::anyhow!(form())),
         });
-        Ok(RedisSettings {
+        let settings = RedisSettings {
             login,
             tls: is_tls.then(RedisTls::default),
             ..RedisSettings::new(Topology::Cluster(seeds.collect::<Result<_, _>>()?))
-        })
+        };
+        Ok(Reached { settings, user })
     }
 
     /// `master,host:port,host:port,...`
-    fn sentinel(&self, url: &str, certificates: &Certificates) -> anyhow::Result<RedisSettings> {
+    fn sentinel(&self, url: &str, certificates: &Certificates) -> anyhow::Result<Reached> {
         let prefix = self.prefix;
         let form = || {
             format!(
@@ -159,16 +174,22 @@ impl Typed<'_> {
             None
         };
         // All sentinels of a master are of one make.
-        let own = addresses.iter().find_map(|address| address.login.clone());
-        let login = self
-            .sentinel_auth
-            .map(|auth| Login::parse(auth.reveal()))
-            .or(own);
+        let (own, user) = one_login(&addresses).with_context(|| format!("{prefix}URL"))?;
+        let auth = self.sentinel_auth.map(|auth| Login::parse(auth.reveal()));
+        let login = auth.map(|auth| auth.as_user(user.as_deref())).or(own);
+        anyhow::ensure!(
+            login.is_some() || user.is_none(),
+            "{prefix}URL names a user of the sentinels but no password; write user:password, or set {prefix}SENTINEL_AUTH"
+        );
         let endpoints = addresses.into_iter().map(|address| address.endpoint);
         let sentinels = Sentinels::new(name.to_owned(), endpoints.collect(), login, tls.clone());
-        Ok(RedisSettings {
+        let settings = RedisSettings {
             tls,
             ..RedisSettings::new(Topology::Sentinel(Arc::new(sentinels)))
+        };
+        Ok(Reached {
+            settings,
+            user: None,
         })
     }
 
@@ -189,6 +210,20 @@ impl Typed<'_> {
     }
 }
 
+/// The login that addresses of one kind have, and the user that they name. What only one of them says is meant for all.
+fn one_login(addresses: &[Address]) -> anyhow::Result<(Option<Login>, Option<String>)> {
+    let mut logins = addresses
+        .iter()
+        .filter_map(|address| address.login.as_ref());
+    let mut users = addresses.iter().filter_map(|address| address.user.as_ref());
+    let (login, user) = (logins.next(), users.next());
+    anyhow::ensure!(
+        logins.all(|other| Some(other) == login) && users.all(|other| Some(other) == user),
+        "entries of the list have different users or passwords, but one is used for all; write the same one, or none"
+    );
+    Ok((login.cloned(), user.cloned()))
+}
+
 /// Reads a list of addresses. Says which one is none; what it is may be a secret.
 fn addresses(list: &str) -> anyhow::Result<Vec<Address>> {
     let entries = list.split(',').zip(1..);
@@ -204,6 +239,7 @@ impl Certificates {
     pub(super) fn check_unused(&self) -> anyhow::Result<()> {
         let named = [
             ("REDIS_TLS_CACERT", self.redis_tls_cacert.is_some()),
+            ("REDIS_TLS_CACERT_ONLY", self.redis_tls_cacert_only),
             (
                 "REDIS_TLS_CLIENT_CERT",
                 self.redis_tls_client_cert.is_some(),
@@ -233,8 +269,16 @@ impl Certificates {
             (Some(_), None) => anyhow::bail!("REDIS_TLS_CLIENT_CERT needs REDIS_TLS_CLIENT_KEY"),
             (None, Some(_)) => anyhow::bail!("REDIS_TLS_CLIENT_KEY needs REDIS_TLS_CLIENT_CERT"),
         };
+        anyhow::ensure!(
+            self.redis_tls_cacert.is_some() || !self.redis_tls_cacert_only,
+            "REDIS_TLS_CACERT_ONLY=true needs REDIS_TLS_CACERT, the file of the certificates to trust"
+        );
         Ok(RedisTls {
             authorities: self.redis_tls_cacert.clone(),
+            others: match self.redis_tls_cacert_only {
+                true => Others::Nobody,
+                false => Others::System,
+            },
             client,
             names: match self.redis_tls_skip_hostname_verification {
                 true => Names::Ignored,
