@@ -1,14 +1,16 @@
 //! TLS of the gRPC server: what certificate it shows, whose clients it lets in, and how both follow the
-//! files that they come from.
+//! files that they come from. Also which servers are trusted where this is a client.
 //!
 //! Files are PEM, and rustls does the rest. A change of any file makes everything anew, for handshakes to
 //! come; connections that are open keep what they have. What cannot be used changes nothing.
 
 pub mod pem;
 
+mod anchors;
 mod clients;
 mod expiry;
 mod rotation;
+mod servers;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,8 +23,10 @@ use tokio_rustls::rustls::{self, InconsistentKeys, ServerConfig, version};
 use crate::rules::SourceFile;
 use crate::source::files::{Location, SourceError};
 
+pub use anchors::{Anchors, Peer, advice};
 pub use expiry::Validity;
 pub use rotation::{Certificates, follow};
+pub use servers::{Names, Others, ServerVerifier};
 
 /// The one protocol that is spoken within: HTTP/2.
 const ALPN: &[u8] = b"h2";

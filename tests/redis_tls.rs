@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use crate::support::{Authority, Pair, Ratekeeper, Redis, ask, check, eventually, free_port};
+use crate::support::{Authority, Form, Pair, Ratekeeper, Redis, ask, check, eventually, free_port};
 
 const RULES: &str = "
 domain: d
@@ -22,8 +22,12 @@ struct Secured {
 impl Secured {
     /// One with a certificate for these names. `clients` is whether it asks for certificates of clients.
     fn start(names: &[&str], clients: &str) -> Self {
+        Self::signed_by(Authority::new("ours"), names, clients)
+    }
+
+    /// The same with a certificate that this authority signed.
+    fn signed_by(authority: Authority, names: &[&str], clients: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let authority = Authority::new("ours");
         authority.write(&directory.path().join("ca.crt"));
         let pair = authority.sign(directory.path(), "server", names);
         let redis = (0..5)
@@ -68,6 +72,7 @@ fn start_on(port: u16, pair: &Pair, directory: &Path, clients: &str) -> Option<R
             &["--tls-key-file", &path(&pair.key)],
             &["--tls-ca-cert-file", &path(&directory.join("ca.crt"))],
             &["--tls-auth-clients", clients],
+            &["--bind", "127.0.0.1", "127.0.0.2"],
         ]
         .concat(),
     )
@@ -221,5 +226,126 @@ fn certificates_are_exchanged_while_it_runs() {
     fs::write(&authority, both).unwrap();
     eventually("it trusts the new one", || {
         server.ask(ask("d", &["k=1"])).is_ok()
+    });
+}
+
+// --- Certificates that are trusted themselves ---
+
+/// A Redis that shows a certificate as `openssl` makes them, on two addresses.
+fn shown_by_redis(form: Form) -> Secured {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new("ours");
+    authority.write(&directory.path().join("ca.crt"));
+    let pair = Pair::openssl(directory.path(), "redis", form);
+    let redis = (0..5)
+        .find_map(|_| start_on(free_port(), &pair, directory.path(), "no"))
+        .expect("a port is free for redis-server");
+    Secured {
+        redis,
+        directory,
+        authority,
+    }
+}
+
+#[test]
+fn a_certificate_that_signed_itself_is_trusted_when_the_file_has_it() {
+    let secured = shown_by_redis(Form::Ca);
+    let own = secured.path("redis.crt");
+    for host in ["localhost", "127.0.0.1"] {
+        let url = secured.url(host);
+        let server = secured.server(&[("REDIS_URL", &url), ("REDIS_TLS_CACERT", &own)]);
+        assert!(server.ask(ask("d", &["k=1"])).is_ok(), "{url}");
+    }
+    // The certificate is for these two names, and no other.
+    let url = secured.url("127.0.0.2");
+    let server = secured.server(&[("REDIS_URL", &url), ("REDIS_TLS_CACERT", &own)]);
+    eventually("another name is rejected", || {
+        failure(&server).contains("REDIS_URL must have a name that it is for")
+    });
+    // One that says the same of itself, but is another one, is not trusted.
+    let other = Pair::openssl(secured.directory.path(), "other", Form::Ca);
+    let other = other.certificate.display().to_string();
+    for skip in ["false", "true"] {
+        let server = secured.server(&[
+            ("REDIS_URL", &secured.url("localhost")),
+            ("REDIS_TLS_CACERT", &other),
+            ("REDIS_TLS_SKIP_HOSTNAME_VERIFICATION", skip),
+        ]);
+        eventually("it is rejected", || {
+            failure(&server).contains("put this very certificate into REDIS_TLS_CACERT")
+        });
+    }
+}
+
+#[test]
+fn a_certificate_of_version_1_is_trusted_without_its_name() {
+    let secured = shown_by_redis(Form::Version1);
+    let own = secured.path("redis.crt");
+    let url = secured.url("localhost");
+    let options = [("REDIS_URL", url.as_str()), ("REDIS_TLS_CACERT", &own)];
+    let server = secured.server(&options);
+    eventually("it has no name", || {
+        failure(&server).contains("X.509 version 1")
+    });
+    let skip = [("REDIS_TLS_SKIP_HOSTNAME_VERIFICATION", "true")];
+    let server = secured.server(&[&options[..], &skip[..]].concat());
+    check(&server, "v1", ask("d", &["k=1"]), "OK: OK 9 of 10/hour");
+}
+
+#[test]
+fn a_certificate_whose_time_is_over_is_rejected_though_the_file_has_it() {
+    let secured = shown_by_redis(Form::Expired);
+    let server = secured.server(&[
+        ("REDIS_URL", &secured.url("localhost")),
+        ("REDIS_TLS_CACERT", &secured.path("redis.crt")),
+        ("REDIS_TLS_SKIP_HOSTNAME_VERIFICATION", "true"),
+    ]);
+    eventually("it has expired", || {
+        let failure = failure(&server);
+        failure.contains("it has expired") || failure.contains("not valid yet")
+    });
+}
+
+// --- The authorities of the system ---
+
+const SECONDS: &str = "
+domain: d
+descriptors:
+- {key: k, rate_limit: {unit: hour, requests_per_unit: 10}}
+- {key: s, rate_limit: {unit: second, requests_per_unit: 10}}
+";
+
+/// A private Redis beside a public one, whose certificate an authority of the system signed.
+#[test]
+fn the_file_adds_to_the_authorities_of_the_system() {
+    let private = Secured::start(&["localhost"], "no");
+    let public = Secured::signed_by(Authority::new("public"), &["localhost"], "no");
+    let system = public.path("ca.crt");
+    let start = |only: &str| {
+        let environment = [
+            ("REDIS_URL", private.url("localhost")),
+            ("REDIS_TLS_CACERT", private.path("ca.crt")),
+            ("REDIS_TLS_CACERT_ONLY", only.to_owned()),
+            ("REDIS_PERSECOND", "true".to_owned()),
+            ("REDIS_PERSECOND_URL", public.url("localhost")),
+            ("SSL_CERT_FILE", system.clone()),
+            ("STORE_FAILURE_MODE", "error".to_owned()),
+            ("REDIS_TIMEOUT", "3s".to_owned()),
+        ];
+        Ratekeeper::start(SECONDS, environment)
+    };
+    let server = start("false");
+    check(&server, "file", ask("d", &["k=1"]), "OK: OK 9 of 10/hour");
+    check(
+        &server,
+        "system",
+        ask("d", &["s=1"]),
+        "OK: OK 9 of 10/second",
+    );
+    let server = start("true");
+    check(&server, "file", ask("d", &["k=1"]), "OK: OK 8 of 10/hour");
+    eventually("the system's is not trusted", || {
+        let failure = server.ask(ask("d", &["s=1"])).unwrap_err();
+        failure.message().contains("REDIS_TLS_CACERT must have")
     });
 }

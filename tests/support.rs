@@ -26,7 +26,7 @@ pub mod sentinel;
 pub use admin::Api;
 pub use backend::Backend;
 pub use browser::{Browser, Key};
-pub use certificates::{Authority, Certified, Pair};
+pub use certificates::{Authority, Certified, Form, Pair};
 pub use cluster::Cluster;
 pub use collector::{Collector, Speaks};
 pub use command::typed;

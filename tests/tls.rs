@@ -21,7 +21,8 @@ use tokio_rustls::rustls::{ClientConfig, ClientConnection};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use crate::support::{
-    Authority, Envoy, PATIENCE, Pair, Plan, Ratekeeper, Route, ask, eventually, extension, typed,
+    Authority, Envoy, Form, PATIENCE, Pair, Plan, Ratekeeper, Route, ask, eventually, extension,
+    typed,
 };
 
 const RULES: &str = "
@@ -192,22 +193,71 @@ fn clients_must_show_a_certificate_of_the_authority_when_there_is_one() {
     let client = parties
         .authority
         .sign(parties.directory.path(), "client", &["envoy.mesh"]);
+    let authorities = parties.path("ca.crt");
+    let mut server = parties.start(&[("GRPC_CLIENT_TLS_CACERT", &authorities)]);
+    assert!(is_let_in(&server, &parties.authority, Some(&client)));
+    assert!(!is_let_in(&server, &parties.authority, None));
+    server.wait_for_log("shows no certificate, but GRPC_CLIENT_TLS_CACERT asks for one");
+}
+
+/// The log names the option by which a client was turned away.
+#[test]
+fn a_certificate_of_another_authority_is_rejected_by_name_of_the_option() {
+    let parties = Parties::new();
     let stranger =
         Authority::new("another").sign(parties.directory.path(), "stranger", &["envoy.mesh"]);
     let authorities = parties.path("ca.crt");
-    for variable in ["GRPC_CLIENT_TLS_CACERT", "GRPC_SERVER_TLS_CA_CERT"] {
-        let mut server = parties.start(&[(variable, &authorities)]);
-        assert!(
-            is_let_in(&server, &parties.authority, Some(&client)),
-            "{variable}"
-        );
-        assert!(!is_let_in(&server, &parties.authority, None), "{variable}");
-        server.wait_for_log("shows no certificate");
-        assert!(
-            !is_let_in(&server, &parties.authority, Some(&stranger)),
-            "{variable}"
-        );
-    }
+    let mut server = parties.start(&[
+        ("GRPC_CLIENT_TLS_CACERT", &authorities),
+        ("GRPC_SERVER_TLS_CA_CERT", &authorities),
+    ]);
+    assert!(!is_let_in(&server, &parties.authority, Some(&stranger)));
+    server.wait_for_log("GRPC_CLIENT_TLS_CACERT must have the authority that signed it");
+}
+
+/// Standalone Envoy Gateway signs Envoy's certificate with another authority than the one that it names here.
+#[test]
+fn the_servers_ca_certificate_authenticates_no_client() {
+    let parties = Parties::new();
+    let stranger = Authority::new("another").sign(parties.directory.path(), "stranger", &["envoy"]);
+    let authorities = parties.path("ca.crt");
+    let mut server = parties.start(&[("GRPC_SERVER_TLS_CA_CERT", &authorities)]);
+    server.wait_until_logged("client certificates are not required");
+    assert!(is_let_in(&server, &parties.authority, Some(&stranger)));
+    assert!(is_let_in(&server, &parties.authority, None));
+    // As the reference, it does not read the file either.
+    let missing = parties.path("missing.crt");
+    let server = parties.start(&[("GRPC_SERVER_TLS_CA_CERT", &missing)]);
+    assert!(is_let_in(&server, &parties.authority, None));
+}
+
+#[test]
+fn a_client_may_show_a_certificate_that_is_itself_among_the_authorities() {
+    let parties = Parties::new();
+    let directory = parties.directory.path();
+    let trusted = Pair::openssl(directory, "trusted", Form::Ca);
+    let version_1 = Pair::openssl(directory, "version-1", Form::Version1);
+    let other = Pair::openssl(directory, "other", Form::Ca);
+    let read = |pair: &Pair| fs::read_to_string(&pair.certificate).unwrap();
+    let both = parties.path("clients.crt");
+    fs::write(&both, read(&trusted) + &read(&version_1)).unwrap();
+    let mut server = parties.start(&[("GRPC_CLIENT_TLS_CACERT", &both)]);
+    assert!(is_let_in(&server, &parties.authority, Some(&trusted)));
+    // The library that the tests connect with makes no client of it.
+    let plan = plan(&parties, &version_1);
+    assert_eq!(
+        Envoy::start(server.address(), &plan).get("/", &[]).status,
+        200
+    );
+    assert!(!is_let_in(&server, &parties.authority, Some(&other)));
+    server.wait_for_log("put this very certificate into GRPC_CLIENT_TLS_CACERT");
+    let server = parties.start(&[
+        ("GRPC_CLIENT_TLS_CACERT", &both),
+        ("GRPC_CLIENT_TLS_SAN", "localhost"),
+    ]);
+    assert!(is_let_in(&server, &parties.authority, Some(&trusted)));
+    let envoy = Envoy::start(server.address(), &plan);
+    assert_eq!(envoy.get("/", &[]).status, 500, "it has no name");
 }
 
 #[test]
@@ -433,7 +483,7 @@ fn authorities_that_are_replaced_decide_who_is_let_in() {
             ("GRPC_SERVER_USE_TLS", "true".to_owned()),
             ("GRPC_SERVER_TLS_CERT", secret.path("tls.crt")),
             ("GRPC_SERVER_TLS_KEY", secret.path("tls.key")),
-            ("GRPC_SERVER_TLS_CA_CERT", secret.path("ca.crt")),
+            ("GRPC_CLIENT_TLS_CACERT", secret.path("ca.crt")),
         ],
     );
     let load = Load::start(&server, &parties.authority, Some(&old));
@@ -467,6 +517,17 @@ fn secured(parties: &Parties, client: &Pair) -> Value {
     json!({"transport_socket": socket})
 }
 
+/// An Envoy that shows this certificate, and asks for each request.
+fn plan(parties: &Parties, client: &Pair) -> Plan {
+    let limits =
+        json!([{"actions": [{"generic_key": {"descriptor_key": "k", "descriptor_value": "1"}}]}]);
+    Plan {
+        routes: vec![Route::new("/", limits)],
+        cluster: secured(parties, client),
+        ..Plan::default()
+    }
+}
+
 #[test]
 fn envoy_is_let_in_with_mutual_tls() {
     let parties = Parties::new();
@@ -478,17 +539,10 @@ fn envoy_is_let_in_with_mutual_tls() {
         .authority
         .sign(parties.directory.path(), "other", &["other.mesh"]);
     let mut server = parties.start(&[
-        ("GRPC_SERVER_TLS_CA_CERT", &authorities),
+        ("GRPC_CLIENT_TLS_CACERT", &authorities),
         ("GRPC_CLIENT_TLS_SAN", "envoy.mesh"),
     ]);
-    let limits =
-        json!([{"actions": [{"generic_key": {"descriptor_key": "k", "descriptor_value": "1"}}]}]);
-    let plan = |pair: &Pair| Plan {
-        routes: vec![Route::new("/", limits.clone())],
-        cluster: secured(&parties, pair),
-        ..Plan::default()
-    };
-    let envoy = Envoy::start(server.address(), &plan(&client));
+    let envoy = Envoy::start(server.address(), &plan(&parties, &client));
     let reply = envoy.get("/", &[]);
     assert_eq!(reply.status, 200, "{reply:?}");
     assert!(
@@ -496,7 +550,7 @@ fn envoy_is_let_in_with_mutual_tls() {
         "{reply:?}"
     );
     // Who has another name is refused, and so are those whose requests it lets through.
-    let envoy = Envoy::start(server.address(), &plan(&other));
+    let envoy = Envoy::start(server.address(), &plan(&parties, &other));
     assert_eq!(envoy.get("/", &[]).status, 500);
     server.wait_for_log("a client cannot connect");
 }

@@ -92,6 +92,7 @@ pub(super) fn run(
     args.metrics.say_what_has_no_effect();
     args.traces.say_what_has_no_effect();
     args.redis.say_what_has_no_effect();
+    args.tls.warn_about_clients();
     environment::tell(&args.tls.unused(), &variables());
     raise_open_files();
     // Requests are served by threads of their own, with runtimes of their own.

@@ -16,7 +16,7 @@ use tokio_util::either::Either;
 
 use super::connections::Connection;
 use super::socket::Socket;
-use crate::tls::Certificates;
+use crate::tls::{Certificates, advice};
 
 /// The bytes that every HTTP/2 connection begins with, before any frame.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -167,7 +167,15 @@ fn explained(error: io::Error) -> io::Error {
              or set GRPC_SERVER_USE_TLS=false here"
         }
         Some(Error::NoCertificatesPresented) => {
-            "it shows no certificate, but GRPC_CLIENT_TLS_CACERT or GRPC_SERVER_TLS_CA_CERT asks for one"
+            "it shows no certificate, but GRPC_CLIENT_TLS_CACERT asks for one"
+        }
+        Some(error @ Error::InvalidCertificate(wrong)) => {
+            let advice = advice(wrong, "GRPC_CLIENT_TLS_CACERT", "see GRPC_CLIENT_TLS_SAN");
+            let text = match advice.is_empty() {
+                true => format!("GRPC_CLIENT_TLS_CACERT: {error}"),
+                false => format!("GRPC_CLIENT_TLS_CACERT: {error}; {advice}"),
+            };
+            return io::Error::new(io::ErrorKind::InvalidData, text);
         }
         _ => return error,
     };

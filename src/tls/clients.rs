@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use tokio_rustls::rustls::client::danger::HandshakeSignatureValid;
 use tokio_rustls::rustls::client::verify_server_name;
-use tokio_rustls::rustls::crypto::CryptoProvider;
+use tokio_rustls::rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use tokio_rustls::rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use tokio_rustls::rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
+use super::anchors::{Anchors, Peer};
 use super::{TlsError, pem};
 use crate::rules::SourceFile;
 
@@ -20,35 +21,47 @@ pub(super) fn verifier(
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let roots = Arc::new(pem::authorities(authorities)?);
+    let anchors = Anchors::new(pem::certificates(authorities)?);
+    let algorithms = provider.signature_verification_algorithms;
     let signed = WebPkiClientVerifier::builder_with_provider(roots, provider)
         .build()
         .map_err(|cause| TlsError::Authorities {
             path: authorities.name.clone(),
             cause: cause.to_string(),
         })?;
-    Ok(match name {
-        None => signed,
-        Some(name) => Arc::new(Named { signed, name }),
-    })
+    Ok(Arc::new(Clients {
+        signed,
+        anchors,
+        algorithms,
+        name,
+    }))
 }
 
-/// Lets in whose certificate is signed, and is for a name. The library verifies both.
+/// Lets in whose certificate an authority signed, or is itself an anchor, and is for a name if one is asked for.
 #[derive(Debug)]
-struct Named {
+struct Clients {
     signed: Arc<dyn ClientCertVerifier>,
-    name: ServerName<'static>,
+    anchors: Anchors,
+    algorithms: WebPkiSupportedAlgorithms,
+    name: Option<ServerName<'static>>,
 }
 
-impl ClientCertVerifier for Named {
+impl ClientCertVerifier for Clients {
     fn verify_client_cert(
         &self,
         certificate: &CertificateDer<'_>,
         between: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self.signed.verify_client_cert(certificate, between, now)?;
-        verify_server_name(&ParsedCertificate::try_from(certificate)?, &self.name)?;
-        Ok(verified)
+        if self.anchors.has(certificate) {
+            self.anchors.verify(certificate, Peer::Client, now)?;
+        } else {
+            self.signed.verify_client_cert(certificate, between, now)?;
+        }
+        if let Some(name) = &self.name {
+            verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+        }
+        Ok(ClientCertVerified::assertion())
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
@@ -61,8 +74,8 @@ impl ClientCertVerifier for Named {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.signed
-            .verify_tls12_signature(message, certificate, signature)
+        let anchors = &self.anchors;
+        anchors.verify_tls12(message, certificate, signature, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -71,8 +84,8 @@ impl ClientCertVerifier for Named {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.signed
-            .verify_tls13_signature(message, certificate, signature)
+        let anchors = &self.anchors;
+        anchors.verify_tls13(message, certificate, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -31,6 +32,89 @@ pub struct Pair {
     pub certificate: PathBuf,
     /// Its key.
     pub key: PathBuf,
+}
+
+/// What `openssl` makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A certificate of an authority that signed itself, for `localhost`: `openssl req -x509`.
+    Ca,
+    /// The same, whose time is over.
+    Expired,
+    /// X.509 version 1, signed by itself; it has no place for names but its subject.
+    Version1,
+}
+
+impl Pair {
+    /// A certificate and its key as `openssl` makes them, in files that begin with `stem`.
+    ///
+    /// # Panics
+    /// When there is no `openssl`, or it fails.
+    pub fn openssl(directory: &Path, stem: &str, form: Form) -> Self {
+        let pair = Self {
+            certificate: directory.join(format!("{stem}.crt")),
+            key: directory.join(format!("{stem}.key")),
+        };
+        let request = directory.join(format!("{stem}.csr"));
+        let path = |path: &Path| path.display().to_string();
+        let (certificate, key, request) =
+            (path(&pair.certificate), path(&pair.key), path(&request));
+        let subject = format!("/CN={stem}");
+        let made = [
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-keyout",
+            &key,
+        ];
+        let named = ["req", "-subj", &subject];
+        let names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"];
+        match form {
+            Form::Ca => {
+                openssl(&[&named[..], &made, &names, &["-x509", "-out", &certificate]]);
+            }
+            Form::Expired => {
+                openssl(&[&named[..], &made, &["-new", "-out", &request]]);
+                let extensions = directory.join(format!("{stem}.ext"));
+                fs::write(
+                    &extensions,
+                    "subjectAltName=DNS:localhost\nbasicConstraints=critical,CA:TRUE\n",
+                )
+                .unwrap();
+                // As long ago as it is to the end: a validity of no time.
+                openssl(&[
+                    &[
+                        "x509", "-req", "-in", &request, "-signkey", &key, "-days", "-1",
+                    ][..],
+                    &["-extfile", &path(&extensions), "-out", &certificate],
+                ]);
+            }
+            Form::Version1 => {
+                openssl(&[&named[..], &made, &["-new", "-out", &request]]);
+                // Without extensions, that is version 1, or is made so.
+                openssl(&[
+                    &[
+                        "x509", "-req", "-in", &request, "-signkey", &key, "-days", "30",
+                    ][..],
+                    &["-out", &certificate],
+                ]);
+                let text = openssl(&[&["x509", "-noout", "-text", "-in", &certificate]]);
+                assert!(text.contains("Version: 1 (0x0)"), "{text}");
+            }
+        }
+        pair
+    }
+}
+
+/// What `openssl` prints, given these arguments.
+fn openssl(arguments: &[&[&str]]) -> String {
+    let output = Command::new("openssl").args(arguments.concat()).output();
+    let output = output.unwrap_or_else(|error| panic!("openssl: {error}: run tests/setup"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "openssl {arguments:?}: {said}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 impl Authority {

@@ -141,9 +141,15 @@ pub(super) struct RedisOptions {
 /// How TLS is spoken, to both.
 #[derive(Debug, clap::Args)]
 struct Certificates {
-    /// PEM file of the authorities that may sign certificates of Redis [default: those of the system]
+    /// PEM file with CA certificates that sign certificates of Redis, in addition to the system's; a certificate of Redis
+    /// that is itself in the file is trusted as well
     #[arg(long, env = "REDIS_TLS_CACERT", value_name = "PATH")]
     redis_tls_cacert: Option<PathBuf>,
+
+    /// Trust only the certificates of REDIS_TLS_CACERT, and not those of the system
+    #[arg(long, env = "REDIS_TLS_CACERT_ONLY", value_name = "BOOL", value_parser = boolean,
+        default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    redis_tls_cacert_only: bool,
 
     /// PEM file of the certificate to show to Redis, with REDIS_TLS_CLIENT_KEY [default: none]
     #[arg(long, env = "REDIS_TLS_CLIENT_CERT", value_name = "PATH")]

@@ -29,7 +29,7 @@ pub(super) struct TlsOptions {
     #[arg(long, env = "GRPC_CLIENT_TLS_CACERT", value_name = "PATH")]
     grpc_client_tls_cacert: Option<PathBuf>,
 
-    /// The same, as Envoy Gateway calls it; GRPC_CLIENT_TLS_CACERT wins
+    /// Accepted because Envoy Gateway sets it; no client is authenticated by it, use GRPC_CLIENT_TLS_CACERT for that
     #[arg(long, env = "GRPC_SERVER_TLS_CA_CERT", value_name = "PATH")]
     grpc_server_tls_ca_cert: Option<PathBuf>,
 
@@ -80,11 +80,7 @@ impl TlsOptions {
     }
 
     fn clients(&self) -> anyhow::Result<Option<Clients>> {
-        let authorities = self
-            .grpc_client_tls_cacert
-            .as_ref()
-            .or(self.grpc_server_tls_ca_cert.as_ref());
-        match (authorities, &self.grpc_client_tls_san) {
+        match (&self.grpc_client_tls_cacert, &self.grpc_client_tls_san) {
             (Some(authorities), name) => Ok(Some(Clients {
                 authorities: authorities.clone(),
                 name: name.clone(),
@@ -93,6 +89,19 @@ impl TlsOptions {
             (None, Some(_)) => anyhow::bail!(
                 "GRPC_CLIENT_TLS_SAN needs GRPC_CLIENT_TLS_CACERT: without authorities, a name proves nothing"
             ),
+        }
+    }
+
+    /// Logs that clients are not authenticated where a variable may be taken to mean that.
+    pub(super) fn warn_about_clients(&self) {
+        let is_taken_for_more = self.grpc_server_use_tls
+            && self.grpc_server_tls_ca_cert.is_some()
+            && self.grpc_client_tls_cacert.is_none();
+        if is_taken_for_more {
+            tracing::warn!(
+                "client certificates are not required: GRPC_SERVER_TLS_CA_CERT does not authenticate clients, as in \
+                 envoyproxy/ratelimit; set GRPC_CLIENT_TLS_CACERT to the same file to require them"
+            );
         }
     }
 

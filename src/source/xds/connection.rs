@@ -1,14 +1,20 @@
 //! A connection to the management server: plaintext or TLS, with what notices that it is dead.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint, Identity};
 
 use super::trouble::Trouble;
 use super::{Settings, TlsFiles};
+use crate::rules::SourceFile;
 use crate::source::files::{Location, SourceError};
+use crate::tls::{Names, Others, ServerVerifier, pem};
+
+/// The option that names the file of authorities.
+const AUTHORITIES: &str = "CONFIG_GRPC_XDS_SERVER_TLS_CACERT";
 
 /// How long a connection and its handshakes may take to come about. Where packets to a server that is not there yet
 /// are dropped, the kernel asks again after 1, 3 and 7 seconds, and a new attempt asks at once.
@@ -54,20 +60,29 @@ async fn endpoint(settings: &Settings) -> Result<Endpoint, Trouble> {
     };
     // File systems can hang; whoever runs this must not.
     let reading = tokio::task::spawn_blocking(move || tls(&files));
-    let tls = reading.await.expect("reading files does not panic")?;
-    let configured = endpoint.tls_config(tls);
+    let (tls, verifier) = reading.await.expect("reading files does not panic")?;
+    let configured = endpoint.tls_config_with_verifier(tls, verifier);
     configured.map_err(|error| Trouble::of_certificates(&error))
 }
 
-fn tls(files: &TlsFiles) -> Result<ClientTlsConfig, Trouble> {
-    let mut tls = ClientTlsConfig::new();
-    tls = match &files.authority {
+/// What the client shows, and whom it trusts: the authorities of the system and of the file, and a certificate that is
+/// itself in the file.
+fn tls(files: &TlsFiles) -> Result<(ClientTlsConfig, Arc<ServerVerifier>), Trouble> {
+    let own = match &files.authority {
         Some(path) => {
-            let pem = read("CONFIG_GRPC_XDS_SERVER_TLS_CACERT", path, "certificate")?;
-            tls.ca_certificate(Certificate::from_pem(pem))
+            let text = read(AUTHORITIES, path, "certificate")?;
+            let file = SourceFile {
+                name: path.display().to_string(),
+                text,
+            };
+            pem::certificates(&file)
+                .map_err(|error| Trouble::of_file(AUTHORITIES, &error.to_string()))?
         }
-        None => tls.with_native_roots(),
+        None => Vec::new(),
     };
+    let verifier = ServerVerifier::trusting(own, Others::System, Names::Verified)
+        .map_err(|error| Trouble::of_file(AUTHORITIES, &error.to_string()))?;
+    let mut tls = ClientTlsConfig::new();
     if let Some((certificate, key)) = &files.identity {
         let certificate = read(
             "CONFIG_GRPC_XDS_CLIENT_TLS_CERT",
@@ -80,7 +95,7 @@ fn tls(files: &TlsFiles) -> Result<ClientTlsConfig, Trouble> {
     if let Some(name) = &files.server_name {
         tls = tls.domain_name(name);
     }
-    Ok(tls)
+    Ok((tls, Arc::new(verifier)))
 }
 
 /// The text of a file that has one of these in PEM.

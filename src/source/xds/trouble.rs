@@ -186,7 +186,8 @@ fn blamed(cause: &str) -> &'static str {
     } else if cause.contains("xpired") || cause.contains("not valid yet") {
         "the dates of its certificate, and the clock of this machine"
     } else if cause.contains("CaUsedAsEndEntity") {
-        "its certificate, which is an authority's own: have that sign one for the server"
+        "its certificate, which is an authority's own (CA:TRUE): put this very certificate into \
+         CONFIG_GRPC_XDS_SERVER_TLS_CACERT, or have the authority sign one for the server"
     } else if cause.contains("fatal alert") {
         "CONFIG_GRPC_XDS_CLIENT_TLS_CERT, which it may not trust"
     } else {
