@@ -52,10 +52,10 @@ impl Login {
 
     /// The same as this user, where only a password is said.
     #[must_use]
-    pub fn as_user(self, user: Option<&str>) -> Self {
+    pub fn with_default_user(self, user: Option<&str>) -> Self {
         let user = user.map(str::to_owned);
         Self(match self.0 {
-            Source::Given(credentials) => Source::Given(credentials.as_user(user)),
+            Source::Given(credentials) => Source::Given(credentials.with_default_user(user)),
             Source::File { path, .. } => Source::File { path, user },
         })
     }
@@ -85,13 +85,13 @@ impl Login {
             text if text.contains('\n') => Err(io::Error::other(format!(
                 "the password file {file} has more than one line; write password or user:password on the only one"
             ))),
-            text => Ok(Credentials::parse(text).as_user(user.clone())),
+            text => Ok(Credentials::parse(text).with_default_user(user.clone())),
         }
     }
 }
 
 impl Credentials {
-    fn as_user(self, user: Option<String>) -> Self {
+    fn with_default_user(self, user: Option<String>) -> Self {
         Self {
             user: self.user.or(user),
             ..self

@@ -14,6 +14,27 @@ pub(super) fn error(line: &str) -> RedisError {
 }
 
 #[test]
+fn what_can_never_run_the_script_counts_and_says_what_is_needed() {
+    for (line, kind, hint) in [
+        (
+            "ERR Error running script (call to f_5d): @user_script:96: @user_script: 96: Write commands not allowed \
+             after non deterministic commands. Call redis.replicate_commands() at the start of your script",
+            FailureKind::Unfit,
+            "Redis 5.0 or newer",
+        ),
+        (
+            "ERR unknown command 'EVALSHA', with args beginning with: '5d'",
+            FailureKind::Unfit,
+            "that runs scripts",
+        ),
+    ] {
+        let failure = failure_alone("there".to_owned(), &error(line));
+        assert_eq!(failure.kind(), kind, "{line}");
+        assert!(failure.to_string().contains(hint), "{line}: {failure}");
+    }
+}
+
+#[test]
 fn what_serves_nobody_counts_and_what_is_about_one_call_does_not() {
     for (line, kind, hint) in [
         ("READONLY You can't write", FailureKind::Unfit, ""),
@@ -46,17 +67,6 @@ fn what_serves_nobody_counts_and_what_is_about_one_call_does_not() {
             "CLUSTERDOWN The cluster",
             FailureKind::Unfit,
             "REDIS_TYPE=cluster",
-        ),
-        (
-            "ERR Error running script (call to f_5d): @user_script:96: @user_script: 96: Write commands not allowed \
-             after non deterministic commands. Call redis.replicate_commands() at the start of your script",
-            FailureKind::Unfit,
-            "Redis 5.0 or newer",
-        ),
-        (
-            "ERR unknown command 'EVALSHA', with args beginning with: '5d'",
-            FailureKind::Unfit,
-            "that runs scripts",
         ),
         (
             "ERR user_script:7: attempt to index",

@@ -50,7 +50,7 @@ impl Typed<'_> {
             mistakes.take(certificates.tls());
         }
         let Reached { settings, user } = reached?;
-        let login = login?.map(|login| login.as_user(user.as_deref()));
+        let login = login?.map(|login| login.with_default_user(user.as_deref()));
         let login = login.or_else(|| settings.login.clone());
         if login.is_none() && user.is_some() {
             let prefix = self.prefix;
@@ -176,7 +176,9 @@ impl Typed<'_> {
         // All sentinels of a master are of one make.
         let (own, user) = one_login(&addresses).with_context(|| format!("{prefix}URL"))?;
         let auth = self.sentinel_auth.map(|auth| Login::parse(auth.reveal()));
-        let login = auth.map(|auth| auth.as_user(user.as_deref())).or(own);
+        let login = auth
+            .map(|auth| auth.with_default_user(user.as_deref()))
+            .or(own);
         anyhow::ensure!(
             login.is_some() || user.is_none(),
             "{prefix}URL names a user of the sentinels but no password; write user:password, or set {prefix}SENTINEL_AUTH"
