@@ -28,7 +28,7 @@ use crate::rules::LoadOptions;
 use crate::service::pb::DESCRIPTORS;
 use crate::service::pb::rate_limit_service_server::RateLimitServiceServer;
 use crate::service::{
-    self, Allowance, Front, Grpc, RateLimit, ResponseSettings, SeenSource, SeenStore, connections,
+    self, Front, Grpc, RateLimit, ResponseSettings, SeenSource, SeenStore, connections,
 };
 use crate::source::{History, Offer, Origin, Refusal, Source};
 use crate::store::Store;
@@ -50,9 +50,6 @@ pub use workers::{Incoming, Serve, Stop, Workers};
 
 use load_log::{LoadLog, Outcome as LoadOutcome};
 use rim::{HttpPorts, View};
-
-/// Bytes that requests may take up together before they are complete. Few are not complete at once.
-const MAX_INCOMPLETE: usize = 64 << 20;
 
 /// Everything that is decided before the server runs.
 #[derive(Debug, Clone)]
@@ -140,7 +137,10 @@ pub async fn run(
         let (addr, path) = (prometheus.local_addr()?, &telemetry.prometheus_path);
         tracing::info!(%addr, path, "telling metrics to Prometheus");
     }
-    let prometheus = prometheus.map(rim::prometheus).transpose()?;
+    let http_connections = settings.rim.http_connections;
+    let prometheus = prometheus
+        .map(|listener| rim::prometheus(listener, http_connections))
+        .transpose()?;
     let telemetry = Telemetry::start(telemetry, settings.threads, prometheus)?;
     let metrics = telemetry.metrics();
     let recording = recording(&settings, metrics)?;
@@ -275,7 +275,7 @@ async fn serve<S: Store>(
         loader.take(&mut source, offer).await;
     }
 
-    let view = View::new(&rules, &health, secured.certificates, &settings.rim);
+    let view = View::new(&rules, &health, secured.certificates, &settings);
     let (threads, stop) = (settings.threads, settings.shutdown);
     let ([grpc, http, debug], _files) = listeners.into_parts();
     let max_bytes = service::message_bound(&settings.limiter.bounds);
@@ -291,14 +291,14 @@ async fn serve<S: Store>(
     let json = rate_limits.over(Arc::clone(&beside), &metrics.recorder());
     let admin = rim::admin(beside, &settings, &rules.in_force, seen);
     let mut ports = HttpPorts::new([http, debug], &view, (json, max_bytes), admin);
-    observed::connections(&metrics, &view.places, &view.failures);
-    let (seen, opening) = (view.places.clone(), (view.certificates, view.failures));
+    observed::connections(&metrics, &view);
+    let (seen, opening) = (view.places.clone(), view.opening());
     let store = backend.store;
     let serve = move || {
         let recorder = metrics.recorder();
         let rate_limit = RateLimitServiceServer::new(rate_limits.over(store()?, &recorder))
             .max_decoding_message_size(max_bytes);
-        let front = front(rate_limit, recorder, health_service.clone(), threads)?;
+        let front = front(rate_limit, recorder, health_service.clone())?;
         let grpc = Grpc::new(front, &connection, opening.clone(), clock::system());
         Ok(Box::new(|incoming, stop| grpc.serve(incoming, stop).map(Ok).boxed_local()) as Serve)
     };
@@ -424,14 +424,12 @@ fn front<S: Store>(
     rate_limit: RateLimitServiceServer<RateLimit<S>>,
     recorder: Recorder,
     health: HealthServer<impl HealthService>,
-    threads: NonZeroUsize,
 ) -> anyhow::Result<Front<RateLimitServiceServer<RateLimit<S>>>> {
     let others = Routes::new(health)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
         .prepare();
-    let allowance = Allowance::new(MAX_INCOMPLETE / threads);
-    Ok(Front::new(rate_limit, others, recorder, allowance))
+    Ok(Front::new(rate_limit, others, recorder))
 }
 
 /// What grpcurl asks to do without .proto files, in both versions of the protocol.

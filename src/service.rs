@@ -1,26 +1,26 @@
 //! The rim: gRPC and HTTP. Wire types stop here.
 
+mod buffers;
 mod connections;
 mod convert;
 mod explained;
 mod front;
 mod http;
 mod metadata;
-mod metered;
 mod opening;
 mod patience;
 mod rls;
 mod serving;
 mod socket;
 
+pub use buffers::{BufferLimits, RequestBody, ResponseBody};
 pub use connections::{Connection, Places, connections};
 pub use convert::message_bound;
 pub use front::Front;
 pub use http::{
-    Admin, AdminToken, HttpPort, NoToken, Page, Seen, SeenSource, SeenStore, admin, healthcheck,
-    json, pages, rlconfig,
+    Admin, AdminToken, HttpPort, NoToken, Page, RulesText, Seen, SeenSource, SeenStore, admin,
+    healthcheck, json, pages,
 };
-pub use metered::{Allowance, Metered};
 pub use rls::{HeaderNames, RateLimit, ResponseSettings};
 pub use serving::{ConnectionSettings, Failures, Grpc};
 pub use socket::{Detached, Listener, Socket};

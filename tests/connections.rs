@@ -1,10 +1,12 @@
 //! Connections to the gRPC port: how they begin, how many there are, how old they grow, and what they may
 //! carry.
 
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::process::Command;
 
 use ratekeeper::service::pb::RateLimitRequest;
 use ratekeeper::service::pb::rate_limit_service_client::RateLimitServiceClient;
@@ -13,7 +15,7 @@ use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::support::{PATIENCE, Ratekeeper, ask, eventually, typed};
+use crate::support::{PATIENCE, Ratekeeper, Redis, ask, eventually, typed};
 
 const RULES: &str = "
 domain: d
@@ -302,7 +304,7 @@ fn a_unix_socket_takes_the_place_of_the_port() {
 fn what_is_no_socket_is_not_replaced_by_one() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("precious");
-    std::fs::write(&path, "text").unwrap();
+    fs::write(&path, "text").unwrap();
     let printed = typed(["serve"], [("GRPC_UDS", path.to_str().unwrap())]);
     assert_eq!(printed.code, 1);
     assert!(
@@ -310,7 +312,7 @@ fn what_is_no_socket_is_not_replaced_by_one() {
         "{}",
         printed.stderr
     );
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), "text");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "text");
 }
 
 /// Many connections, each with a call: all are answered, and none stays behind.
@@ -335,4 +337,41 @@ fn many_connections_are_served_and_forgotten() {
         server.debug().get("/stats").body.contains("open: 0")
     });
     assert_eq!(server.stop().code(), Some(0));
+}
+
+#[test]
+fn connections_leave_open_files_for_redis_health_and_reloads() {
+    let redis = Redis::start();
+    let directory = tempfile::tempdir().unwrap();
+    let rules = directory.path().join("ratelimit.yaml");
+    fs::write(&rules, RULES).unwrap();
+    let mut server = Ratekeeper::run(
+        Command::new("sh")
+            .args(["-c", "ulimit -n 256 && exec \"$0\" \"$@\""])
+            .args([env!("CARGO_BIN_EXE_ratekeeper"), "serve", "--config"])
+            .arg(&rules)
+            .env_clear()
+            .envs(["GRPC_HOST", "HOST", "DEBUG_HOST"].map(|name| (name, "127.0.0.1")))
+            .envs(["GRPC_PORT", "PORT", "DEBUG_PORT"].map(|name| (name, "0")))
+            .envs([
+                ("REDIS_URL", redis.url().as_str()),
+                ("REDIS_TIMEOUT", "20s"),
+                ("WORKER_THREADS", "1"),
+            ]),
+    );
+    server.wait_until_logged("does not fit into the limit of open files");
+    let busy: Vec<TcpStream> = (0..400)
+        .filter_map(|_| TcpStream::connect(server.address()).ok())
+        .collect();
+    assert!(busy.len() > 256);
+    // Over a port of HTTP, from the Redis, which nothing was asked of before.
+    let asked = r#"{"domain": "d", "descriptors": [{"entries": [{"key": "k", "value": "x"}]}]}"#;
+    let page = server.http().send("POST", "/json", asked);
+    assert_eq!(page.status, 200, "{}", page.body);
+    assert_eq!(server.http().get("/healthcheck").status, 200);
+    fs::write(&rules, RULES.replace("unit: year", "unit: month")).unwrap();
+    eventually("the new configuration is active", || {
+        server.debug().get("/rlconfig").body.contains("unit=MONTH")
+    });
+    drop(busy);
 }

@@ -414,3 +414,45 @@ fn sighup_reads_again_and_stops_nothing() {
     assert!(server.ask(ask("d", &["k=1"])).is_ok());
     assert_eq!(server.stop().code(), Some(0));
 }
+
+#[test]
+fn json_of_a_page_of_another_origin_is_rejected() {
+    let server = Ratekeeper::start(RULES, []);
+    let http = server.http();
+    let own = format!("http://{}", http.address());
+    let body = r#"{"domain": "d", "descriptors": [{"entries": [{"key": "k", "value": "x"}]}]}"#;
+    for (name, value, status) in [
+        ("origin", "https://evil.example", 403),
+        ("origin", "null", 403),
+        ("sec-fetch-site", "cross-site", 403),
+        ("sec-fetch-site", "same-site", 403),
+        ("sec-fetch-site", "same-origin", 200),
+        ("origin", own.as_str(), 200),
+        // What curl and forms send.
+        ("content-type", "application/x-www-form-urlencoded", 200),
+    ] {
+        let page = http.send_with("POST", "/json", &[(name, value)], body);
+        assert_eq!(page.status, status, "{name}: {value}: {}", page.body);
+    }
+}
+
+#[test]
+fn json_with_a_field_twice_is_rejected() {
+    let server = Ratekeeper::start(RULES, []);
+    for (body, field) in [
+        (r#"{"domain": "d", "domain": "e"}"#, "domain"),
+        (
+            r#"{"domain": "d", "hits_addend": 1, "hitsAddend": 2}"#,
+            "hitsAddend",
+        ),
+        (
+            r#"{"domain": "d", "descriptors": [{"entries": [{"key": "k", "key": "l"}]}]}"#,
+            "key",
+        ),
+    ] {
+        let page = server.http().send("POST", "/json", body);
+        assert_eq!(page.status, 400, "{body}");
+        let why = format!("the field {field:?} is given twice");
+        assert!(page.body.contains(&why), "{}", page.body);
+    }
+}

@@ -21,6 +21,7 @@ mod admin;
 mod answers;
 mod bench;
 mod buckets;
+mod buffers;
 mod candidate;
 mod cluster;
 mod configuration;

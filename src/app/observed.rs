@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::service::{Failures, Places};
+use super::rim::View;
 use crate::source::Origin;
 use crate::store::FailureKind;
 use crate::store::breaker::{Breaker, BreakerState};
@@ -117,8 +117,12 @@ fn bounds(validity: Validity) -> [u64; 2] {
 }
 
 /// Exports the connections of the gRPC port.
-pub(super) fn connections(metrics: &Metrics, places: &Places, failures: &Failures) {
-    let (places, failures) = (places.clone(), failures.clone());
+pub(super) fn connections(metrics: &Metrics, view: &View) {
+    let (places, failures, buffers) = (
+        view.places.clone(),
+        view.failures.clone(),
+        view.buffers.clone(),
+    );
     let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     metrics.grpc_connections(
         &(Arc::new(move || ConnectionCounts {
@@ -127,6 +131,9 @@ pub(super) fn connections(metrics: &Metrics, places: &Places, failures: &Failure
             accepted: places.accepted(),
             rejected: places.refused(),
             failed: failures.count(),
+            unread: buffers.unread(),
+            evicted: buffers.evicted(),
+            late: buffers.late(),
         }) as _),
     );
 }

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::future::pending;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use axum::Router;
@@ -22,8 +22,8 @@ use crate::limiter::inspect::Inspector;
 use crate::limiter::top::Top;
 use crate::service::pb::rate_limit_service_server::RateLimitService;
 use crate::service::{
-    self, Admin, AdminToken, ConnectionSettings, Failures, HttpPort, Listener, Page, Places, Seen,
-    SeenSource, SeenStore, healthcheck, json, pages, rlconfig,
+    self, Admin, AdminToken, BufferLimits, ConnectionSettings, Failures, HttpPort, Listener, Page,
+    Places, RulesText, Seen, SeenSource, SeenStore, healthcheck, json, pages,
 };
 use crate::source::History;
 use crate::source::files::Poke;
@@ -42,6 +42,8 @@ pub struct RimSettings {
     pub connections: ConnectionSettings,
     /// What they are secured with; `None` for plaintext.
     pub tls: Option<ServerTls>,
+    /// The most connections to each of the ports that speak HTTP.
+    pub http_connections: usize,
     /// When health is good.
     pub health: HealthSettings,
     /// Who may change buckets at the debug port; nobody without.
@@ -60,7 +62,9 @@ pub(super) struct View {
     health: Health,
     pub(super) places: Places,
     pub(super) failures: Failures,
+    pub(super) buffers: BufferLimits,
     pub(super) certificates: Option<Arc<Certificates>>,
+    http_connections: usize,
     started: Instant,
 }
 
@@ -70,33 +74,42 @@ impl View {
         rules: &Rules,
         health: &Health,
         certificates: Option<Arc<Certificates>>,
-        settings: &RimSettings,
+        settings: &Settings,
     ) -> Self {
-        let most = settings.connections.connections;
+        let most = settings.rim.connections.connections;
         Self {
             rules: Arc::clone(&rules.in_force),
             metrics: Arc::clone(&rules.metrics),
             health: health.clone(),
             places: Places::new(most, "GRPC_MAX_CONNECTIONS allows"),
             failures: Failures::default(),
+            buffers: BufferLimits::shared_by(settings.threads),
             certificates,
+            http_connections: settings.rim.http_connections,
             started: Instant::now(),
         }
+    }
+
+    /// What connections are opened with.
+    pub(super) fn opening(&self) -> (Option<Arc<Certificates>>, Failures, BufferLimits) {
+        let failures = self.failures.clone();
+        (self.certificates.clone(), failures, self.buffers.clone())
     }
 
     /// The pages of the debug port.
     pub(super) fn pages(&self) -> Vec<Page> {
         let (rules, view) = (Arc::clone(&self.rules), self.clone());
+        let texts = RulesText::default();
         let metrics = Arc::clone(&self.metrics);
         vec![
-            Page::text(
-                "/rlconfig",
-                "the rules in force, a line for each limit",
-                move || {
-                    let snapshot = rules.snapshot();
-                    snapshot.map_or_else(String::new, |snapshot| rlconfig(&snapshot.rules))
-                },
-            ),
+            Page {
+                write: Arc::new(move || texts.of(rules.snapshot())),
+                ..Page::text(
+                    "/rlconfig",
+                    "the rules in force, a line for each limit",
+                    String::new,
+                )
+            },
             Page::text(
                 "/stats",
                 "what the server is and has, a line for each number",
@@ -131,6 +144,8 @@ impl View {
             source,
             store,
             refusals: Seen::throttle(),
+            search: Mutex::default(),
+            readers: Seen::readers(),
         }
     }
 
@@ -158,6 +173,9 @@ impl View {
         add("grpc.connections.accepted", self.places.accepted());
         add("grpc.connections.refused", self.places.refused());
         add("grpc.connections.failed", self.failures.count());
+        add("grpc.connections.unread", self.buffers.unread());
+        add("grpc.requests.evicted", self.buffers.evicted());
+        add("grpc.requests.late", self.buffers.late());
         if let Some(certificates) = &self.certificates {
             add(
                 "tls.certificate.expires_unix_seconds",
@@ -194,11 +212,13 @@ impl HttpPorts {
             http: HttpPort::new(
                 http,
                 json(service, max_bytes).merge(health.clone()),
+                view.http_connections,
                 clock::system(),
             ),
             debug: HttpPort::new(
                 pages_at,
                 pages(view.pages()).merge(admin).merge(health),
+                view.http_connections,
                 clock::system(),
             ),
         }
@@ -236,12 +256,12 @@ pub(super) fn admin<S: Store>(
 }
 
 /// The port of Prometheus, which is bounded as the others are. Another thread serves it.
-pub(super) fn prometheus(listener: TcpListener) -> io::Result<Port> {
+pub(super) fn prometheus(listener: TcpListener, max_connections: usize) -> io::Result<Port> {
     let listener = listener.into_std()?;
-    Ok(Port::new(|router| {
+    Ok(Port::new(move |router| {
         Box::pin(async move {
             let listener = Listener::Tcp(TcpListener::from_std(listener)?);
-            let mut port = HttpPort::new(listener, router, clock::system());
+            let mut port = HttpPort::new(listener, router, max_connections, clock::system());
             Ok(port.serve().await)
         })
     }))

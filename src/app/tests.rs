@@ -74,6 +74,7 @@ fn settings(origin: Origin) -> Settings {
                 age_grace: Duration::ZERO,
             },
             tls: None,
+            http_connections: 10,
             health: HealthSettings::default(),
             admin_token: None,
             top_size: 10,

@@ -5,6 +5,7 @@ mod environment;
 mod failure;
 mod listen;
 mod log;
+mod open_files;
 mod options;
 mod record;
 mod redis;
@@ -27,6 +28,7 @@ use admin::AdminOptions;
 use failure::FailureOptions;
 use listen::{ConnectionOptions, Listen};
 use log::Log;
+use open_files::{HTTP_CONNECTIONS, share_open_files};
 use options::{BoundOptions, Store, VerdictOptions};
 use record::RecordOptions;
 use redis::RedisOptions;
@@ -82,7 +84,7 @@ pub(super) fn run(
     let settings = args.settings(asked, &mut mistakes);
     args.tls.check_files(&mut mistakes);
     args.store.check_files(&args.redis, &mut mistakes);
-    let Some(settings) = settings.filter(|_| mistakes.is_empty()) else {
+    let Some(mut settings) = settings.filter(|_| mistakes.is_empty()) else {
         return tell_mistakes(&mistakes, false);
     };
     args.log.start();
@@ -94,7 +96,7 @@ pub(super) fn run(
     args.redis.say_what_has_no_effect();
     args.tls.warn_about_clients();
     environment::tell(&args.tls.unused(), &variables());
-    raise_open_files();
+    share_open_files(&mut settings.rim);
     // Requests are served by threads of their own, with runtimes of their own.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -124,23 +126,6 @@ fn variables() -> Vec<String> {
         .map(|name| name.to_string_lossy().into_owned())
         .collect()
 }
-
-/// Lets the process open as many files as it may: each connection is one.
-#[cfg(target_os = "linux")]
-fn raise_open_files() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    // With what there was, it works, too.
-    let _ = setrlimit(Resource::Nofile, raised);
-}
-
-/// Lets the process open as many files as it may: each connection is one.
-#[cfg(not(target_os = "linux"))]
-fn raise_open_files() {}
 
 /// What the first and the second signal to stop make ready. SIGHUP asks for files to be read again.
 fn signals(
@@ -219,6 +204,7 @@ impl Args {
             rim: RimSettings {
                 connections: self.connections.settings(),
                 tls,
+                http_connections: HTTP_CONNECTIONS,
                 health: self.listen.health(),
                 admin_token,
                 top_size: self.admin.top_size,

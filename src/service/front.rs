@@ -7,13 +7,12 @@ use std::time::Instant;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Either};
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 use tower_service::Service;
 
-use super::metered::{Allowance, Metered};
+use super::buffers::RequestBody;
 use crate::telemetry::metrics::{Method, Recorder};
 
 /// Calls of one service go straight to it; all others are looked up among the routes, which costs more
@@ -23,21 +22,18 @@ pub struct Front<S> {
     service: S,
     others: Routes,
     recorder: Recorder,
-    allowance: Allowance,
 }
 
 impl<S> Front<S> {
-    /// `service`, which counts its calls itself, and all others, whose calls are counted here. What
-    /// requests take up before they are complete has a bound.
+    /// `service`, which counts its calls itself, and all others, whose calls are counted here.
     ///
     /// They are called without being asked whether they are ready, which generated services and routes
     /// always are.
-    pub fn new(service: S, others: Routes, recorder: Recorder, allowance: Allowance) -> Self {
+    pub fn new(service: S, others: Routes, recorder: Recorder) -> Self {
         Self {
             service,
             others,
             recorder,
-            allowance,
         }
     }
 
@@ -50,9 +46,9 @@ impl<S> Front<S> {
 /// The probe of Kubernetes, and of Envoy's health checks.
 const CHECK: &str = "/grpc.health.v1.Health/Check";
 
-impl<S> hyper::service::Service<Request<Incoming>> for Front<S>
+impl<S> hyper::service::Service<Request<RequestBody>> for Front<S>
 where
-    S: Service<Request<Metered>, Response = Response<Body>, Error = Infallible>
+    S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>
         + NamedService
         + Clone,
 {
@@ -60,14 +56,17 @@ where
     type Error = Infallible;
     type Future = Either<S::Future, BoxFuture<'static, Result<Self::Response, Infallible>>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let request = request.map(|body| Metered::new(body, self.allowance.clone()));
+    fn call(&self, request: Request<RequestBody>) -> Self::Future {
         // A path is /service/method.
         let mut parts = request.uri().path().split('/');
         if parts.nth(1) == Some(S::NAME) {
-            Either::Left(self.service.clone().call(request))
+            Either::Left(self.service.clone().call(request.map(RequestBody::in_time)))
         } else {
             let counted = Self::is_counted(request.uri().path());
+            let request = match counted {
+                Some(Method::Check) => request.map(RequestBody::in_time),
+                _ => request,
+            };
             let (began, recorder) = (Instant::now(), self.recorder.clone());
             let answer = self.others.clone().call(request);
             Either::Right(Box::pin(answer.inspect(move |_| {

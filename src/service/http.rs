@@ -40,11 +40,10 @@ use crate::telemetry::Throttle;
 pub use admin::{Admin, AdminToken, NoToken, Seen, SeenSource, SeenStore, admin};
 pub use json::json;
 pub use pages::{Page, pages};
-pub use rlconfig::rlconfig;
+pub use rlconfig::RulesText;
 
-/// The most connections to a port, and how many of them may be on their way out.
-const MAX_CONNECTIONS: usize = 512;
-const LEAVING: usize = 16;
+/// Of how many connections that a port may have one may be on its way out.
+const LEAVING: usize = 32;
 
 /// The shortest time between two warnings that there are so many.
 const WARN_EVERY: Micros = 10_000_000;
@@ -77,6 +76,8 @@ pub struct HttpPort {
     clock: Clock,
     warning: Throttle,
     stopping: watch::Sender<()>,
+    /// Beyond so many connections, the oldest make room.
+    most: usize,
 }
 
 impl std::fmt::Debug for HttpPort {
@@ -86,10 +87,10 @@ impl std::fmt::Debug for HttpPort {
 }
 
 impl HttpPort {
-    /// Serves the routes on the listener.
+    /// Serves the routes on the listener, on at most so many connections.
     #[must_use]
-    pub fn new(listener: Listener, router: Router, clock: Clock) -> Self {
-        let places = Places::new(MAX_CONNECTIONS, "a port of HTTP serves");
+    pub fn new(listener: Listener, router: Router, max_connections: usize, clock: Clock) -> Self {
+        let places = Places::new(max_connections, "a port of HTTP serves");
         Self {
             connections: Box::pin(connections(listener, places, Arc::clone(&clock))),
             router,
@@ -98,6 +99,7 @@ impl HttpPort {
             clock,
             warning: Throttle::every(WARN_EVERY),
             stopping: watch::channel(()).0,
+            most: max_connections - max_connections.div_ceil(LEAVING),
         }
     }
 
@@ -123,7 +125,7 @@ impl HttpPort {
     /// idle or slow, and must not keep a probe out. Whether there were.
     fn make_room(&mut self) -> bool {
         self.open.retain(|task| !task.is_finished());
-        let excess = self.open.len().saturating_sub(MAX_CONNECTIONS - LEAVING);
+        let excess = self.open.len().saturating_sub(self.most);
         self.open.drain(..excess).for_each(|oldest| oldest.abort());
         if excess > 0 && self.warning.passes((self.clock)()) {
             let open = self.open.len();

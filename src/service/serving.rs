@@ -16,7 +16,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
-use hyper::service::Service;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::sync::watch;
@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::body::Body;
 
+use super::buffers::{BufferLimits, Buffers, MAX_SEND_BUFFER, RequestBody, ResponseBody};
 use super::connections::Connection;
 use super::opening::Opening;
 use super::socket::peer;
@@ -105,6 +106,7 @@ pub struct Grpc<S> {
     age: Option<Duration>,
     grace: Duration,
     ages: RandomState,
+    buffers: Buffers,
     failures: Failures,
     clock: Clock,
 }
@@ -122,7 +124,7 @@ impl<S> Grpc<S> {
     pub fn new(
         service: S,
         settings: &ConnectionSettings,
-        (certificates, failures): (Option<Arc<Certificates>>, Failures),
+        (certificates, failures, buffers): (Option<Arc<Certificates>>, Failures, BufferLimits),
         clock: Clock,
     ) -> Self {
         let mut http2 = http2::Builder::new(TokioExecutor::new());
@@ -132,6 +134,7 @@ impl<S> Grpc<S> {
             .max_header_list_size(settings.header_bytes)
             .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
             .max_local_error_reset_streams(MAX_ERROR_RESETS)
+            .max_send_buf_size(MAX_SEND_BUFFER)
             .keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             // gRPC has no use for it.
@@ -146,6 +149,7 @@ impl<S> Grpc<S> {
             age: settings.age,
             grace: settings.age_grace,
             ages: RandomState::new(),
+            buffers: Buffers::new(buffers, Arc::clone(&clock)),
             failures,
             clock,
         }
@@ -154,7 +158,7 @@ impl<S> Grpc<S> {
 
 impl<S> Grpc<S>
 where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
+    S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>
         + Clone
         + Send
         + Sync
@@ -205,9 +209,15 @@ where
             Ok(None) => return,
             Err(error) => return self.failures.add(&peer, &error, (self.clock)()),
         };
-        let serving = self
-            .http2
-            .serve_connection(TokioIo::new(opened), self.service.clone());
+        let buffers = self.buffers.connection(number, &peer);
+        let (service, held) = (self.service.clone(), buffers.held());
+        let service = service_fn(move |request: Request<Incoming>| {
+            let held = Arc::clone(&held);
+            let request = request.map(|body| RequestBody::new(body, Arc::clone(&held)));
+            let response = service.call(request);
+            async move { Ok::<_, Infallible>(response.await?.map(|body| ResponseBody::new(body, held))) }
+        });
+        let serving = self.http2.serve_connection(TokioIo::new(opened), service);
         let end = async {
             match self.age {
                 Some(age) => tokio::time::sleep(jittered(age, self.ages.hash_one(number))).await,
@@ -220,7 +230,11 @@ where
                 () = closed(&mut stopping) => {}
             }
         };
-        if let Err(error) = drive(serving, end, self.grace).await {
+        let served = tokio::select! {
+            served = drive(serving, end, self.grace) => served,
+            () = buffers.unread() => return,
+        };
+        if let Err(error) = served {
             tracing::debug!(%peer, %error, "a connection failed");
         }
     }

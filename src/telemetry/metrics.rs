@@ -54,6 +54,12 @@ pub struct ConnectionCounts {
     pub rejected: u64,
     /// Failed in the TLS handshake or before HTTP/2 was spoken, since the start.
     pub failed: u64,
+    /// Closed because their responses were not read, since the start.
+    pub unread: u64,
+    /// Incomplete requests that were rejected to make room for others, since the start.
+    pub evicted: u64,
+    /// Requests that were rejected because they did not arrive in time, since the start.
+    pub late: u64,
 }
 
 /// Reads the connections of the gRPC port when metrics are scraped.
@@ -75,7 +81,7 @@ const CONNECTION_GAUGES: [OfConnections; 2] = [
     ),
 ];
 
-const CONNECTION_COUNTERS: [OfConnections; 3] = [
+const CONNECTION_COUNTERS: [OfConnections; 6] = [
     (
         "ratekeeper_grpc_connections_accepted_total",
         "Connections that the gRPC port has accepted",
@@ -90,6 +96,21 @@ const CONNECTION_COUNTERS: [OfConnections; 3] = [
         "ratekeeper_grpc_connections_failed_total",
         "Connections that failed in the TLS handshake or did not speak HTTP/2",
         |connections| connections.failed,
+    ),
+    (
+        "ratekeeper_grpc_connections_unread_total",
+        "Connections that were closed because the client did not read its responses",
+        |connections| connections.unread,
+    ),
+    (
+        "ratekeeper_grpc_requests_evicted_total",
+        "Incomplete requests that were rejected because incomplete requests held too much memory",
+        |connections| connections.evicted,
+    ),
+    (
+        "ratekeeper_grpc_requests_late_total",
+        "Requests that were rejected because they did not arrive completely in time",
+        |connections| connections.late,
     ),
 ];
 

@@ -13,6 +13,7 @@ mod top;
 
 use std::sync::Arc;
 
+use axum::body::{Bytes, to_bytes};
 use axum::extract::{RawQuery, Request, State};
 use axum::http::header::{self, HeaderName};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -20,6 +21,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any, get, post};
 use axum::{Extension, Router};
 use serde_json::{Value, json};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::Peer;
 use super::body::NoBody;
@@ -105,12 +107,41 @@ async fn status<S: Store>(State(admin): TheAdmin<S>, RawQuery(query): RawQuery) 
     .await
 }
 
-async fn configuration<S: Store>(State(admin): TheAdmin<S>, RawQuery(query): RawQuery) -> Told {
-    Told::of_long(move || {
+/// The configuration with its whole text, which can have many megabytes: only a few are read at the same time.
+async fn configuration<S: Store>(
+    State(admin): TheAdmin<S>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let reader = Arc::clone(&admin.seen.readers).try_acquire_owned();
+    let reader = reader.map_err(|_| {
+        let why = "too many clients are reading the configuration; try again in a moment";
+        Refusal(StatusCode::SERVICE_UNAVAILABLE, why.to_owned())
+    })?;
+    let answer = Told::of_long(move || {
         Parameters::read(query.as_deref(), &[])?;
         Ok(status::configuration(&admin.seen))
-    })
-    .await
+    });
+    let (head, body) = answer.await.into_response().into_parts();
+    let text = to_bytes(body, usize::MAX)
+        .await
+        .map_err(|error| Refusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    let text = Bytes::from_owner(BeingRead {
+        text,
+        _reader: reader,
+    });
+    Ok(Response::from_parts(head, text.into()))
+}
+
+/// A text, and the place among readers that is free again when the text was sent.
+struct BeingRead {
+    text: Bytes,
+    _reader: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for BeingRead {
+    fn as_ref(&self) -> &[u8] {
+        &self.text
+    }
 }
 
 async fn list_rules<S: Store>(State(admin): TheAdmin<S>, RawQuery(query): RawQuery) -> Told {

@@ -3,11 +3,13 @@
 //! The statuses are envoyproxy/ratelimit's: 200 for OK, 429 for over the limit, 400 for whatever got no
 //! verdict.
 
+mod fields;
+
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor};
@@ -19,6 +21,7 @@ use super::text;
 use crate::service::pb::rate_limit_response::Code;
 use crate::service::pb::rate_limit_service_server::RateLimitService;
 use crate::service::pb::{DESCRIPTORS, RateLimitRequest, RateLimitResponse};
+use fields::EachOnce;
 
 /// Bodies of more bytes take long enough to read for others to notice.
 const LARGE: usize = 16 << 10;
@@ -44,6 +47,12 @@ async fn answer(
     request: Request,
 ) -> Result<Response, Response> {
     let (head, body) = request.into_parts();
+    if is_of_another_origin(&head.headers) {
+        return Err(refused(
+            StatusCode::FORBIDDEN,
+            "pages of other origins may not send requests here",
+        ));
+    }
     let body = whole(body, max_bytes)
         .await
         .map_err(|(status, why)| refused(status, &why))?;
@@ -81,6 +90,22 @@ async fn answer(
     Ok(answer)
 }
 
+/// Whether a browser sends the request for a page that does not come from this port. Any media type is accepted, as in
+/// envoyproxy/ratelimit, so a form could send it without being asked. Other clients send neither of the headers.
+fn is_of_another_origin(headers: &HeaderMap) -> bool {
+    if let Some(site) = headers.get("sec-fetch-site") {
+        return site != "same-origin" && site != "none";
+    }
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        return false;
+    };
+    let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
+    let authority = [&b"http://"[..], b"https://"]
+        .iter()
+        .find_map(|scheme| origin.as_bytes().strip_prefix(*scheme));
+    authority.is_none() || authority != host
+}
+
 fn failed(failure: Failure) -> Response {
     let status = match failure.code() {
         FailureCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -115,6 +140,7 @@ impl Messages {
     }
 
     fn read(&self, text: &[u8]) -> Result<RateLimitRequest, String> {
+        serde_json::from_slice::<EachOnce>(text).map_err(|error| error.to_string())?;
         let options = DeserializeOptions::new().deny_unknown_fields(true);
         let mut json = serde_json::Deserializer::from_slice(text);
         let message =

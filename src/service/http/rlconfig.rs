@@ -1,16 +1,53 @@
 //! The rules in force in the words of envoyproxy/ratelimit's `/rlconfig`, which tools read.
 
 use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use bytes::Bytes;
+
+use crate::limiter::Snapshot;
 use crate::rules::{Algorithm, Limit, Limits, Rule, RuleSet};
+
+/// The text of a configuration for all who read it at the same time: it can have many megabytes, and a slow reader holds
+/// it for as long as it reads.
+#[derive(Debug, Default)]
+pub struct RulesText(Mutex<Option<(Weak<Snapshot>, Weak<str>)>>);
+
+impl RulesText {
+    /// A line for each limit of the active configuration; empty without one.
+    pub fn of(&self, active: Option<Arc<Snapshot>>) -> Bytes {
+        let Some(active) = active else {
+            return Bytes::new();
+        };
+        // Another reader waits, rather than have the same text written again.
+        let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = latest
+            .as_ref()
+            .filter(|(snapshot, _)| snapshot.as_ptr() == Arc::as_ptr(&active))
+            .and_then(|(_, text)| text.upgrade());
+        let text = same.unwrap_or_else(|| {
+            let text = Arc::<str>::from(rlconfig(&active.rules));
+            *latest = Some((Arc::downgrade(&active), Arc::downgrade(&text)));
+            text
+        });
+        Bytes::from_owner(SharedText(text))
+    }
+}
+
+struct SharedText(Arc<str>);
+
+impl AsRef<[u8]> for SharedText {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
 
 /// A line for each limit, in the order of the files.
 ///
 /// What envoyproxy/ratelimit does not know follows the text that it prints, and only where a limit departs from the
 /// defaults. The algorithm is printed where it is not `DEFAULT_ALGORITHM`, so that under `fixed_window` the lines of
 /// an unchanged configuration are those of envoyproxy/ratelimit.
-#[must_use]
-pub fn rlconfig(rules: &RuleSet) -> String {
+pub(super) fn rlconfig(rules: &RuleSet) -> String {
     let mut text = String::new();
     let usual = rules.default_algorithm();
     for rule in rules.rules() {

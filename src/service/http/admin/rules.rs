@@ -23,6 +23,8 @@ const ANY: usize = 1 << 32;
 // --- All rules ---
 
 pub(super) fn list(seen: &Seen, parameters: &Parameters) -> Answer {
+    // A search looks at every rule. One at a time leaves the other processors to requests.
+    let _one_at_a_time = seen.searching();
     let search = parameters.get("search").unwrap_or_default().to_lowercase();
     let offset = parameters.number("offset", 0, ANY)?;
     let limit = parameters.number("limit", SOME, MOST)?;
@@ -46,12 +48,22 @@ pub(super) fn list(seen: &Seen, parameters: &Parameters) -> Answer {
 
 /// Whether a rule is what is searched for, in lower case.
 fn is_about(rule: &Rule, search: &str) -> bool {
-    let has = |text: &str| text.to_lowercase().contains(search);
+    let has = |text: &str| match text.is_ascii() {
+        // Without a copy.
+        true => contains_ignoring_case(text.as_bytes(), search.as_bytes()),
+        false => text.to_lowercase().contains(search),
+    };
     let names = match &rule.limits {
         Limits::Unlimited { name, .. } => has(name),
         Limits::Limited(limits) => limits.iter().any(|limit| has(&limit.name)),
     };
     search.is_empty() || has(&rule.path) || has(&rule.file) || names
+}
+
+/// Whether ASCII text contains what is searched for, in lower case.
+fn contains_ignoring_case(text: &[u8], search: &[u8]) -> bool {
+    let mut windows = text.windows(search.len().max(1));
+    search.is_empty() || windows.any(|window| window.eq_ignore_ascii_case(search))
 }
 
 fn rule(seen: &Seen, snapshot: &Snapshot, domain: &Domain, found: &Match<'_>) -> Value {

@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use serde_json::{Map, Value, json};
+use tokio::sync::Semaphore;
 
 use crate::bucket::Micros;
 use crate::clock::Clock;
 use crate::limiter::InForce;
 use crate::limiter::top::Top;
-use crate::service::http::rlconfig;
+use crate::service::http::rlconfig::rlconfig;
 use crate::source::{History, Record, Rejected};
 use crate::store::breaker::{Breaker, BreakerState};
 use crate::store::denied::Denials;
@@ -24,6 +25,9 @@ use crate::telemetry::metrics::{DecidedBy, Distribution, Metrics, Told};
 
 /// The shortest time between two log lines about what the API refused to do.
 const WARN_EVERY: Micros = 1_000_000;
+
+/// The most clients that may read the whole configuration at the same time.
+const MAX_READERS: usize = 8;
 
 /// What can be seen of a server.
 pub struct Seen {
@@ -49,6 +53,10 @@ pub struct Seen {
     pub top: Top,
     /// Passes when it may be told that something was refused.
     pub refusals: Throttle,
+    /// Held by the one search for rules that runs.
+    pub search: Mutex<()>,
+    /// One permit for each client that may read the whole configuration at the same time.
+    pub readers: Arc<Semaphore>,
 }
 
 /// Where configurations come from.
@@ -89,7 +97,13 @@ impl fmt::Debug for Seen {
 }
 
 impl Seen {
-    /// Passes seldom enough that nobody can fill the log with what is refused.
+    /// Permits for the clients that read the whole configuration.
+    #[must_use]
+    pub fn readers() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(MAX_READERS))
+    }
+
+    /// Passes seldom enough that rejected requests cannot fill the log.
     #[must_use]
     pub fn throttle() -> Throttle {
         Throttle::every(WARN_EVERY)
@@ -97,6 +111,11 @@ impl Seen {
 
     pub(super) fn now(&self) -> Micros {
         (self.clock)()
+    }
+
+    /// Waits until no other search runs, and keeps others out while it is held.
+    pub(super) fn searching(&self) -> MutexGuard<'_, ()> {
+        self.search.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn may_tell_of_refusals(&self) -> bool {
