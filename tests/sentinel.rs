@@ -134,6 +134,31 @@ fn the_master_is_found_and_a_failover_followed() {
     });
 }
 
+/// As docs/reliability.md says how to do it.
+#[test]
+fn a_failover_after_writes_were_paused_loses_nothing() {
+    let watched = Watched::start(&Manner::default());
+    let server = server(&watched, &[]);
+    let (admitted, failed) = under_load(&server, || {
+        run::<()>(&watched.first, &["CLIENT", "PAUSE", "20000", "WRITE"]);
+        eventually("the replica has all that was written", || {
+            gone(&watched.first) == gone(&watched.second)
+        });
+        watched.sentinels[0].run::<()>(&["SENTINEL", "FAILOVER", NAME]);
+        watched.named(watched.second.port());
+    });
+    let gone = gone(&watched.second).unwrap();
+    assert!(
+        gone <= admitted + failed,
+        "{gone} are gone, {admitted} admitted, {failed} failed"
+    );
+    // A token comes back every half a minute.
+    assert!(
+        gone + 10 >= admitted,
+        "{gone} are gone, {admitted} admitted, {failed} failed"
+    );
+}
+
 #[test]
 fn a_master_that_dies_is_replaced() {
     let watched = Watched::start(&Manner::default());
