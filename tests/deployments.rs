@@ -164,7 +164,7 @@ fn envoy_gateway_s_deployment_is_served_with_tracing() {
     let collector = Collector::start(Speaks::Http);
     envoy_gateway(&environment, &[(endpoint, &collector.url())]);
     // The last ones are sent before the end.
-    let calls = collector.spans("ShouldRateLimit");
+    let calls = collector.spans("envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit");
     assert_eq!(calls.len(), 4);
     for (name, value) in [
         ("service.name", "envoy-ratelimit"),
