@@ -19,7 +19,8 @@ use tonic::Status;
 use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::support::{
-    Authority, Management, Ratekeeper, ask, check, free_port, mutual, resource, typed,
+    Authority, Certified, Form, Management, Pair, Ratekeeper, ask, check, free_port, mutual,
+    resource, typed,
 };
 
 /// Waits so short that a test can see many.
@@ -469,6 +470,26 @@ fn files_that_are_missing_or_wrong_are_read_again() {
     session.request();
     session.accepted("1", &[config("d", 50)]);
     key(&server, "at last", "OK: OK 49 of 50/year");
+}
+
+#[test]
+fn a_certificate_that_signed_itself_is_trusted_when_the_file_has_it() {
+    let clients = Authority::new("clients");
+    let secret = Secret::of(&clients);
+    let pair = Pair::openssl(secret.directory.path(), "management", Form::Ca);
+    let certified = Certified {
+        certificate: fs::read_to_string(&pair.certificate).unwrap(),
+        key: fs::read_to_string(&pair.key).unwrap(),
+    };
+    let management = Management::start_with_tls(&clients, &certified);
+    let address = format!("localhost:{}", management.address().port());
+    let mut server = start(&address, secret.environment());
+    server.wait_for_log("put this very certificate into CONFIG_GRPC_XDS_SERVER_TLS_CACERT");
+    fs::copy(&pair.certificate, secret.directory.path().join("ca.crt")).unwrap();
+    let session = management.session();
+    session.request();
+    session.accepted("1", &[config("d", 50)]);
+    key(&server, "trusted", "OK: OK 49 of 50/year");
 }
 
 #[test]
