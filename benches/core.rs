@@ -116,7 +116,10 @@ fn keys(criterion: &mut Criterion) {
     ] {
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
-                let entries = [("remote_address", Segment::Value(black_box(&value)))];
+                let entries = [(
+                    &b"remote_address"[..],
+                    Segment::Value(black_box(value.as_bytes())),
+                )];
                 format.key(&format.stem("envoy", entries), tag())
             });
         });
@@ -155,7 +158,10 @@ fn filled(buckets: usize) -> (MemoryStore, Vec<Arc<[Charge]>>) {
     for i in 0..buckets {
         let value = i.to_string();
         let charge = Charge {
-            key: format.key(&format.stem("d", [("user", Segment::Value(&value))]), tag()),
+            key: format.key(
+                &format.stem("d", [(&b"user"[..], Segment::Value(value.as_bytes()))]),
+                tag(),
+            ),
             terms: Terms::token_bucket(1_000_000, 365 * 86_400 * SECOND, 1_000_000, 0),
             hits: 1,
             payment: Payment::Prepaid,
@@ -253,11 +259,11 @@ fn deciding(rules: RuleSet, top: usize) -> Limiter<MemoryStore> {
 
 fn request(user: u32) -> Request {
     let entry = Entry {
-        key: "user".to_owned(),
-        value: user.to_string(),
+        key: "user".into(),
+        value: user.to_string().into(),
     };
     Request {
-        domain: "d".to_owned(),
+        domain: "d".into(),
         descriptors: vec![Descriptor {
             entries: vec![entry],
             ..Descriptor::default()

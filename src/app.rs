@@ -28,7 +28,8 @@ use crate::rules::LoadOptions;
 use crate::service::pb::DESCRIPTORS;
 use crate::service::pb::rate_limit_service_server::RateLimitServiceServer;
 use crate::service::{
-    self, Front, Grpc, RateLimit, ResponseSettings, SeenSource, SeenStore, connections,
+    self, BadRequests, Front, Grpc, MAX_JSON, RateLimit, ResponseSettings, SeenSource, SeenStore,
+    connections,
 };
 use crate::source::{History, Offer, Origin, Refusal, Source};
 use crate::store::Store;
@@ -290,15 +291,16 @@ async fn serve<S: Store>(
     let beside = Arc::new((backend.store)()?);
     let json = rate_limits.over(Arc::clone(&beside), &metrics.recorder());
     let admin = rim::admin(beside, &settings, &rules.in_force, seen);
-    let mut ports = HttpPorts::new([http, debug], &view, (json, max_bytes), admin);
+    let mut ports = HttpPorts::new([http, debug], &view, (json, MAX_JSON), admin);
     observed::connections(&metrics, &view);
     let (seen, opening) = (view.places.clone(), view.opening());
-    let store = backend.store;
+    let (store, bad_requests) = (backend.store, settings.response.bad_requests.clone());
     let serve = move || {
         let recorder = metrics.recorder();
         let rate_limit = RateLimitServiceServer::new(rate_limits.over(store()?, &recorder))
             .max_decoding_message_size(max_bytes);
-        let front = front(rate_limit, recorder, health_service.clone())?;
+        let calls = (recorder, bad_requests.clone());
+        let front = front(rate_limit, calls, health_service.clone())?;
         let grpc = Grpc::new(front, &connection, opening.clone(), clock::system());
         Ok(Box::new(|incoming, stop| grpc.serve(incoming, stop).map(Ok).boxed_local()) as Serve)
     };
@@ -422,14 +424,14 @@ async fn end(
 /// All services of a thread.
 fn front<S: Store>(
     rate_limit: RateLimitServiceServer<RateLimit<S>>,
-    recorder: Recorder,
+    calls: (Recorder, BadRequests),
     health: HealthServer<impl HealthService>,
 ) -> anyhow::Result<Front<RateLimitServiceServer<RateLimit<S>>>> {
     let others = Routes::new(health)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
         .prepare();
-    Ok(Front::new(rate_limit, others, recorder))
+    Ok(Front::new(rate_limit, others, calls))
 }
 
 /// What grpcurl asks to do without .proto files, in both versions of the protocol.

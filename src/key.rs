@@ -16,6 +16,8 @@ use std::sync::LazyLock;
 use sha2::{Digest, Sha256};
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
+use crate::text::start;
+
 pub use hash_tag::{GROUPS, HashTag};
 pub use parsed::{NotAKey, ParsedKey};
 
@@ -106,7 +108,7 @@ impl Hasher for HashOfKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Segment<'a> {
     /// The value that the request sent: every value has a bucket of its own.
-    Value(&'a str),
+    Value(&'a [u8]),
     /// The pattern of a rule with `share_threshold`: all values that match share one bucket.
     Pattern(&'a str),
 }
@@ -149,12 +151,13 @@ impl KeyFormat {
     /// The descriptor's part of its keys, from which [`key`](Self::key) makes one for each limit.
     pub fn stem<'a>(
         &self,
-        domain: &str,
-        entries: impl IntoIterator<Item = (&'a str, Segment<'a>)>,
+        domain: impl AsRef<[u8]>,
+        entries: impl IntoIterator<Item = (&'a [u8], Segment<'a>)>,
     ) -> String {
         let mut stem = String::with_capacity(self.prefix.len() + USUAL_LEN);
         stem.push_str(&self.prefix);
-        self.hash_tag.open(&mut stem, |stem| encode(domain, stem));
+        self.hash_tag
+            .open(&mut stem, |stem| encode(domain.as_ref(), stem));
         for (key, segment) in entries {
             stem.push('|');
             encode(key, &mut stem);
@@ -201,14 +204,6 @@ impl KeyFormat {
     }
 }
 
-/// As much of the start of a text as fits into so many bytes.
-fn start(text: &str, most: usize) -> &str {
-    let ends = (0..=most.min(text.len())).rev();
-    ends.filter_map(|end| text.get(..end))
-        .next()
-        .unwrap_or_default()
-}
-
 /// How much room a tag needs: none, most often.
 fn tag_len(limit: LimitTag<'_>) -> usize {
     match limit {
@@ -238,12 +233,22 @@ fn encode_pattern(pattern: &str, out: &mut String) {
         if i > 0 {
             out.push('*');
         }
-        encode(literal, out);
+        encode_text(literal, out);
     }
 }
 
-/// Appends `text` with everything that has a meaning in a key, or none on a terminal, as `%XX`.
-fn encode(text: &str, out: &mut String) {
+/// Appends what a client sent, with everything that has a meaning in a key, or none on a terminal, as `%XX`. Bytes that
+/// are no UTF-8 become `%XX` as well, from `%80` on, which text never does: so decoding gives back the same bytes.
+fn encode(bytes: &[u8], out: &mut String) {
+    for chunk in bytes.utf8_chunks() {
+        encode_text(chunk.valid(), out);
+        for byte in chunk.invalid() {
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+}
+
+fn encode_text(text: &str, out: &mut String) {
     let mut plain = 0;
     for (i, byte) in text.bytes().enumerate() {
         // All of these are single bytes in UTF-8, and no part of longer characters.

@@ -9,6 +9,7 @@
 //! - [`rules`]: pure; configuration text to limits.
 //! - [`source`]: where the configuration comes from.
 //! - [`store`]: where buckets live.
+//! - [`text`]: pure; the bytes that clients send as text.
 //! - [`key`]: pure; what a bucket is called.
 //! - [`bucket`]: pure; the arithmetic of one limit.
 //! - [`tls`]: certificates and how they are replaced; `secret_file`: files that hold a secret.
@@ -26,4 +27,5 @@ pub mod service;
 pub mod source;
 pub mod store;
 pub mod telemetry;
+pub mod text;
 pub mod tls;

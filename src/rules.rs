@@ -155,7 +155,8 @@ impl RuleSet {
 
     /// The domain with this name.
     #[must_use]
-    pub fn domain(&self, name: &str) -> Option<&Domain> {
+    pub fn domain(&self, name: impl AsRef<[u8]>) -> Option<&Domain> {
+        let name = std::str::from_utf8(name.as_ref()).ok()?;
         self.names.get(name).map(|&id| &self.domains[id])
     }
 
@@ -191,8 +192,12 @@ impl RuleSet {
     /// How a descriptor fares: the way it takes through the tree, and what comes close when no rule
     /// applies.
     #[must_use]
-    pub fn trace(&self, domain: &str, entries: &[(&str, &str)]) -> Trace {
-        trace::trace(self, domain, entries)
+    pub fn trace<T: AsRef<[u8]> + ?Sized>(&self, domain: &str, entries: &[(&T, &T)]) -> Trace {
+        let entries: Vec<_> = entries
+            .iter()
+            .map(|(key, value)| ((*key).as_ref(), (*value).as_ref()))
+            .collect();
+        trace::trace(self, domain, &entries)
     }
 }
 

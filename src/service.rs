@@ -1,6 +1,8 @@
 //! The rim: gRPC and HTTP. Wire types stop here.
 
+mod bad_requests;
 mod buffers;
+mod codec;
 mod connections;
 mod convert;
 mod explained;
@@ -13,13 +15,15 @@ mod rls;
 mod serving;
 mod socket;
 
+pub use bad_requests::{BadRequestMode, BadRequests};
 pub use buffers::{BufferLimits, RequestBody, ResponseBody};
+pub use codec::{MOST_DESCRIPTORS, MOST_ENTRIES};
 pub use connections::{Connection, Places, connections};
 pub use convert::message_bound;
 pub use front::Front;
 pub use http::{
-    Admin, AdminToken, HttpPort, NoToken, Page, RulesText, Seen, SeenSource, SeenStore, admin,
-    healthcheck, json, pages,
+    Admin, AdminToken, HttpPort, MAX_JSON, NoToken, Page, RulesText, Seen, SeenSource, SeenStore,
+    admin, healthcheck, json, pages,
 };
 pub use rls::{HeaderNames, RateLimit, ResponseSettings};
 pub use serving::{ConnectionSettings, Failures, Grpc};

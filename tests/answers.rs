@@ -452,6 +452,7 @@ fn a_request_that_makes_no_sense_is_told_so_and_takes_nothing() {
         ("MAX_DESCRIPTORS", "3"),
         ("MAX_DESCRIPTOR_ENTRIES", "2"),
         ("MAX_REQUEST_BYTES", "40"),
+        ("BAD_REQUEST_MODE", "error"),
     ];
     on_every_store(COUNTS, &bounds, |server, store| {
         let row = |request: RateLimitRequest, sentence: &str| {
@@ -505,6 +506,58 @@ fn a_request_that_makes_no_sense_is_told_so_and_takes_nothing() {
         let long = format!("c8={}", "x".repeat(37));
         check(server, store, ask("d", &[&long]), "OK: OK 7 of 8/year");
     });
+}
+
+#[test]
+fn a_request_that_a_client_of_envoy_spoils_is_answered_as_the_operator_chose() {
+    for (mode, shadow_mode, expected) in [
+        (None, "false", "OVER: "),
+        (Some("deny"), "false", "OVER: "),
+        (Some("deny"), "true", "OK: "),
+        (Some("allow"), "false", "OK: "),
+    ] {
+        let bounds = [
+            ("MAX_DESCRIPTORS", "3"),
+            ("MAX_DESCRIPTOR_ENTRIES", "2"),
+            ("MAX_REQUEST_BYTES", "40"),
+            ("SHADOW_MODE", shadow_mode),
+        ];
+        let mode = mode.map(|mode| ("BAD_REQUEST_MODE", mode));
+        let environment = bounds.into_iter().chain(mode);
+        let environment = environment.map(|(name, value)| (name, value.to_owned()));
+        let mut server = Ratekeeper::start(COUNTS, environment);
+        let long = format!("c8={}", "x".repeat(38));
+        let mut requests = vec![
+            ask("d", &["c8=a", "c8=b", "c8=c", "c8=d"]),
+            ask("d", &["c8=a", "a=,b=,c="]),
+            ask("d", &[&long]),
+            ask("d", &["c8=a limit=5/0day"]),
+        ];
+        for unit in [0, 8, -1] {
+            let mut request = ask("d", &["c8=a"]);
+            request.descriptors[0].limit = Some(RateLimitOverride {
+                requests_per_unit: 5,
+                unit,
+                unit_multiplier: None,
+            });
+            requests.push(request);
+        }
+        let count = requests.len();
+        for request in requests {
+            check(&server, &format!("{mode:?}"), request, expected);
+        }
+        // Nothing was taken.
+        check(&server, "after", ask("d", &["c8=a"]), "OK: OK 7 of 8/year");
+        server.wait_until_logged("BAD_REQUEST_MODE");
+        let warnings = server.log().matches("BAD_REQUEST_MODE").count();
+        assert!(
+            (1..count).contains(&warnings),
+            "{warnings} for {count} requests"
+        );
+        let metrics = server.debug().get("/metrics").body;
+        let line = format!("ratekeeper_bad_requests_total {count}\n");
+        assert!(metrics.contains(&line), "{metrics}");
+    }
 }
 
 #[test]

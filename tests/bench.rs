@@ -285,7 +285,8 @@ fn what_cannot_be_measured_is_said_in_a_sentence() {
 
 #[test]
 fn errors_of_the_server_are_counted_by_their_code() {
-    let server = Ratekeeper::start(RULES, [("MAX_DESCRIPTORS", "1".to_owned())]);
+    let bound = [("MAX_DESCRIPTORS", "1"), ("BAD_REQUEST_MODE", "error")];
+    let server = Ratekeeper::start(RULES, bound.map(|(name, value)| (name, value.to_owned())));
     let output = bench(
         &server.address().to_string(),
         &["--descriptors", "2", "--requests", "10", "--json"],
@@ -339,12 +340,12 @@ fn endless(server: &Ratekeeper, options: &[&str]) -> Process {
     command.args(["--requests", "1000000000000"]).args(options);
     let process = Process::start("bench", &mut command);
     let question = RateLimitRequest {
-        domain: "load".to_owned(),
+        domain: "load".into(),
         hits_addend: 0,
         descriptors: vec![RateLimitDescriptor {
             entries: vec![Entry {
-                key: "many".to_owned(),
-                value: "0".to_owned(),
+                key: "many".into(),
+                value: "0".into(),
             }],
             hits_addend: Some(0),
             ..RateLimitDescriptor::default()

@@ -65,7 +65,7 @@ fn fleet(cluster: &Cluster) -> Vec<Ratekeeper> {
 /// The slot of the buckets of a descriptor.
 fn slot_of(key: &str, value: &str) -> u16 {
     let keys = KeyFormat::new("rk:").with_hash_tag(HashTag::Group);
-    let stem = keys.stem("c", [(key, Segment::Value(value))]);
+    let stem = keys.stem("c", [(key.as_bytes(), Segment::Value(value.as_bytes()))]);
     let tag = LimitTag {
         index: 0,
         is_window: false,

@@ -282,18 +282,89 @@ fn cost_reported_when_the_stream_is_done_holds_the_limit() {
 fn check(ratekeeper: &Ratekeeper, key: &str, value: &str) -> DescriptorStatus {
     let descriptor = RateLimitDescriptor {
         entries: vec![Entry {
-            key: key.to_owned(),
-            value: value.to_owned(),
+            key: key.into(),
+            value: value.into(),
         }],
         hits_addend: Some(0),
         ..RateLimitDescriptor::default()
     };
     let request = RateLimitRequest {
-        domain: "mesh".to_owned(),
+        domain: "mesh".into(),
         descriptors: vec![descriptor],
         ..RateLimitRequest::default()
     };
     ratekeeper.ask(request).unwrap().statuses.remove(0)
+}
+
+// --- What clients of Envoy put into requests ---
+
+/// Envoy fails open here, as it does by default: an error of the server would be a 200.
+fn failing_open(routes: Vec<Route>) -> Plan {
+    Plan {
+        routes,
+        filter: json!({"failure_mode_deny": false}),
+        ..Plan::default()
+    }
+}
+
+fn user_header() -> Value {
+    json!({"request_headers": {"header_name": "x-user", "descriptor_key": "user"}})
+}
+
+#[test]
+fn long_paths_and_headers_are_limited_as_short_ones() {
+    let path = json!({"request_headers": {"header_name": ":path", "descriptor_key": "user"}});
+    let twice = json!([{"actions": [path]}, {"actions": [path, generic_key("plan", "free")]}]);
+    let user = json!([{"actions": [user_header()]}]);
+    let plan = failing_open(vec![
+        Route::new("/path*", twice),
+        Route::new("/header", user),
+    ]);
+    let environment = [
+        ("EXPLAIN_HEADERS", "true"),
+        ("RESPONSE_DYNAMIC_METADATA", "true"),
+    ];
+    on_every_store(&environment, &plan, |mesh| {
+        let long = format!("/path?{}", "q".repeat(35_000));
+        assert_eq!(mesh.envoy.statuses(4, &long, &[]), [200, 200, 429, 429]);
+        // Nearly all that Envoy takes: 60 KiB of headers.
+        for last in ["a", "b"] {
+            let value = "x".repeat(60_000) + last;
+            let header = [("x-user", value.as_str())];
+            assert_eq!(
+                mesh.envoy.statuses(4, "/header", &header),
+                [200, 200, 429, 429]
+            );
+        }
+    });
+}
+
+#[test]
+fn header_bytes_that_are_no_text_are_limited_as_text() {
+    let plan = failing_open(vec![Route::new("/", json!([{"actions": [user_header()]}]))]);
+    on_every_store(&[("RESPONSE_DYNAMIC_METADATA", "true")], &plan, |mesh| {
+        for value in [&b"caf\xe9"[..], b"\xff", b"a\xffb", "caf\u{e9}".as_bytes()] {
+            let statuses = [200, 200, 429, 429];
+            let send = || mesh.envoy.get_bytes("/", ("x-user", value)).status;
+            assert_eq!(statuses.map(|_| send()), statuses, "{value:?}");
+        }
+    });
+}
+
+/// A header that is repeated in so many descriptors is more than gRPC reads by its defaults.
+#[test]
+fn messages_that_are_too_large_are_denied() {
+    let many = Value::Array(vec![json!({"actions": [user_header()]}); 80]);
+    let plan = failing_open(vec![Route::new("/", many)]);
+    on_every_store(&[], &plan, |mesh| {
+        let large = "x".repeat(60_000);
+        for _ in 0..3 {
+            assert_eq!(mesh.envoy.statuses(2, "/", &[("x-user", &large)]), [429; 2]);
+            // All the same bucket, of which two hits fit.
+            assert_eq!(mesh.envoy.get("/", &[("x-user", "short")]).status, 429);
+            assert_eq!(mesh.envoy.get("/", &[]).status, 200);
+        }
+    });
 }
 
 // --- Several limits ---

@@ -4,9 +4,13 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use prost::Message as _;
 use prost::bytes::{Buf as _, BufMut as _};
+use prost::encoding::encode_varint;
 use ratekeeper::service::pb::rate_limit_descriptor::{Entry, RateLimitOverride};
+use ratekeeper::service::pb::rate_limit_response::DescriptorStatus;
 use ratekeeper::service::pb::{RateLimitDescriptor, RateLimitRequest};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
@@ -18,7 +22,7 @@ use tonic::{Code as Failure, Status};
 use bytes::Bytes;
 use h2::client::handshake;
 
-use crate::support::{Backend, PATIENCE, Ratekeeper, Redis, ask, check, on_every_store};
+use crate::support::{Backend, PATIENCE, Ratekeeper, Redis, ask, check, json_of, on_every_store};
 
 const RULES: &str = "
 domain: d
@@ -37,14 +41,14 @@ fn well_behaved(server: &Ratekeeper, name: &str) {
 
 fn entry(key: &str, value: &str) -> Entry {
     Entry {
-        key: key.to_owned(),
-        value: value.to_owned(),
+        key: key.into(),
+        value: value.into(),
     }
 }
 
 fn request(entries: Vec<Entry>) -> RateLimitRequest {
     RateLimitRequest {
-        domain: "d".to_owned(),
+        domain: "d".into(),
         descriptors: vec![RateLimitDescriptor {
             entries,
             ..RateLimitDescriptor::default()
@@ -53,57 +57,87 @@ fn request(entries: Vec<Entry>) -> RateLimitRequest {
     }
 }
 
-/// A request that is too much; its refusal contains this.
-fn refused(server: &Ratekeeper, row: &str, request: RateLimitRequest, code: Failure, text: &str) {
-    let failure = server.ask(request).expect_err(row);
-    assert_eq!(failure.code(), code, "{row}: {failure}");
-    assert!(failure.message().contains(text), "{row}: {failure}");
-    well_behaved(server, row);
+/// Every kind of request that is larger than what is decided.
+fn excessive() -> Vec<(&'static str, RateLimitRequest)> {
+    let domain = RateLimitRequest {
+        domain: "x".repeat(70_000).into(),
+        ..request(vec![entry("k", &"x".repeat(4_130_000))])
+    };
+    let many = |count| RateLimitRequest {
+        descriptors: vec![request(vec![entry("k", "x")]).descriptors[0].clone(); count],
+        ..request(Vec::new())
+    };
+    let empty = |descriptors, entries| RateLimitRequest {
+        descriptors: vec![
+            request(vec![Entry::default(); entries]).descriptors[0].clone();
+            descriptors
+        ],
+        ..request(Vec::new())
+    };
+    vec![
+        ("many", many(1_025)),
+        ("deep", request(vec![entry("a", "b"); 257])),
+        ("vast", request(vec![entry("k", &"x".repeat(5_000_000))])),
+        ("domain", domain),
+        // Within 4 MiB; decoded, each would take up a hundred.
+        ("empty descriptors", empty(1_000_000, 0)),
+        ("empty entries", empty(1, 1_000_000)),
+    ]
 }
 
 #[test]
-fn requests_that_are_too_large_are_refused_with_the_bound() {
-    on_every_store(RULES, &[], |server, _| {
-        let long = request(vec![entry("k", &"x".repeat(100_000))]);
-        refused(
-            server,
-            "long",
-            long,
-            Failure::InvalidArgument,
-            "MAX_REQUEST_BYTES=65536",
-        );
-        let many = RateLimitRequest {
-            descriptors: vec![request(vec![entry("k", "x")]).descriptors[0].clone(); 257],
+fn requests_that_are_too_large_are_denied() {
+    on_every_store(RULES, &[], |server, store| {
+        for (row, request) in excessive() {
+            check(server, &format!("{row} on {store}"), request, "OVER: ");
+            well_behaved(server, row);
+        }
+        assert!(server.peak_memory() < 250, "{} MiB", server.peak_memory());
+    });
+}
+
+#[test]
+fn requests_that_are_too_large_are_errors_where_that_is_wanted() {
+    let mode = ("BAD_REQUEST_MODE", "error".to_owned());
+    let server = Ratekeeper::start(RULES, [mode]);
+    for (row, request) in excessive() {
+        let failure = server.ask(request).expect_err(row);
+        let (code, text) = match row {
+            "many" => (Failure::InvalidArgument, "MAX_DESCRIPTORS=1024"),
+            "deep" => (Failure::InvalidArgument, "MAX_DESCRIPTOR_ENTRIES=256"),
+            "vast" | "domain" => (Failure::OutOfRange, "too large"),
+            _ => (Failure::OutOfRange, "decoded at most"),
+        };
+        assert_eq!(failure.code(), code, "{row}: {failure}");
+        assert!(failure.message().contains(text), "{row}: {failure}");
+        well_behaved(&server, row);
+    }
+}
+
+#[test]
+fn all_that_fits_into_a_message_is_decided() {
+    on_every_store(RULES, &[], |server, store| {
+        let vast = "x".repeat(4_194_000);
+        for left in [4, 3] {
+            let answer = server.ask(request(vec![entry("k", &vast)])).unwrap();
+            assert_eq!(answer.statuses[0].limit_remaining, left, "{store}");
+        }
+        let most = RateLimitRequest {
+            descriptors: (0..1_024)
+                .map(|i| {
+                    request(vec![entry("k", &i.to_string())])
+                        .descriptors
+                        .remove(0)
+                })
+                .collect(),
             ..request(Vec::new())
         };
-        refused(
-            server,
-            "many",
-            many,
-            Failure::InvalidArgument,
-            "MAX_DESCRIPTORS=256",
-        );
-        let deep = request(vec![entry("a", "b"); 65]);
-        refused(
-            server,
-            "deep",
-            deep,
-            Failure::InvalidArgument,
-            "MAX_DESCRIPTOR_ENTRIES=64",
-        );
-        let vast = request(vec![entry("k", &"x".repeat(5_000_000))]);
-        refused(server, "vast", vast, Failure::OutOfRange, "too large");
-        let domain = RateLimitRequest {
-            domain: "x".repeat(70_000),
-            ..request(vec![entry("k", "x")])
-        };
-        refused(
-            server,
-            "domain",
-            domain,
-            Failure::InvalidArgument,
-            "MAX_REQUEST_BYTES",
-        );
+        for left in [4, 3] {
+            let answer = server.ask(most.clone()).unwrap();
+            assert_eq!(answer.statuses.len(), 1_024);
+            let is_as_expected = |status: &DescriptorStatus| status.limit_remaining == left;
+            assert!(answer.statuses.iter().all(is_as_expected), "{store}");
+        }
     });
 }
 
@@ -116,6 +150,53 @@ fn a_long_value_within_the_bounds_has_a_bucket_of_its_own() {
             assert_eq!(response.statuses[0].limit_remaining, left, "{store}");
         }
     });
+}
+
+#[test]
+fn bytes_that_are_no_text_have_buckets_of_their_own() {
+    let values: [&[u8]; 9] = [
+        b"caf\xe9",
+        b"caf\xe8",
+        "caf\u{e9}".as_bytes(),
+        b"caf%E9",
+        b"caf\\xE9",
+        b"\xff\xfe",
+        b"\xff",
+        b"\xe2\x82",
+        "\u{fffd}".as_bytes(),
+    ];
+    on_every_store(
+        RULES,
+        &[("RESPONSE_DYNAMIC_METADATA", "true")],
+        |server, store| {
+            for left in [4, 3] {
+                for value in values {
+                    let mut single = request(vec![entry("k", "")]);
+                    single.descriptors[0].entries[0].value = value.to_vec();
+                    let answer = server.ask(single).unwrap();
+                    assert_eq!(
+                        answer.statuses[0].limit_remaining, left,
+                        "{value:?} on {store}"
+                    );
+                    let metadata = json_of(&answer.dynamic_metadata.unwrap());
+                    let shown = match std::str::from_utf8(value) {
+                        Ok(text) => text.to_owned(),
+                        Err(_) => value.escape_ascii().to_string().to_uppercase(),
+                    };
+                    let entry = metadata["descriptors"][0]["entries"][0].as_str().unwrap();
+                    let entry = entry.strip_prefix("k=").unwrap();
+                    assert!(entry.eq_ignore_ascii_case(&shown), "{metadata}");
+                }
+            }
+            // As a key or a domain they are unknown.
+            let mut unknown = request(vec![entry("k", "x")]);
+            unknown.descriptors[0].entries[0].key = b"k\xff".to_vec();
+            check(server, store, unknown, "OK: OK");
+            let mut elsewhere = request(vec![entry("k", "x")]);
+            elsewhere.domain = b"d\xff".to_vec();
+            check(server, store, elsewhere, "OK: OK");
+        },
+    );
 }
 
 /// Texts that mean something to Redis, to terminals, to keys or to protocols.
@@ -163,7 +244,7 @@ fn strange_texts_never_share_a_bucket() {
             // As a key or a domain it is simply unknown.
             assert!(server.ask(request(vec![entry(first, "x")])).is_ok());
             let elsewhere = RateLimitRequest {
-                domain: format!("{i}{first}"),
+                domain: format!("{i}{first}").into(),
                 ..request(vec![entry("k", "x")])
             };
             assert!(server.ask(elsewhere).is_ok());
@@ -214,39 +295,30 @@ fn extreme_hits_and_limits_are_answered() {
 }
 
 #[test]
-fn units_that_are_none_are_refused() {
+fn limits_without_a_usable_unit_are_denied() {
     let server = Ratekeeper::start(RULES, []);
-    for unit in [0, 8, 99, -1, i32::MIN] {
+    for (unit, unit_multiplier) in [
+        (0, None),
+        (8, None),
+        (99, None),
+        (-1, None),
+        (i32::MIN, None),
+        (6, Some(0)),
+        (6, Some(u32::MAX)),
+    ] {
         let mut request = request(vec![entry("k", "x")]);
         request.descriptors[0].limit = Some(RateLimitOverride {
             requests_per_unit: 1,
             unit,
-            unit_multiplier: None,
+            unit_multiplier,
         });
-        refused(
+        check(
             &server,
-            &format!("unit {unit}"),
+            &format!("{unit} x {unit_multiplier:?}"),
             request,
-            Failure::InvalidArgument,
-            "SECOND",
+            "OVER: ",
         );
-    }
-    for multiplier in [0, u32::MAX] {
-        let mut request = request(vec![entry("k", "x")]);
-        let limit = RateLimitOverride {
-            requests_per_unit: 1,
-            unit: 6,
-            unit_multiplier: Some(multiplier),
-        };
-        request.descriptors[0].limit = Some(limit);
-        let row = format!("multiplier {multiplier}");
-        refused(
-            &server,
-            &row,
-            request,
-            Failure::InvalidArgument,
-            "unit_multiplier",
-        );
+        well_behaved(&server, &format!("unit {unit} {unit_multiplier:?}"));
     }
 }
 
@@ -432,10 +504,10 @@ fn messages_that_are_no_request_are_errors_of_their_calls_alone() {
         let mut client = Grpc::new(channel);
         for (row, path, bytes, code) in [
             (
-                "invalid UTF-8",
+                "no descriptors",
                 CALL,
                 &[0x0a, 2, 0xff, 0xfe][..],
-                Failure::Internal,
+                Failure::InvalidArgument,
             ),
             ("cut off", CALL, &[0x0a, 200], Failure::Internal),
             ("another type", CALL, &[0x08, 1], Failure::Internal),
@@ -464,6 +536,108 @@ fn messages_that_are_no_request_are_errors_of_their_calls_alone() {
         }
     });
     well_behaved(&server, "afterwards");
+}
+
+// --- Whatever protobuf can decode ---
+
+/// A field of protobuf: its number, its wire type, its bytes.
+fn field(number: u32, wire_type: u8, bytes: &[u8]) -> Vec<u8> {
+    let mut field = Vec::new();
+    encode_varint(u64::from(number << 3 | u32::from(wire_type)), &mut field);
+    if wire_type == 2 {
+        encode_varint(bytes.len() as u64, &mut field);
+    }
+    field.extend_from_slice(bytes);
+    field
+}
+
+fn varint(number: u32, value: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode_varint(value, &mut bytes);
+    field(number, 0, &bytes)
+}
+
+/// Fields that no version of the message has, groups among them.
+fn unknown() -> impl Strategy<Value = Vec<u8>> {
+    (20..9_000_u32, 0..5_u8, any::<[u8; 8]>()).prop_map(|(number, kind, bytes)| match kind {
+        0 => varint(number, u64::from_le_bytes(bytes)),
+        1 => field(number, 1, &bytes),
+        2 => field(number, 2, &bytes),
+        3 => field(number, 5, &bytes[..4]),
+        _ => [field(number, 3, &[]), varint(1, 7), field(number, 4, &[])].concat(),
+    })
+}
+
+/// A message of any number of fields in any order: such as these, and unknown ones.
+fn message(
+    fields: impl Strategy<Value = Vec<u8>> + 'static,
+    most: usize,
+) -> impl Strategy<Value = Vec<u8>> {
+    let fields = prop_oneof![4 => fields.boxed(), 1 => unknown().boxed()];
+    prop::collection::vec(fields, 0..most).prop_map(|fields| fields.concat())
+}
+
+fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        Just(b"k".to_vec()),
+        Just(Vec::new()),
+        prop::collection::vec(any::<u8>(), 0..40),
+        // As long as headers can be, in many places.
+        (any::<u8>(), 0..20_000_usize).prop_map(|(byte, count)| vec![byte; count]),
+    ]
+}
+
+/// A wrapper of a number, as it may be written.
+fn wrapper(number: u32) -> impl Strategy<Value = Vec<u8>> {
+    let value = any::<u64>().prop_map(|value| varint(1, value));
+    message(value, 3).prop_map(move |bytes| field(number, 2, &bytes))
+}
+
+fn any_request() -> impl Strategy<Value = Vec<u8>> {
+    let entry = (1..3_u32, any_bytes()).prop_map(|(number, bytes)| field(number, 2, &bytes));
+    let entry = message(entry, 4).prop_map(|bytes| field(1, 2, &bytes));
+    let limit = prop_oneof![
+        any::<u64>().prop_map(|value| varint(1, value)),
+        prop_oneof![0..9_u64, any::<u64>()].prop_map(|value| varint(2, value)),
+        wrapper(3),
+    ];
+    let limit = message(limit, 5).prop_map(|bytes| field(2, 2, &bytes));
+    let negative = any::<u64>().prop_map(|value| varint(4, value));
+    let descriptor = prop_oneof![5 => entry.boxed(), 1 => limit.boxed(), 1 => wrapper(3).boxed(), 1 => negative.boxed()];
+    let descriptor = message(descriptor, 6).prop_map(|bytes| field(2, 2, &bytes));
+    let domain = any_bytes().prop_map(|bytes| field(1, 2, &bytes));
+    let hits = any::<u64>().prop_map(|value| varint(3, value));
+    let request = prop_oneof![5 => descriptor.boxed(), 1 => domain.boxed(), 1 => hits.boxed()];
+    // In the end, there is a domain that is not empty, and a descriptor: Envoy sends both in any case.
+    message(request, 8).prop_map(|bytes| [bytes, field(2, 2, &[]), field(1, 2, b"d")].concat())
+}
+
+#[test]
+fn whatever_can_be_decoded_is_decided() {
+    for backend in [Backend::Memory, Backend::Redis(Redis::start())] {
+        let server = Ratekeeper::start(RULES, backend.environment());
+        let runtime = Runtime::new().unwrap();
+        let channel = Endpoint::from_shared(format!("http://{}", server.address())).unwrap();
+        let client = Grpc::new(runtime.block_on(channel.connect()).unwrap());
+        let mut runner = TestRunner::new(ProptestConfig {
+            cases: 300,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        });
+        let checked = runner.run(&any_request(), |bytes| {
+            prop_assert!(RateLimitRequest::decode(&bytes[..]).is_ok());
+            let mut client = client.clone();
+            let answer = runtime.block_on(async {
+                client.ready().await.unwrap();
+                let call = tonic::Request::new(bytes);
+                client.unary(call, CALL.parse().unwrap(), Raw).await
+            });
+            prop_assert!(answer.is_ok(), "{:?}", answer);
+            Ok(())
+        });
+        checked.unwrap();
+        well_behaved(&server, "afterwards");
+    }
 }
 
 #[test]
@@ -557,7 +731,8 @@ fn who_never_reads_answers_does_not_fill_the_memory() {
 /// nobody else notices.
 #[test]
 fn requests_that_are_never_complete_do_not_fill_the_memory() {
-    let server = Ratekeeper::start(RULES, []);
+    let mode = ("BAD_REQUEST_MODE", "error".to_owned());
+    let server = Ratekeeper::start(RULES, [mode]);
     let before = server.peak_memory();
     let runtime = Runtime::new().unwrap();
     let held = runtime.block_on(async {

@@ -165,11 +165,11 @@ descriptors:
         "e\u{301}", "\"x\"", "x=", "x\\",
     ];
     let entry = |key: &str, value: &str| Entry {
-        key: key.to_owned(),
-        value: value.to_owned(),
+        key: key.into(),
+        value: value.into(),
     };
     let request = |entries| RateLimitRequest {
-        domain: "d".to_owned(),
+        domain: "d".into(),
         descriptors: vec![RateLimitDescriptor {
             entries,
             ..RateLimitDescriptor::default()

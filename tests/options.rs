@@ -348,7 +348,7 @@ fn all_mistakes_are_told_at_once() {
     let flags = ["--max-descriptors=none", "--redis-timeout", "0s"];
     let texts = [
         "error: 8 options cannot be used\n",
-        "\n  --max-descriptors=none: write a whole number from 1\n",
+        "\n  --max-descriptors=none: write a whole number from 1 to 65536\n",
         "\n  --redis-timeout=0s: write a time longer than 0, such as 100ms\n",
         "\n  GRPC_PORT=http: write a number from 0 to 65535\n",
         "\n  PORT=tcp://10.0.0.1:80: write a number from 0 to 65535; Kubernetes set this",

@@ -50,7 +50,9 @@ impl Naive {
     async fn decide(&self, domain: &str, descriptor: &RateLimitDescriptor) -> anyhow::Result<Code> {
         let mut key = format!("naive:{domain}");
         for entry in &descriptor.entries {
-            key.extend(["|", &entry.key, "=", &entry.value]);
+            let [name, value] =
+                [&entry.key, &entry.value].map(|text| String::from_utf8_lossy(text));
+            key.extend(["|", &name, "=", &value]);
         }
         let mut connection = self.pool.get().await?;
         let admitted: bool = self
@@ -72,7 +74,9 @@ impl RateLimitService for Naive {
         let request = request.into_inner();
         let mut codes = Vec::with_capacity(request.descriptors.len());
         for descriptor in &request.descriptors {
-            let code = self.decide(&request.domain, descriptor).await;
+            let code = self
+                .decide(&String::from_utf8_lossy(&request.domain), descriptor)
+                .await;
             codes.push(code.map_err(|error| Status::unavailable(error.to_string()))?);
         }
         Ok(super::response(codes))

@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use prost::Message as _;
 use ratekeeper::clock;
 use ratekeeper::key::{KeyFormat, MAX_LEN};
-use ratekeeper::limiter::{Bounds, InForce, Limiter, LimiterSettings, Request, bucket_keys};
+use ratekeeper::limiter::{Bounds, InForce, LimitError, Limiter, LimiterSettings, Request, bucket_keys};
 use ratekeeper::rules::{Algorithm, LoadOptions, RuleSet, SourceFile};
 use ratekeeper::service::pb::RateLimitRequest;
 use ratekeeper::store::memory::MemoryStore;
@@ -62,7 +62,8 @@ fuzz_target!(|bytes: &[u8]| {
     let (runtime, limiter, rules) = subject();
     match runtime.block_on(limiter.decide(&request, None)) {
         Ok(verdict) => assert_eq!(verdict.statuses.len(), request.descriptors.len()),
-        Err(error) => assert!(!error.to_string().is_empty()),
+        Err(LimitError::BadRequest(error)) => assert!(!error.to_string().is_empty()),
+        Err(error) => panic!("{error}"),
     }
     let keys = KeyFormat::new("");
     for descriptor in &request.descriptors {

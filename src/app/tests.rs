@@ -94,11 +94,11 @@ fn anywhere() -> Address {
 
 fn request(hits: u32) -> RateLimitRequest {
     let entry = rate_limit_descriptor::Entry {
-        key: "k".to_owned(),
-        value: "v".to_owned(),
+        key: "k".into(),
+        value: "v".into(),
     };
     RateLimitRequest {
-        domain: "d".to_owned(),
+        domain: "d".into(),
         descriptors: vec![RateLimitDescriptor {
             entries: vec![entry],
             ..RateLimitDescriptor::default()

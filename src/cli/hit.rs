@@ -152,7 +152,7 @@ async fn spoken_at(address: &str) -> Option<&'static str> {
 impl Args {
     fn request(&self) -> RateLimitRequest {
         RateLimitRequest {
-            domain: self.domain.clone(),
+            domain: self.domain.as_str().into(),
             hits_addend: self.hits,
             descriptors: self
                 .descriptors
@@ -167,8 +167,8 @@ impl Args {
             entries: entries
                 .iter()
                 .map(|e| Entry {
-                    key: e.key.clone(),
-                    value: e.value.clone(),
+                    key: e.key.clone().into(),
+                    value: e.value.clone().into(),
                 })
                 .collect(),
             limit: self.limit,

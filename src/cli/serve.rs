@@ -193,7 +193,7 @@ impl Args {
                 shadow_mode: self.verdict.shadow_mode,
                 quota_mode: self.verdict.quota_mode,
             },
-            response: self.verdict.response(),
+            response: self.verdict.response(&self.bounds),
             telemetry: telemetry?,
             recording: recording?,
             threads: self.listen.threads(),

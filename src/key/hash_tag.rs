@@ -87,7 +87,7 @@ mod tests {
 
     fn key(hash_tag: HashTag, domain: &str, value: &str, index: usize) -> String {
         let format = KeyFormat::new("rk:").with_hash_tag(hash_tag);
-        let stem = format.stem(domain, [("client", Segment::Value(value))]);
+        let stem = format.stem(domain, [(&b"client"[..], Segment::Value(value.as_bytes()))]);
         let tag = LimitTag {
             index,
             is_window: false,

@@ -12,7 +12,10 @@ const FIRST: LimitTag<'static> = LimitTag {
 
 fn key(domain: &str, entries: &[(&str, Segment<'_>)], tag: LimitTag<'_>) -> BucketKey {
     let format = KeyFormat::new("rk:");
-    format.key(&format.stem(domain, entries.iter().copied()), tag)
+    let entries = entries
+        .iter()
+        .map(|(key, segment)| (key.as_bytes(), *segment));
+    format.key(&format.stem(domain, entries), tag)
 }
 
 fn check(domain: &str, entries: &[(&str, Segment<'_>)], tag: LimitTag<'_>, expected: &str) {
@@ -22,10 +25,10 @@ fn check(domain: &str, entries: &[(&str, Segment<'_>)], tag: LimitTag<'_>, expec
 #[test]
 fn keys_are_readable() {
     use Segment::{Pattern, Value};
-    check("shop", &[("user", Value("7"))], FIRST, "rk:shop|user=7");
+    check("shop", &[("user", Value(b"7"))], FIRST, "rk:shop|user=7");
     check(
         "shop",
-        &[("path", Value("/a b")), ("k", Value(""))],
+        &[("path", Value(b"/a b")), ("k", Value(b""))],
         FIRST,
         "rk:shop|path=/a%20b|k=",
     );
@@ -37,25 +40,25 @@ fn keys_are_readable() {
     );
     check(
         "shop",
-        &[("files", Value("f/*"))],
+        &[("files", Value(b"f/*"))],
         FIRST,
         "rk:shop|files=f/%2A",
     );
     check(
         "shop",
-        &[("k", Value("{tag}\r\n\0é"))],
+        &[("k", Value("{tag}\r\n\0é".as_bytes()))],
         FIRST,
         "rk:shop|k=%7Btag%7D%0D%0A%00é",
     );
     check(
         "shop",
-        &[("k", Value("v"))],
+        &[("k", Value(b"v"))],
         LimitTag { index: 2, ..FIRST },
         "rk:shop|k=v#2",
     );
     check(
         "shop",
-        &[("k", Value("v"))],
+        &[("k", Value(b"v"))],
         LimitTag {
             is_window: true,
             ..FIRST
@@ -64,7 +67,7 @@ fn keys_are_readable() {
     );
     check(
         "shop",
-        &[("k", Value("v"))],
+        &[("k", Value(b"v"))],
         LimitTag {
             override_period: Some((1, "minute")),
             ..FIRST
@@ -76,7 +79,7 @@ fn keys_are_readable() {
 #[test]
 fn what_is_tried_is_apart() {
     let format = KeyFormat::new("rk:");
-    let stem = format.stem("shop", [("k", Segment::Value("v#candidate"))]);
+    let stem = format.stem("shop", [(&b"k"[..], Segment::Value(b"v#candidate"))]);
     let tags = [
         FIRST,
         LimitTag {
@@ -88,18 +91,22 @@ fn what_is_tried_is_apart() {
     let keys = tags.map(|tag| format.candidate_key(&stem, tag).to_string());
     let stem = "rk:shop|k=v%23candidate#candidate";
     assert_eq!(keys, [stem.to_owned(), format!("{stem}#window#1")]);
-    let stem = format.stem("shop", [("k", Segment::Value(&"x".repeat(200)))]);
+    let stem = format.stem("shop", [(&b"k"[..], Segment::Value(&[b'x'; 200]))]);
     assert_ne!(format.candidate_key(&stem, FIRST), format.key(&stem, FIRST));
 }
 
 #[test]
 fn long_keys_end_in_a_hash_of_the_whole() {
     let long = "x".repeat(1_000_000);
-    let a = key("shop", &[("k", Segment::Value(&long))], FIRST);
-    let b = key("shop", &[("k", Segment::Value(&long[1..]))], FIRST);
+    let a = key("shop", &[("k", Segment::Value(long.as_bytes()))], FIRST);
+    let b = key(
+        "shop",
+        &[("k", Segment::Value(&long.as_bytes()[1..]))],
+        FIRST,
+    );
     let c = key(
         "shop",
-        &[("k", Segment::Value(&long))],
+        &[("k", Segment::Value(long.as_bytes()))],
         LimitTag { index: 1, ..FIRST },
     );
     assert!(a.as_str().starts_with("rk:shop|%sha256:"), "{a}");
@@ -146,7 +153,7 @@ fn key_of((domain, entries, tag): &Owned) -> BucketKey {
                 if *is_pattern {
                     Segment::Pattern(text)
                 } else {
-                    Segment::Value(text)
+                    Segment::Value(text.as_bytes())
                 },
             )
         })

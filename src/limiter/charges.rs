@@ -117,7 +117,7 @@ mod tests {
         for round in 1..=3 {
             for bucket in 0..3 * FEW {
                 let place = charges.add(Charge {
-                    key: keys.key(&keys.stem(&bucket.to_string(), []), tag),
+                    key: keys.key(&keys.stem(bucket.to_string(), []), tag),
                     terms: Terms::fixed_window(1, 1, 0),
                     hits: 2,
                     payment: Payment::Prepaid,

@@ -26,7 +26,7 @@ pub struct Explanation {
 pub fn explain(rules: &RuleSet, keys: &KeyFormat, domain: &str, entries: &[Entry]) -> Explanation {
     let pairs: Vec<_> = entries
         .iter()
-        .map(|entry| (entry.key.as_str(), entry.value.as_str()))
+        .map(|entry| (&entry.key, &entry.value))
         .collect();
     let trace = rules.trace(domain, &pairs);
     let rule = match trace.end {

@@ -22,6 +22,7 @@ use crate::bucket::Share;
 use crate::key::{BucketKey, NotAKey};
 use crate::rules::{Limit, Limits, Rule};
 use crate::store::{Cause, Charge, MAX_HITS, Outcome, Part, Payment, Store, StoreError};
+use crate::text::Text;
 
 pub use bucket::Bucket;
 
@@ -42,7 +43,7 @@ pub enum Which {
     /// Those of a descriptor: one for each limit of its rule.
     Descriptor {
         /// The domain.
-        domain: String,
+        domain: Text,
         /// What it is made of.
         entries: Vec<Entry>,
     },
@@ -255,15 +256,13 @@ impl<S: Store> Inspector<S> {
     fn of_descriptor(
         &self,
         snapshot: &Snapshot,
-        domain: &str,
+        domain: &Text,
         entries: &[Entry],
     ) -> Result<Vec<Target>, InspectError> {
-        let request = alone(domain, entries);
+        let request = alone(domain.clone(), entries);
         request.check(&self.settings.bounds)?;
         let rules = &snapshot.rules;
-        let pairs = entries
-            .iter()
-            .map(|entry| (entry.key.as_str(), entry.value.as_str()));
+        let pairs = entries.iter().map(|entry| (&entry.key, &entry.value));
         let found = rules.domain(domain).and_then(|domain| domain.find(pairs));
         let rule = &rules.rules()[found.ok_or(InspectError::NoRule)?.rule.id];
         let Limits::Limited(limits) = &rule.limits else {
@@ -306,13 +305,13 @@ impl<S: Store> Inspector<S> {
 }
 
 /// A request of one descriptor.
-fn alone(domain: &str, entries: &[Entry]) -> Request {
+fn alone(domain: impl Into<Text>, entries: &[Entry]) -> Request {
     let descriptor = Descriptor {
         entries: entries.to_vec(),
         ..Descriptor::default()
     };
     Request {
-        domain: domain.to_owned(),
+        domain: domain.into(),
         descriptors: vec![descriptor],
         hits_addend: 0,
     }

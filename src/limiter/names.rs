@@ -4,9 +4,10 @@
 use super::request::Descriptor;
 use crate::rules::{Match, Node};
 use crate::telemetry::metrics::Dots;
+use crate::text::readable;
 
 /// The name of a rule, when it is the same for all requests: it has nothing of what they send.
-pub(super) fn fixed(domain: &str, found: &Match<'_>, dots: Dots) -> Option<String> {
+pub(super) fn fixed(domain: impl AsRef<[u8]>, found: &Match<'_>, dots: Dots) -> Option<String> {
     let is_by_value = |node: &Node| {
         let shows = node.value_to_metric && is_open(node);
         !node.share_threshold && (shows || found.rule.detailed_metric)
@@ -21,7 +22,7 @@ pub(super) fn fixed(domain: &str, found: &Match<'_>, dots: Dots) -> Option<Strin
 
 /// The name of the rule that a descriptor met.
 pub(super) fn of_rule(
-    domain: &str,
+    domain: impl AsRef<[u8]>,
     descriptor: &Descriptor,
     found: &Match<'_>,
     dots: Dots,
@@ -32,9 +33,9 @@ pub(super) fn of_rule(
         if node.share_threshold {
             configured(node)
         } else if is_detailed {
-            level(&entry.key, &entry.value)
+            level(entry.key.as_bytes(), entry.value.as_bytes())
         } else if node.value_to_metric && is_open(node) {
-            level(&node.key, &entry.value)
+            level(node.key.as_bytes(), entry.value.as_bytes())
         } else {
             configured(node)
         }
@@ -44,13 +45,14 @@ pub(super) fn of_rule(
 
 /// A level as the configuration has it.
 fn configured(node: &Node) -> String {
-    level(&node.key, node.value.as_deref().unwrap_or_default())
+    let value = node.value.as_deref().unwrap_or_default();
+    level(node.key.as_bytes(), value.as_bytes())
 }
 
 /// The name of a limit that a request brought itself.
-pub(super) fn of_override(domain: &str, descriptor: &Descriptor, dots: Dots) -> String {
+pub(super) fn of_override(domain: impl AsRef<[u8]>, descriptor: &Descriptor, dots: Dots) -> String {
     let entries = descriptor.entries.iter();
-    let levels = entries.map(|entry| level(&entry.key, &entry.value));
+    let levels = entries.map(|entry| level(entry.key.as_bytes(), entry.value.as_bytes()));
     joined(domain, levels, dots)
 }
 
@@ -59,16 +61,17 @@ fn is_open(node: &Node) -> bool {
     node.value.as_ref().is_none_or(|value| value.contains('*'))
 }
 
-fn level(key: &str, value: &str) -> String {
+fn level(key: &[u8], value: &[u8]) -> String {
+    let key = readable(key);
     if value.is_empty() {
-        key.to_owned()
+        key.into_owned()
     } else {
-        format!("{key}_{value}")
+        format!("{key}_{}", readable(value))
     }
 }
 
-fn joined(domain: &str, levels: impl Iterator<Item = String>, dots: Dots) -> String {
-    let mut name = domain.to_owned();
+fn joined(domain: impl AsRef<[u8]>, levels: impl Iterator<Item = String>, dots: Dots) -> String {
+    let mut name = readable(domain.as_ref()).into_owned();
     for level in levels {
         name.push('.');
         match dots {
@@ -136,8 +139,8 @@ mod tests {
 
     fn descriptor(entries: &[(&str, &str)]) -> Descriptor {
         let entries = entries.iter().map(|(key, value)| Entry {
-            key: (*key).to_owned(),
-            value: (*value).to_owned(),
+            key: (*key).into(),
+            value: (*value).into(),
         });
         Descriptor {
             entries: entries.collect(),
@@ -267,6 +270,13 @@ mod tests {
             named(Dots::Replaced),
             "a.domain.host_name_www_example_com.b_1_2_3_4_5"
         );
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_shown_by_their_numbers() {
+        let mut asked = descriptor(&[("k", "")]);
+        asked.entries[0].value = b"caf\xe9".to_vec().into();
+        assert_eq!(of_override("d", &asked, Dots::Kept), "d.k_caf\\xE9");
     }
 
     #[test]

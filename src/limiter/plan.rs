@@ -174,7 +174,7 @@ fn tag(limit: &Limit, index: usize, is_override: bool) -> LimitTag<'static> {
 pub fn bucket_keys(
     rules: &RuleSet,
     keys: &KeyFormat,
-    domain: &str,
+    domain: impl AsRef<[u8]>,
     descriptor: &Descriptor,
 ) -> Vec<BucketKey> {
     let Some((found, stem)) = met(rules, keys, domain, descriptor) else {
@@ -194,7 +194,7 @@ pub fn bucket_keys(
 pub fn candidate_keys(
     rules: &RuleSet,
     keys: &KeyFormat,
-    domain: &str,
+    domain: impl AsRef<[u8]>,
     descriptor: &Descriptor,
 ) -> Vec<BucketKey> {
     let Some((found, stem)) = met(rules, keys, domain, descriptor) else {
@@ -210,10 +210,10 @@ pub fn candidate_keys(
 fn met<'r>(
     rules: &'r RuleSet,
     keys: &KeyFormat,
-    domain: &str,
+    domain: impl AsRef<[u8]>,
     descriptor: &Descriptor,
 ) -> Option<(Match<'r>, String)> {
-    let found = find(rules.domain(domain)?, descriptor)?;
+    let found = find(rules.domain(domain.as_ref())?, descriptor)?;
     let stem = keys.stem(domain, segments(descriptor, Some(&found)));
     Some((found, stem))
 }
@@ -222,7 +222,7 @@ fn met<'r>(
 pub(crate) fn charged_keys(
     rules: &RuleSet,
     settings: &LimiterSettings,
-    domain: &str,
+    domain: impl AsRef<[u8]>,
     descriptor: &Descriptor,
 ) -> Vec<BucketKey> {
     match descriptor.limit {
@@ -238,12 +238,7 @@ pub(crate) fn charged_keys(
 // --- From a descriptor to limits ---
 
 pub(super) fn find<'a>(domain: &'a Domain, descriptor: &Descriptor) -> Option<Match<'a>> {
-    domain.find(
-        descriptor
-            .entries
-            .iter()
-            .map(|e| (e.key.as_str(), e.value.as_str())),
-    )
+    domain.find(descriptor.entries.iter().map(|e| (&e.key, &e.value)))
 }
 
 impl<'a> Plan<'a> {
@@ -485,7 +480,7 @@ impl Limited<'_> {
 pub(super) fn segments<'r>(
     descriptor: &'r Descriptor,
     found: Option<&'r Match<'r>>,
-) -> impl Iterator<Item = (&'r str, Segment<'r>)> {
+) -> impl Iterator<Item = (&'r [u8], Segment<'r>)> {
     // A limit that the request brought is the same whatever the configuration says.
     let mut nodes = found
         .filter(|_| descriptor.limit.is_none())
@@ -493,7 +488,7 @@ pub(super) fn segments<'r>(
     descriptor.entries.iter().map(move |entry| {
         let node = nodes.as_mut().and_then(Iterator::next);
         let pattern = node.and_then(Node::shared_pattern);
-        let segment = pattern.map_or(Segment::Value(&entry.value), Segment::Pattern);
-        (entry.key.as_str(), segment)
+        let segment = pattern.map_or(Segment::Value(entry.value.as_bytes()), Segment::Pattern);
+        (entry.key.as_bytes(), segment)
     })
 }

@@ -19,6 +19,7 @@ use crate::key::Segment;
 use crate::store::Outcome;
 use crate::telemetry::metrics::DecidedBy;
 use crate::telemetry::recording::Lines;
+use crate::text::Text;
 
 /// The part of all buckets that is recorded.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -107,9 +108,9 @@ impl Record {
         line.extend_from_slice(b"{\"entries\":[");
         for (index, entry) in descriptor.entries.iter().enumerate() {
             line.extend_from_slice(if index > 0 { b",[" } else { b"[" });
-            text(line, &entry.key);
+            sent(line, &entry.key);
             line.push(b',');
-            text(line, &entry.value);
+            sent(line, &entry.value);
             line.push(b']');
         }
         line.push(b']');
@@ -142,7 +143,7 @@ fn begin(line: &mut Vec<u8>, time: Micros, request: &Request) {
     number(line, b"{\"v\":", RECORD_VERSION.into());
     number(line, b",\"time\":", time);
     line.extend_from_slice(b",\"domain\":");
-    text(line, &request.domain);
+    sent(line, &request.domain);
     if request.hits_addend > 0 {
         number(line, b",\"hits_addend\":", request.hits_addend.into());
     }
@@ -180,6 +181,18 @@ fn number(line: &mut Vec<u8>, before: &[u8], number: u64) {
     let _ = serde_json::to_writer(line, &number);
 }
 
+/// What a client sent, as JSON has it: a text, or, where it is no UTF-8, an object that says how it is encoded.
+fn sent(line: &mut Vec<u8>, sent: &Text) {
+    match sent.as_str() {
+        Some(plain) => text(line, plain),
+        None => {
+            line.extend_from_slice(b"{\"percent_encoded\":");
+            text(line, &sent.percent_encoded());
+            line.push(b'}');
+        }
+    }
+}
+
 /// The text as JSON has it.
 fn text(line: &mut Vec<u8>, text: &str) {
     // Writing a text to memory does not fail.
@@ -191,11 +204,11 @@ fn text(line: &mut Vec<u8>, text: &str) {
 /// A hash of what the bucket of a descriptor is called; the same at all instances and after a restart.
 fn identity(request: &Request, descriptor: &Descriptor, snapshot: &Snapshot) -> u64 {
     let mut hasher = SipHasher13::new();
-    let mut add = |text: &str| {
+    let mut add = |text: &[u8]| {
         hasher.write_usize(text.len());
-        hasher.write(text.as_bytes());
+        hasher.write(text);
     };
-    add(&request.domain);
+    add(request.domain.as_bytes());
     let domain = snapshot.rules.domain(&request.domain);
     let found = domain.and_then(|domain| find(domain, descriptor));
     for (key, segment) in segments(descriptor, found.as_ref()) {
@@ -204,8 +217,8 @@ fn identity(request: &Request, descriptor: &Descriptor, snapshot: &Snapshot) -> 
             Segment::Value(value) => add(value),
             // No value is as long as this says.
             Segment::Pattern(pattern) => {
-                add("");
-                add(pattern);
+                add(b"");
+                add(pattern.as_bytes());
             }
         }
     }
@@ -231,14 +244,14 @@ impl Snapshot {
     }
 
     /// Has the descriptor's rule count as asked with zero hits.
-    pub fn assume_asked(&self, domain: &str, descriptor: &Descriptor) {
+    pub fn assume_asked(&self, domain: &Text, descriptor: &Descriptor) {
         if let Some(slot) = self.slot_of(domain, descriptor) {
             self.remember_asked(slot);
         }
     }
 
     /// Where it is kept whether the rule that a descriptor meets was asked.
-    fn slot_of(&self, domain: &str, descriptor: &Descriptor) -> Option<usize> {
+    fn slot_of(&self, domain: &Text, descriptor: &Descriptor) -> Option<usize> {
         let domain = self.rules.domain(domain)?;
         Some(self.slot(domain, find(domain, descriptor).as_ref()))
     }

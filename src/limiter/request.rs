@@ -3,12 +3,13 @@
 use thiserror::Error;
 
 use crate::rules::Unit;
+use crate::text::{Text, readable, start};
 
 /// A request for a verdict.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Request {
     /// Names the rule tree.
-    pub domain: String,
+    pub domain: Text,
     /// What to look up in it.
     pub descriptors: Vec<Descriptor>,
     /// Hits of every descriptor that has none of its own; 0 means 1.
@@ -32,9 +33,9 @@ pub struct Descriptor {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Entry {
     /// The key.
-    pub key: String,
+    pub key: Text,
     /// The value; may be empty.
-    pub value: String,
+    pub value: Text,
 }
 
 /// A limit that a request brings itself.
@@ -122,6 +123,21 @@ pub enum BadRequest {
     },
 }
 
+impl BadRequest {
+    /// Whether what a client of Envoy sends can be the cause. Otherwise it is Envoy's configuration, or another client.
+    #[must_use]
+    pub fn is_by_content(&self) -> bool {
+        match self {
+            Self::EmptyDomain | Self::NoDescriptors => false,
+            Self::TooManyDescriptors { .. }
+            | Self::TooManyEntries { .. }
+            | Self::TooManyBytes { .. }
+            | Self::UnknownUnit { .. }
+            | Self::UnitMultiplier { .. } => true,
+        }
+    }
+}
+
 impl Request {
     /// Whether the request can be decided at all.
     pub(super) fn check(&self, bounds: &Bounds) -> Result<(), BadRequest> {
@@ -161,6 +177,46 @@ impl Request {
             });
         }
         Ok(())
+    }
+
+    /// The request as people type it, cut to about so many bytes.
+    #[must_use]
+    pub fn shown(&self, most: usize) -> String {
+        let mut text = String::new();
+        self.show(most, &mut text);
+        text
+    }
+
+    /// Appends the request as people type it, `shop client=alice; path=/cart,user=7`, cut to about so many bytes.
+    pub(super) fn show(&self, most: usize, text: &mut String) {
+        // Whether there was room for all of it.
+        let mut put = |part: &[u8]| {
+            // No more is looked at than there is room for, and the rest of a character.
+            let room = most.saturating_sub(text.len());
+            let part = readable(&part[..part.len().min(room + 4)]);
+            let shown = start(&part, room);
+            text.push_str(shown);
+            shown.len() == part.len()
+        };
+        let mut has_room = put(self.domain.as_bytes());
+        for (number, descriptor) in self.descriptors.iter().enumerate() {
+            if !has_room {
+                break;
+            }
+            put(if number > 0 { b"; " } else { b" " });
+            for (number, entry) in descriptor.entries.iter().enumerate() {
+                has_room = (number == 0 || put(b","))
+                    && put(entry.key.as_bytes())
+                    && put(b"=")
+                    && put(entry.value.as_bytes());
+                if !has_room {
+                    break;
+                }
+            }
+        }
+        if !has_room {
+            text.push_str("...");
+        }
     }
 
     /// The hits of a descriptor, signed: what it takes, or gives back.

@@ -37,11 +37,11 @@ fn limiter() -> Limiter<MemoryStore> {
 
 fn request(key: &str, hits: u64) -> Request {
     Request {
-        domain: "d".to_owned(),
+        domain: "d".into(),
         descriptors: vec![Descriptor {
             entries: vec![Entry {
-                key: key.to_owned(),
-                value: "x".to_owned(),
+                key: key.into(),
+                value: "x".into(),
             }],
             hits_addend: Some(hits),
             ..Descriptor::default()
@@ -127,13 +127,13 @@ proptest! {
                 clock.fetch_add(later, Ordering::Relaxed);
             }
             let descriptors = descriptors.into_iter().map(|(key, value, hits)| Descriptor {
-                entries: vec![Entry { key: KEYS[key].to_owned(), value: value.to_string() }],
+                entries: vec![Entry { key: KEYS[key].into(), value: value.to_string().into() }],
                 hits_addend: Some(hits.unsigned_abs()),
                 is_negative_hits: hits < 0,
                 ..Descriptor::default()
             });
             let request = Request {
-                domain: "d".to_owned(),
+                domain: "d".into(),
                 descriptors: descriptors.collect(),
                 hits_addend: 0,
             };

@@ -245,36 +245,7 @@ impl Counted {
         let denial = self.denied.get_or_insert_default();
         (denial.at, denial.hits) = (at, hits);
         denial.request.clear();
-        show(request, &mut denial.request);
-    }
-}
-
-/// Writes a request as people type it: `shop client=alice; path=/cart,user=7`.
-fn show(request: &Request, text: &mut String) {
-    // Whether there was room for all of it.
-    let mut put = |part: &str| {
-        let room = part.len().min(MAX_REQUEST.saturating_sub(text.len()));
-        let end = (0..=room).rev().find(|&end| part.is_char_boundary(end));
-        let end = end.unwrap_or_default();
-        text.push_str(&part[..end]);
-        end == part.len()
-    };
-    let mut has_room = put(&request.domain);
-    for (number, descriptor) in request.descriptors.iter().enumerate() {
-        if !has_room {
-            break;
-        }
-        put(if number > 0 { "; " } else { " " });
-        for (number, entry) in descriptor.entries.iter().enumerate() {
-            has_room =
-                (number == 0 || put(",")) && put(&entry.key) && put("=") && put(&entry.value);
-            if !has_room {
-                break;
-            }
-        }
-    }
-    if !has_room {
-        text.push_str("...");
+        request.show(MAX_REQUEST, &mut denial.request);
     }
 }
 

@@ -3,9 +3,10 @@
 use std::str::FromStr;
 
 use super::request::Entry;
+use crate::text::Text;
 
 /// A descriptor as it was typed. A backslash takes the meaning from the comma, equals sign or
-/// backslash behind it.
+/// backslash behind it. `\xFF` is the byte of that number, from `\x80` on, which no other text stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Typed(
     /// Its entries.
@@ -58,17 +59,31 @@ fn split(text: &str, separator: char) -> Vec<&str> {
     pieces
 }
 
-fn unescaped(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        plain.push(if c == '\\' {
-            chars.next().unwrap_or(c)
-        } else {
-            c
-        });
+fn unescaped(text: &str) -> Text {
+    let mut plain = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once('\\') {
+        plain.extend_from_slice(before.as_bytes());
+        if let Some(byte) = byte(behind) {
+            plain.push(byte);
+            rest = &behind[3..];
+            continue;
+        }
+        // The character behind it stands for itself; at the end, the backslash does.
+        let length = behind.chars().next().map_or(0, char::len_utf8);
+        let escaped = if length == 0 { "\\" } else { &behind[..length] };
+        plain.extend_from_slice(escaped.as_bytes());
+        rest = &behind[length..];
     }
-    plain
+    plain.extend_from_slice(rest.as_bytes());
+    plain.into()
+}
+
+/// The byte that `xFF` at the beginning of a text stands for.
+fn byte(text: &str) -> Option<u8> {
+    let digits = text.strip_prefix('x')?.get(..2)?;
+    let byte = u8::from_str_radix(digits, 16).ok()?;
+    (digits.bytes().all(|digit| digit.is_ascii_hexdigit()) && byte >= 0x80).then_some(byte)
 }
 
 #[cfg(test)]
@@ -77,7 +92,10 @@ mod tests {
 
     fn check(text: &str, expected: &[(&str, &str)]) {
         let Typed(entries) = text.parse().unwrap();
-        let entries: Vec<_> = entries.iter().map(|e| (&*e.key, &*e.value)).collect();
+        let entries: Vec<_> = entries
+            .iter()
+            .map(|e| (e.key.as_str().unwrap(), e.value.as_str().unwrap()))
+            .collect();
         assert_eq!(entries, expected, "{text}");
     }
 
@@ -90,6 +108,21 @@ mod tests {
             r"a=1\,2,b=x\=y,c=\\",
             &[("a", "1,2"), ("b", "x=y"), ("c", "\\")],
         );
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_typed_by_their_numbers() {
+        for (text, expected) in [
+            (r"k=a\xFFb", &b"a\xffb"[..]),
+            (r"k=\xe9\x80", b"\xe9\x80"),
+            (r"k=\xC3\xA9", "\u{e9}".as_bytes()),
+            (r"k=\x7F\x", b"x7Fx"),
+            (r"k=\x+9\x8", b"x+9x8"),
+            (r"k=\", b"\\"),
+        ] {
+            let Typed(entries) = text.parse().unwrap();
+            assert_eq!(entries[0].value.as_bytes(), expected, "{text}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::fmt;
 
 use super::tree::{Domain, How, Level, Node};
 use super::{RuleSet, spelling};
+use crate::text::readable;
 
 /// How a descriptor fared.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +92,7 @@ fn origin(node: &Node) -> String {
     format!("{}:{}", node.file, node.line)
 }
 
-pub(super) fn trace(rules: &RuleSet, name: &str, entries: &[(&str, &str)]) -> Trace {
+pub(super) fn trace(rules: &RuleSet, name: &str, entries: &[(&[u8], &[u8])]) -> Trace {
     let Some(domain) = rules.domain(name) else {
         let names = rules.domains().map(Domain::name);
         return Trace {
@@ -120,7 +121,7 @@ struct Walk<'t> {
     level: Option<&'t Level>,
 }
 
-fn walk<'t>(domain: &'t Domain, entries: &[(&str, &str)]) -> Walk<'t> {
+fn walk<'t>(domain: &'t Domain, entries: &[(&[u8], &[u8])]) -> Walk<'t> {
     let mut walk = Walk {
         steps: Vec::new(),
         end: End::NoEntries,
@@ -150,15 +151,15 @@ fn walk<'t>(domain: &'t Domain, entries: &[(&str, &str)]) -> Walk<'t> {
 fn step(
     domain: &Domain,
     level: Option<&Level>,
-    (key, value): (&str, &str),
+    (key, value): (&[u8], &[u8]),
     taken: Option<(usize, How)>,
 ) -> Step {
     let mut fitting = level.map_or_else(Vec::new, |level| domain.candidates(level, key, value));
     fitting.retain(|&(id, _)| taken.is_none_or(|(taken, _)| id != taken));
     let candidate = |(id, how)| Candidate::new(how, domain.node(id));
     Step {
-        key: key.to_owned(),
-        value: value.to_owned(),
+        key: readable(key).into_owned(),
+        value: readable(value).into_owned(),
         taken: taken.map(candidate),
         passed_over: fitting.into_iter().map(candidate).collect(),
     }

@@ -56,7 +56,7 @@ impl Node {
         is_wildcard(&self.key) || self.value.as_deref().is_some_and(is_wildcard)
     }
 
-    fn matches(&self, key: &str, value: &str) -> bool {
+    fn matches(&self, key: &[u8], value: &[u8]) -> bool {
         pattern::matches(&self.key, key)
             && self
                 .value
@@ -74,7 +74,7 @@ pub fn composite(key: &str, value: Option<&str>) -> String {
 /// The children of a node, by what finds them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Level {
-    keys: HashMap<Box<str>, Named>,
+    keys: HashMap<Box<[u8]>, Named>,
     /// Nodes whose key has a `*`, in the order of the file.
     wild_keys: Vec<usize>,
 }
@@ -83,7 +83,7 @@ pub(super) struct Level {
 #[derive(Debug, Clone, Default)]
 struct Named {
     /// Patterns are here too: a value may be the very text of a pattern.
-    values: HashMap<Box<str>, usize>,
+    values: HashMap<Box<[u8]>, usize>,
     /// Nodes whose value (and not the key) has a `*`, in the order of the file.
     wild_values: Vec<usize>,
     bare: Option<usize>,
@@ -158,9 +158,9 @@ impl Domain {
             Some(parent) => self.nodes[parent].children.get_or_insert_default(),
         };
         let is_wild_key = pattern::is_wildcard(&key);
-        let named = level.keys.entry(key.into_boxed_str()).or_default();
+        let named = level.keys.entry(key.into_bytes().into()).or_default();
         let slot = match value {
-            Some(value) => named.values.entry(value.into_boxed_str()).or_insert(id),
+            Some(value) => named.values.entry(value.into_bytes().into()).or_insert(id),
             None => named.bare.get_or_insert(id),
         };
         if *slot != id {
@@ -216,14 +216,14 @@ impl Domain {
         self.files.iter().map(|file| &**file)
     }
 
-    /// The rule for a descriptor with these entries, keys and values in order.
-    pub fn find<'t, 'e>(
+    /// The rule for a descriptor with these entries, keys and values in order. They may be any bytes.
+    pub fn find<'t, 'e, T: AsRef<[u8]> + ?Sized + 'e>(
         &'t self,
-        entries: impl IntoIterator<Item = (&'e str, &'e str)>,
+        entries: impl IntoIterator<Item = (&'e T, &'e T)>,
     ) -> Option<Match<'t>> {
         let (mut level, mut last) = (Some(&self.root), None);
         for (key, value) in entries {
-            let (id, _) = self.step(level?, key, value)?;
+            let (id, _) = self.step(level?, key.as_ref(), value.as_ref())?;
             let node = self.node(id);
             level = node.children.as_deref();
             last = Some(node);
@@ -258,7 +258,7 @@ impl Domain {
 
     /// The child that an entry leads to. It allocates nothing, and what it costs does not depend on
     /// the number of siblings, except of patterns that share the entry's key or have one in the key.
-    pub(super) fn step(&self, level: &Level, key: &str, value: &str) -> Option<(usize, How)> {
+    pub(super) fn step(&self, level: &Level, key: &[u8], value: &[u8]) -> Option<(usize, How)> {
         let named = level.keys.get(key);
         if let Some(&id) = named.and_then(|named| named.values.get(value)) {
             return Some((id, How::Exact));
@@ -279,15 +279,16 @@ impl Domain {
     }
 
     /// Every child that fits an entry in some way, best first.
-    pub(super) fn candidates(&self, level: &Level, key: &str, value: &str) -> Vec<(usize, How)> {
+    pub(super) fn candidates(&self, level: &Level, key: &[u8], value: &[u8]) -> Vec<(usize, How)> {
         let fitting = |id: usize| {
             let node = &self.nodes[id];
-            if node.key == key && node.value.as_deref() == Some(value) {
+            let is_key = node.key.as_bytes() == key;
+            if is_key && node.value.as_deref().map(str::as_bytes) == Some(value) {
                 Some((id, How::Exact))
             } else if node.is_wildcard() {
                 node.matches(key, value).then_some((id, How::Wildcard))
             } else {
-                (node.key == key && node.value.is_none()).then_some((id, How::BareKey))
+                (is_key && node.value.is_none()).then_some((id, How::BareKey))
             }
         };
         let mut all: Vec<_> = level.nodes().into_iter().filter_map(fitting).collect();

@@ -14,25 +14,13 @@ use crate::rules::Unit;
 /// The longest `google.protobuf.Duration`, by its specification: 10,000 years.
 const MAX_DURATION_SECONDS: u64 = 315_576_000_000;
 
-/// More than an entry takes on the wire beside its text: three tags, three lengths.
-const ENTRY_OVERHEAD: usize = 16;
-
-/// More than a descriptor takes on the wire beside its entries: tag, length, limit, hits.
-const DESCRIPTOR_OVERHEAD: usize = 64;
+/// The most bytes that gRPC reads by its own defaults, which clients may rely on.
+const GRPC_MESSAGE: usize = 4 << 20;
 
 /// The most bytes of an encoded request that are read at all.
-///
-/// Every request within the bounds has fewer, and so has one that misses them by little, which is told
-/// what is wrong. What is larger is refused before it takes memory: decoded, an empty descriptor is
-/// many times the two bytes that it has on the wire.
 #[must_use]
 pub fn message_bound(bounds: &Bounds) -> usize {
-    let entries = bounds.entries.saturating_mul(ENTRY_OVERHEAD);
-    let descriptor = entries.saturating_add(DESCRIPTOR_OVERHEAD);
-    bounds
-        .bytes
-        .saturating_mul(2)
-        .saturating_add(bounds.descriptors.saturating_mul(descriptor))
+    bounds.bytes.max(GRPC_MESSAGE)
 }
 
 impl TryFrom<RateLimitRequest> for Request {
@@ -40,7 +28,7 @@ impl TryFrom<RateLimitRequest> for Request {
 
     fn try_from(wire: RateLimitRequest) -> Result<Self, BadRequest> {
         Ok(Self {
-            domain: wire.domain,
+            domain: wire.domain.into(),
             hits_addend: wire.hits_addend,
             descriptors: wire
                 .descriptors
@@ -62,8 +50,8 @@ fn from_wire(index: usize, wire: RateLimitDescriptor) -> Result<Descriptor, BadR
             .entries
             .into_iter()
             .map(|entry| Entry {
-                key: entry.key,
-                value: entry.value,
+                key: entry.key.into(),
+                value: entry.value.into(),
             })
             .collect(),
         limit,

@@ -38,7 +38,7 @@ use crate::clock::Clock;
 use crate::telemetry::Throttle;
 
 pub use admin::{Admin, AdminToken, NoToken, Seen, SeenSource, SeenStore, admin};
-pub use json::json;
+pub use json::{MAX_JSON, json};
 pub use pages::{Page, pages};
 pub use rlconfig::RulesText;
 

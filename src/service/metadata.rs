@@ -9,21 +9,32 @@ use super::convert::wire_unit;
 use super::explained::Explanation;
 use crate::limiter::{Descriptor, Request, Verdict};
 use crate::store::Cause;
+use crate::text::start;
 
 /// `domain`, `descriptors`, the request's `hitsAddend` and the rules' `metadata`; and, for a request that
-/// the store did not decide, `onStoreFailure`: what did; and where it is explained, `decision`.
+/// the store did not decide, `onStoreFailure`: what did; and where it is explained, `decision`. A request of more than
+/// 64 KiB is not repeated in full, and `truncated` says so.
 pub(super) fn dynamic_metadata(
     request: &Request,
     verdict: &Verdict,
     explanation: Option<&Explanation<'_>>,
 ) -> Struct {
+    let mut echo = Echo::default();
+    let domain = echo.text(&request.domain.readable());
+    let mut descriptors = Vec::new();
+    for descriptor in &request.descriptors {
+        if !echo.has_room() {
+            break;
+        }
+        descriptors.push(echo.descriptor(descriptor));
+    }
     let mut fields = vec![
-        ("domain", string(&request.domain)),
-        (
-            "descriptors",
-            list(request.descriptors.iter().map(descriptor)),
-        ),
+        ("domain", domain),
+        ("descriptors", list(descriptors.into_iter())),
     ];
+    if echo.is_cut {
+        fields.push(("truncated", boolean(true)));
+    }
     if request.hits_addend > 0 {
         fields.push(("hitsAddend", number(f64::from(request.hits_addend))));
     }
@@ -40,12 +51,60 @@ pub(super) fn dynamic_metadata(
     structure(fields)
 }
 
-fn descriptor(descriptor: &Descriptor) -> Value {
-    let entries = descriptor.entries.iter();
-    let mut fields = vec![(
-        "entries",
-        list(entries.map(|e| string(&format!("{}={}", e.key, e.value)))),
-    )];
+/// Repeats what a client sent, as far as there is room: Envoy keeps dynamic metadata for as long as the request lasts.
+struct Echo {
+    /// In bytes.
+    room: usize,
+    is_cut: bool,
+}
+
+/// The most bytes of a request that are repeated.
+const MAX_ECHO: usize = 64 << 10;
+
+/// More than a text takes on the wire beside its bytes.
+const OVERHEAD: usize = 16;
+
+impl Default for Echo {
+    fn default() -> Self {
+        Self {
+            room: MAX_ECHO,
+            is_cut: false,
+        }
+    }
+}
+
+impl Echo {
+    fn text(&mut self, text: &str) -> Value {
+        self.room = self.room.saturating_sub(OVERHEAD);
+        let shown = start(text, self.room);
+        self.room -= shown.len();
+        if shown.len() == text.len() {
+            return string(text);
+        }
+        (self.room, self.is_cut) = (0, true);
+        string(&format!("{shown}..."))
+    }
+
+    fn has_room(&mut self) -> bool {
+        self.is_cut |= self.room == 0;
+        self.room > 0
+    }
+
+    fn descriptor(&mut self, asked: &Descriptor) -> Value {
+        self.room = self.room.saturating_sub(OVERHEAD);
+        let mut entries = Vec::new();
+        for entry in &asked.entries {
+            if !self.has_room() {
+                break;
+            }
+            entries.push(self.text(&format!("{}={}", entry.key, entry.value)));
+        }
+        descriptor(asked, entries)
+    }
+}
+
+fn descriptor(descriptor: &Descriptor, entries: Vec<Value>) -> Value {
+    let mut fields = vec![("entries", list(entries.into_iter()))];
     if let Some(limit) = &descriptor.limit {
         let unit = wire_unit(limit.unit).as_str_name();
         let mut text = format!("requests_per_unit:{} unit:{unit}", limit.requests_per_unit);
@@ -121,6 +180,12 @@ pub(super) fn string(text: &str) -> Value {
 pub(super) fn number(number: f64) -> Value {
     Value {
         kind: Some(Kind::NumberValue(number)),
+    }
+}
+
+fn boolean(value: bool) -> Value {
+    Value {
+        kind: Some(Kind::BoolValue(value)),
     }
 }
 

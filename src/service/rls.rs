@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt as _;
 use tonic::{Request as Call, Response, Status as Failure};
 
+use super::bad_requests::BadRequests;
 use super::convert::statuses;
 use super::explained::Explanation;
 use super::metadata::dynamic_metadata;
@@ -18,6 +19,10 @@ use crate::limiter::{Code, LimitError, Limiter, Request, Status, Verdict};
 use crate::store::Store;
 use crate::telemetry::metrics::Method;
 use crate::telemetry::traces::{CallSpan, Tracing};
+use crate::text::start;
+
+/// The most bytes of what a client sent that logs and traces show.
+const MAX_SHOWN: usize = 1_024;
 
 /// What responses carry beside the verdict.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +32,8 @@ pub struct ResponseSettings {
     /// Headers that tell which rule decided, what is left and when to come again; the same in the dynamic
     /// metadata, if that is sent.
     pub explain: bool,
+    /// What requests get that cannot be decided.
+    pub bad_requests: BadRequests,
     /// Dynamic metadata: what was asked, and the metadata of the rules that let it pass.
     pub dynamic_metadata: bool,
 }
@@ -148,6 +155,29 @@ impl<S: Store> RateLimitService for RateLimit<S> {
 }
 
 impl<S: Store> RateLimit<S> {
+    /// The answer to a request that got no verdict.
+    fn undecided(
+        &self,
+        error: &LimitError,
+        span: Option<&CallSpan>,
+    ) -> Result<Response<RateLimitResponse>, Failure> {
+        let answer = match error {
+            LimitError::BadRequest(bad) if bad.is_by_content() => {
+                let recorder = self.limiter.recorder();
+                self.settings.bad_requests.answer(recorder, bad)
+            }
+            _ => None,
+        };
+        let Some(answer) = answer else {
+            return Err(self.failure(error));
+        };
+        if let Some(span) = span {
+            let name = answer.overall_code().as_str_name().to_ascii_lowercase();
+            span.not_decided(name, error);
+        }
+        Ok(Response::new(answer))
+    }
+
     async fn answer(
         &self,
         call: Call<RateLimitRequest>,
@@ -157,19 +187,22 @@ impl<S: Store> RateLimit<S> {
             true => patience::of(call.metadata(), self.least_patience),
             false => None,
         };
-        let request = Request::try_from(call.into_inner())
-            .map_err(|error| self.failure(&LimitError::BadRequest(error)))?;
-        tracing::debug!(?request, "asked");
+        let request = match Request::try_from(call.into_inner()) {
+            Ok(request) => request,
+            Err(error) => return self.undecided(&error.into(), span),
+        };
+        tracing::debug!(request = request.shown(MAX_SHOWN), "asked");
         if let Some(span) = span {
-            span.asked(&request.domain, request.descriptors.len());
+            let domain = request.domain.readable();
+            span.asked(start(&domain, MAX_SHOWN), request.descriptors.len());
         }
         // A panic is a mistake of ours; it must not look like a network's. What it leaves half done is
         // this request alone.
         let deciding = AssertUnwindSafe(self.limiter.decide(&request, patience)).catch_unwind();
-        let verdict = deciding
-            .await
-            .map_err(|_| self.panicked())?
-            .map_err(|error| self.failure(&error))?;
+        let verdict = match deciding.await.map_err(|_| self.panicked())? {
+            Ok(verdict) => verdict,
+            Err(error) => return self.undecided(&error, span),
+        };
         tracing::debug!(code = ?verdict.code, statuses = ?verdict.statuses, "answered");
         if let Some(span) = span {
             let rules = verdict

@@ -22,6 +22,9 @@ pub use file::{RecordingError, check};
 /// The most bytes that wait in a buffer: some ten thousand requests, a tenth of a second of what a thread decides.
 const MAX_WAITING: usize = 2 << 20;
 
+/// The most bytes of a line. Longer ones are dropped: `replay` reads no longer ones either.
+pub const MAX_LINE: usize = 4 << 20;
+
 /// The most bytes that must be written before a recording counts as mended.
 const MAX_OWED: usize = 64 << 10;
 
@@ -176,7 +179,13 @@ impl Lines {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
+        let begin = buffer.bytes.len();
         encode(&mut buffer.bytes);
+        if buffer.bytes.len() - begin >= MAX_LINE {
+            buffer.bytes.truncate(begin);
+            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
         buffer.lines += 1;
         drop(buffer);
         // Looking first keeps the line of the cache shared while the writer is busy.

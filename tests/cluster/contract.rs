@@ -81,7 +81,10 @@ fn key(keys: &KeyFormat, name: &str, life: u32) -> BucketKey {
         override_period: None,
     };
     let life = life.to_string();
-    let entries = [("k", Segment::Value(name)), ("life", Segment::Value(&life))];
+    let entries = [
+        (&b"k"[..], Segment::Value(name.as_bytes())),
+        (b"life", Segment::Value(life.as_bytes())),
+    ];
     // By domain, all of them are in one slot.
     keys.key(&keys.stem("d", entries), tag)
 }

@@ -30,7 +30,7 @@ fn hostile_values_are_shown_harmlessly() {
         for value in [SCRIPT, IMAGE, REVERSED, long.as_str(), "\u{0}\u{1b}[31m\n"] {
             for _ in 0..3 {
                 let mut request = ask(SCRIPT, &["client=x"]);
-                request.descriptors[0].entries[0].value = value.to_owned();
+                request.descriptors[0].entries[0].value = value.into();
                 let _ = server.ask(request).unwrap();
             }
         }

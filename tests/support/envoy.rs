@@ -143,6 +143,12 @@ impl Envoy {
         self.send("GET", path, headers)
     }
 
+    /// Sends a GET request with a header of any bytes.
+    pub fn get_bytes(&self, path: &str, (name, value): (&str, &[u8])) -> Reply {
+        let request = http::Request::get(format!("http://{}{path}", self.front));
+        self.run(request.header(name, value))
+    }
+
     /// Sends a request with headers and no body.
     pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Reply {
         let mut request = http::Request::builder()
@@ -151,6 +157,10 @@ impl Envoy {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
+        self.run(request)
+    }
+
+    fn run(&self, request: http::request::Builder) -> Reply {
         let mut response = self.agent.run(request.body(()).unwrap()).unwrap();
         let mut headers = BTreeMap::<String, String>::new();
         for (name, value) in response.headers() {

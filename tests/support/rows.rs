@@ -37,7 +37,7 @@ pub fn on_every_store(
 /// A request with one hit for each descriptor that says nothing else.
 pub fn ask(domain: &str, descriptors: &[&str]) -> RateLimitRequest {
     RateLimitRequest {
-        domain: domain.to_owned(),
+        domain: domain.into(),
         descriptors: descriptors.iter().map(|text| descriptor(text)).collect(),
         hits_addend: 0,
     }
@@ -150,8 +150,8 @@ fn entries(text: &str) -> Vec<Entry> {
         .map(|pair| {
             let (key, value) = pair.split_once('=').expect("an entry is key=value");
             Entry {
-                key: key.to_owned(),
-                value: value.to_owned(),
+                key: key.into(),
+                value: value.into(),
             }
         })
         .collect()

@@ -83,7 +83,7 @@ impl Shared<'_> {
             })
             .collect();
         let request = RateLimitRequest {
-            domain: self.domain.to_owned(),
+            domain: self.domain.into(),
             descriptors,
             hits_addend: self.hits,
         };
@@ -101,8 +101,8 @@ impl Shared<'_> {
                 .entries
                 .iter()
                 .map(|entry| Entry {
-                    key: entry.key.replace(PLACEHOLDER, digits),
-                    value: entry.value.replace(PLACEHOLDER, digits),
+                    key: entry.key.replace(PLACEHOLDER, digits).into(),
+                    value: entry.value.replace(PLACEHOLDER, digits).into(),
                 })
                 .collect(),
             ..RateLimitDescriptor::default()
@@ -118,8 +118,8 @@ mod tests {
 
     fn entry(key: &str, value: &str) -> limiter::Entry {
         limiter::Entry {
-            key: key.to_owned(),
-            value: value.to_owned(),
+            key: key.into(),
+            value: value.into(),
         }
     }
 
@@ -138,18 +138,18 @@ mod tests {
             .descriptors
             .iter()
             .flat_map(|descriptor| &descriptor.entries)
-            .map(|entry| (entry.key.as_str(), entry.value.as_str()))
+            .map(|entry| (&*entry.key, &*entry.value))
             .collect();
         assert_eq!(
             entries,
             [
-                ("path", "/a"),
-                ("n07", "0707-07"),
-                ("path", "/a"),
-                ("n42", "4242-42")
+                (&b"path"[..], &b"/a"[..]),
+                (b"n07", b"0707-07"),
+                (b"path", b"/a"),
+                (b"n42", b"4242-42")
             ]
         );
-        assert_eq!((request.domain.as_str(), request.hits_addend), ("shop", 3));
+        assert_eq!((&*request.domain, request.hits_addend), (&b"shop"[..], 3));
     }
 
     proptest! {
@@ -162,7 +162,7 @@ mod tests {
             let message = Template::new(&shared, largest).fill(|| number);
             let width = largest.to_string().len();
             let expected = RateLimitRequest {
-                domain: domain.clone(),
+                domain: domain.clone().into(),
                 hits_addend: 0,
                 descriptors: vec![shared.descriptor(&format!("{number:0width$}"))],
             };

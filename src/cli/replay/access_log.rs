@@ -102,7 +102,7 @@ impl AccessLog {
         Ok(Some(Recorded {
             time,
             request: Request {
-                domain: self.domain.clone(),
+                domain: self.domain.as_str().into(),
                 descriptors,
                 hits_addend,
             },

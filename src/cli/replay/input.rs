@@ -13,12 +13,13 @@ use super::access_log::AccessLog;
 use super::recorded::Recorded;
 use crate::bucket::Micros;
 use crate::limiter::Code;
+use crate::telemetry::recording;
 
 /// How many requests are read ahead, all files together: about 100 MB, and some seconds of a busy server.
 const AHEAD: usize = 200_000;
 
 /// The most bytes of a line; more is no log.
-const MAX_LINE: u64 = 4 << 20;
+const MAX_LINE: u64 = recording::MAX_LINE as u64;
 
 /// Standard input, as commands write it.
 const STDIN: &str = "-";

@@ -81,7 +81,7 @@ impl Recorded {
         Ok(Self {
             time,
             request: Request {
-                domain: line.domain,
+                domain: line.domain.0,
                 descriptors,
                 hits_addend: line.hits_addend,
             },
@@ -207,6 +207,17 @@ mod tests {
             assert_eq!(Recorded::read(same).unwrap(), short, "{same}");
         }
         assert_eq!(short.answer, None);
+    }
+
+    #[test]
+    fn what_is_no_text_is_written_percent_encoded() {
+        let line = r#"{"time":1,"domain":{"percent_encoded":"d%FF"},"descriptors":[
+            {"entries":[["k",{"percent_encoded":"caf%E9%25"}],{"key":"a","value":"%E9"}]}]}"#;
+        let request = Recorded::read(line).unwrap().request;
+        assert_eq!(request.domain.as_bytes(), b"d\xff");
+        let values = request.descriptors[0].entries.iter();
+        let values: Vec<_> = values.map(|entry| entry.value.as_bytes()).collect();
+        assert_eq!(values, [&b"caf\xe9%"[..], b"%E9"]);
     }
 
     #[test]

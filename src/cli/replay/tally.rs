@@ -5,6 +5,7 @@ use super::recorded::Recorded;
 use super::series::{Axis, Series};
 use crate::bucket::Micros;
 use crate::limiter::{Code, Descriptor, Request, Status, Verdict};
+use crate::text::{Text, readable};
 
 /// How many are told of who was denied first.
 pub(super) const FIRST: usize = 10;
@@ -154,7 +155,14 @@ pub(super) fn typed(request: &Request, descriptor: &Descriptor) -> String {
     text
 }
 
-fn push(text: &mut String, more: &str, escaped: &[char]) {
+fn push(text: &mut String, more: &Text, escaped: &[char]) {
+    for chunk in more.as_bytes().utf8_chunks() {
+        push_text(text, chunk.valid(), escaped);
+        text.push_str(&readable(chunk.invalid()));
+    }
+}
+
+fn push_text(text: &mut String, more: &str, escaped: &[char]) {
     for c in more.chars() {
         if c.is_control() || is_format(c) {
             text.extend(c.escape_default());
@@ -177,16 +185,16 @@ mod tests {
     use super::*;
     use crate::limiter::Entry;
 
-    fn check(value: &str, expected: &str) {
+    fn check(value: impl AsRef<[u8]>, expected: &str) {
         let descriptor = Descriptor {
             entries: vec![Entry {
-                key: "k".to_owned(),
-                value: value.to_owned(),
+                key: "k".into(),
+                value: value.as_ref().to_vec().into(),
             }],
             ..Descriptor::default()
         };
         let request = Request {
-            domain: "d".to_owned(),
+            domain: "d".into(),
             ..Request::default()
         };
         assert_eq!(typed(&request, &descriptor), expected);
@@ -196,6 +204,7 @@ mod tests {
     fn a_descriptor_is_told_as_it_is_typed() {
         check("a", "d k=a");
         check("a=b,c\\", "d k=a\\=b\\,c\\\\");
+        check(b"caf\xe9,", "d k=caf\\xE9\\,");
         check("a\n\u{1b}[31m\u{202e}b", "d k=a\\n\\u{1b}[31m\\u{202e}b");
     }
 
@@ -204,8 +213,8 @@ mod tests {
         let text = |last: char| {
             let descriptor = Descriptor {
                 entries: vec![Entry {
-                    key: "é".repeat(300),
-                    value: last.to_string(),
+                    key: "é".repeat(300).into(),
+                    value: last.to_string().into(),
                 }],
                 ..Descriptor::default()
             };

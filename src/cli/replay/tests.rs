@@ -86,8 +86,8 @@ fn descriptor() -> impl Strategy<Value = Descriptor> {
         .prop_map(
             |(key, value, limit, hits_addend, is_negative_hits)| Descriptor {
                 entries: vec![Entry {
-                    key: key.to_owned(),
-                    value: format!("v\"{value}\\\u{1}"),
+                    key: key.into(),
+                    value: format!("v\"{value}\\\u{1}").into(),
                 }],
                 limit,
                 hits_addend,
@@ -100,7 +100,7 @@ fn descriptor() -> impl Strategy<Value = Descriptor> {
 fn requests() -> impl Strategy<Value = Vec<(u64, Request)>> {
     let descriptors = prop::collection::vec(descriptor(), 1..4);
     let request = (descriptors, 0..4_u32).prop_map(|(descriptors, hits_addend)| Request {
-        domain: "d".to_owned(),
+        domain: "d".into(),
         descriptors,
         hits_addend,
     });

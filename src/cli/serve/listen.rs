@@ -88,7 +88,7 @@ pub(super) struct ConnectionOptions {
     grpc_max_concurrent_streams: u32,
 
     /// The most bytes of a call's headers
-    #[arg(long, env = "GRPC_MAX_HEADER_BYTES", value_name = "BYTES", default_value_t = 16_384,
+    #[arg(long, env = "GRPC_MAX_HEADER_BYTES", value_name = "BYTES", default_value_t = 131_072,
         value_parser = clap::value_parser!(u32).range(1_024..=1_048_576))]
     grpc_max_header_bytes: u32,
 

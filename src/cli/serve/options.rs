@@ -6,7 +6,9 @@ use super::super::mistakes::Mistakes;
 use super::super::options::{Keys, boolean, header_name, some};
 use super::redis::RedisOptions;
 use crate::app::StoreSettings;
-use crate::service::{HeaderNames, ResponseSettings};
+use crate::service::{
+    BadRequestMode, BadRequests, HeaderNames, MOST_DESCRIPTORS, MOST_ENTRIES, ResponseSettings,
+};
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Buckets")]
@@ -97,39 +99,86 @@ pub(super) struct VerdictOptions {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Bounds of a request")]
 pub(super) struct BoundOptions {
-    /// The most descriptors
+    /// Maximum number of descriptors, up to 65536
     #[arg(
         long,
         env = "MAX_DESCRIPTORS",
         value_name = "COUNT",
-        default_value = "256",
-        value_parser = some
+        default_value = "1024",
+        value_parser = some_descriptors
     )]
     pub(super) max_descriptors: usize,
 
-    /// The most entries of a descriptor
+    /// Maximum number of entries of a descriptor; all descriptors together have at most 262144
     #[arg(
         long,
         env = "MAX_DESCRIPTOR_ENTRIES",
         value_name = "COUNT",
-        default_value = "64",
-        value_parser = some
+        default_value = "256",
+        value_parser = some_entries
     )]
     pub(super) max_descriptor_entries: usize,
 
-    /// The most bytes of domain, keys and values together
+    /// Maximum number of bytes of domain, keys and values together; a message of more than 4 MiB, or than this, is
+    /// not read
     #[arg(
         long,
         env = "MAX_REQUEST_BYTES",
         value_name = "BYTES",
-        default_value = "65536",
+        default_value = "4194304",
         value_parser = some
     )]
     pub(super) max_request_bytes: usize,
+
+    /// What to answer to requests beyond these bounds, and to those with a limit of their own without a usable unit
+    #[arg(
+        long,
+        env = "BAD_REQUEST_MODE",
+        value_name = "NAME",
+        default_value = "deny",
+        ignore_case = true
+    )]
+    bad_request_mode: BadRequestName,
+}
+
+/// What requests get that cannot be decided, as options call it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum BadRequestName {
+    /// OVER_LIMIT
+    Deny,
+    /// OK
+    Allow,
+    /// INVALID_ARGUMENT or OUT_OF_RANGE; Envoy lets the request pass, unless failure_mode_deny is set
+    Error,
+}
+
+fn some_descriptors(text: &str) -> Result<usize, String> {
+    some_up_to(text, MOST_DESCRIPTORS)
+}
+
+fn some_entries(text: &str) -> Result<usize, String> {
+    some_up_to(text, MOST_ENTRIES)
+}
+
+fn some_up_to(text: &str, most: usize) -> Result<usize, String> {
+    let number = some(text).ok().filter(|number| *number <= most);
+    number.ok_or_else(|| format!("write a whole number from 1 to {most}"))
+}
+
+impl BoundOptions {
+    /// What requests get that cannot be decided; in shadow mode, none is denied.
+    pub(super) fn bad_requests(&self, shadow_mode: bool) -> BadRequests {
+        BadRequests::new(match self.bad_request_mode {
+            BadRequestName::Deny if shadow_mode => BadRequestMode::Allow,
+            BadRequestName::Deny => BadRequestMode::Deny,
+            BadRequestName::Allow => BadRequestMode::Allow,
+            BadRequestName::Error => BadRequestMode::Error,
+        })
+    }
 }
 
 impl VerdictOptions {
-    pub(super) fn response(&self) -> ResponseSettings {
+    pub(super) fn response(&self, bounds: &BoundOptions) -> ResponseSettings {
         ResponseSettings {
             headers: self.limit_response_headers_enabled.then(|| HeaderNames {
                 limit: self.limit_limit_header.clone(),
@@ -137,6 +186,7 @@ impl VerdictOptions {
                 reset: self.limit_reset_header.clone(),
             }),
             explain: self.explain_headers,
+            bad_requests: bounds.bad_requests(self.shadow_mode),
             dynamic_metadata: self.response_dynamic_metadata,
         }
     }

@@ -19,7 +19,10 @@ fn key(bucket: u8) -> BucketKey {
         override_period: None,
     };
     let value = bucket.to_string();
-    keys.key(&keys.stem("d", [("k", Segment::Value(&value))]), tag)
+    keys.key(
+        &keys.stem("d", [(&b"k"[..], Segment::Value(value.as_bytes()))]),
+        tag,
+    )
 }
 
 /// A request on a bucket for so many hits.
@@ -152,14 +155,14 @@ fn request(value: &str) -> Request {
         entries: entries
             .iter()
             .map(|(key, value)| Entry {
-                key: (*key).to_owned(),
-                value: (*value).to_owned(),
+                key: (*key).into(),
+                value: (*value).into(),
             })
             .collect(),
         ..Descriptor::default()
     };
     Request {
-        domain: "shop".to_owned(),
+        domain: "shop".into(),
         descriptors: vec![
             descriptor(&[("client", value)]),
             descriptor(&[("path", "/cart"), ("user", "7")]),
@@ -219,7 +222,7 @@ fn the_last_denial_is_told_with_its_request() {
 fn what_clients_send_is_cut_between_characters() {
     for length in 0..400 {
         let mut text = String::new();
-        show(&request(&"é".repeat(length)), &mut text);
+        request(&"é".repeat(length)).show(MAX_REQUEST, &mut text);
         assert!(text.len() <= MAX_REQUEST + 3, "{text}");
         assert_eq!(
             text.ends_with("..."),

@@ -50,7 +50,7 @@ pub(super) fn example(domain: &Domain, way: &Way<'_>) -> Option<Example> {
             keys(key).flat_map(|key| values(value).map(move |value| (key.clone(), value)));
         let (entry, node) = candidates
             .filter_map(|entry| {
-                let (id, _) = domain.step(level?, &entry.0, &entry.1)?;
+                let (id, _) = domain.step(level?, entry.0.as_bytes(), entry.1.as_bytes())?;
                 let node = domain.node(id);
                 let is_it = node.key == key && node.value.as_deref() == value;
                 is_it.then_some((entry, node))
@@ -144,7 +144,7 @@ fn common(one: &str, other: &str) -> Option<String> {
         format!("{}{}", bare(other), bare(one)),
     ]
     .into_iter()
-    .find(|text| matches(one, text) && matches(other, text))
+    .find(|text| matches(one, text.as_bytes()) && matches(other, text.as_bytes()))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use super::{Candidate, End, How, Walk, entry, origin};
 use crate::rules::spelling::{nearest, shown};
 use crate::rules::tree::{Domain, Level, Node};
+use crate::text::readable;
 
 /// In how many orders entries are tried; 5 entries have 120.
 const MAX_ORDERED: usize = 5;
@@ -24,7 +25,7 @@ pub(super) fn no_domain<'a>(name: &str, domains: impl Iterator<Item = &'a str>) 
     vec![hint]
 }
 
-pub(super) fn hints(domain: &Domain, entries: &[(&str, &str)], walk: &Walk<'_>) -> Vec<String> {
+pub(super) fn hints(domain: &Domain, entries: &[(&[u8], &[u8])], walk: &Walk<'_>) -> Vec<String> {
     let mut hints = Vec::new();
     match walk.end {
         End::Rule { .. } | End::NoDomain => {}
@@ -87,7 +88,8 @@ fn too_long(walk: &Walk<'_>, surplus: usize) -> Option<String> {
 }
 
 /// The sibling that the entry was perhaps meant for.
-fn near_miss(domain: &Domain, level: &Level, (key, value): (&str, &str)) -> Option<String> {
+fn near_miss(domain: &Domain, level: &Level, (key, value): (&[u8], &[u8])) -> Option<String> {
+    let (key, value) = (&*readable(key), &*readable(value));
     let nodes: Vec<_> = children(domain, level).collect();
     let same_key: Vec<_> = nodes.iter().filter(|node| node.key == key).collect();
     if same_key.is_empty() {
@@ -124,11 +126,12 @@ fn near_miss(domain: &Domain, level: &Level, (key, value): (&str, &str)) -> Opti
 }
 
 /// A sibling that was passed over would have led to a rule: there is no going back.
-fn shadowed(domain: &Domain, entries: &[(&str, &str)], walk: &Walk<'_>) -> Option<String> {
+fn shadowed(domain: &Domain, entries: &[(&[u8], &[u8])], walk: &Walk<'_>) -> Option<String> {
     walk.steps.iter().enumerate().find_map(|(i, step)| {
         let taken = step.taken.as_ref()?;
         let level = level_at(domain, &entries[..i])?;
-        let fitting = domain.candidates(level, &step.key, &step.value);
+        let (key, value) = entries[i];
+        let fitting = domain.candidates(level, key, value);
         let (other, how) = fitting.into_iter().skip(1).find(|&(id, _)| {
             let node = domain.node(id);
             leads_to_rule(domain, node, &entries[i + 1..])
@@ -150,7 +153,7 @@ fn shadowed(domain: &Domain, entries: &[(&str, &str)], walk: &Walk<'_>) -> Optio
     })
 }
 
-fn level_at<'t>(domain: &'t Domain, entries: &[(&str, &str)]) -> Option<&'t Level> {
+fn level_at<'t>(domain: &'t Domain, entries: &[(&[u8], &[u8])]) -> Option<&'t Level> {
     entries
         .iter()
         .try_fold(domain.root(), |level, &(key, value)| {
@@ -159,7 +162,7 @@ fn level_at<'t>(domain: &'t Domain, entries: &[(&str, &str)]) -> Option<&'t Leve
         })
 }
 
-fn leads_to_rule(domain: &Domain, node: &Node, entries: &[(&str, &str)]) -> bool {
+fn leads_to_rule(domain: &Domain, node: &Node, entries: &[(&[u8], &[u8])]) -> bool {
     let end = entries.iter().try_fold(node, |node, &(key, value)| {
         let (id, _) = domain.step(node.children.as_deref()?, key, value)?;
         Some(domain.node(id))
@@ -168,7 +171,7 @@ fn leads_to_rule(domain: &Domain, node: &Node, entries: &[(&str, &str)]) -> bool
 }
 
 /// The order of entries matters.
-fn other_order(domain: &Domain, entries: &[(&str, &str)]) -> Option<String> {
+fn other_order(domain: &Domain, entries: &[(&[u8], &[u8])]) -> Option<String> {
     if !(2..=MAX_ORDERED).contains(&entries.len()) {
         return None;
     }
@@ -186,7 +189,7 @@ fn other_order(domain: &Domain, entries: &[(&str, &str)]) -> Option<String> {
             "the order of entries matters: {} would meet the rule {}",
             ordered
                 .iter()
-                .map(|&(key, value)| entry(key, Some(value)))
+                .map(|&(key, value)| entry(&readable(key), Some(&readable(value))))
                 .collect::<Vec<_>>()
                 .join(" "),
             found.rule.path

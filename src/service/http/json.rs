@@ -23,6 +23,9 @@ use crate::service::pb::rate_limit_service_server::RateLimitService;
 use crate::service::pb::{DESCRIPTORS, RateLimitRequest, RateLimitResponse};
 use fields::EachOnce;
 
+/// The most bytes of a body. As JSON, a request takes far more memory than over gRPC, and Envoy does not send it so.
+pub const MAX_JSON: usize = 400 << 10;
+
 /// Bodies of more bytes take long enough to read for others to notice.
 const LARGE: usize = 16 << 10;
 

@@ -90,7 +90,7 @@ impl Probe {
             override_period: None,
         };
         let number = number.to_string();
-        let entries = [("probe", Segment::Value(&number))];
+        let entries = [(&b"probe"[..], Segment::Value(number.as_bytes()))];
         keys.key(&keys.stem("", entries), tag)
     }
 }

@@ -437,5 +437,8 @@ fn key(number: usize) -> BucketKey {
         override_period: None,
     };
     let number = number.to_string();
-    keys.key(&keys.stem("d", [("k", Segment::Value(&number))]), tag)
+    keys.key(
+        &keys.stem("d", [(&b"k"[..], Segment::Value(number.as_bytes()))]),
+        tag,
+    )
 }

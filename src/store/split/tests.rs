@@ -43,7 +43,7 @@ fn charge(bucket: usize, hits: i64) -> Charge {
         override_period: None,
     };
     Charge {
-        key: keys.key(&keys.stem(&bucket.to_string(), []), tag),
+        key: keys.key(&keys.stem(bucket.to_string(), []), tag),
         terms: limits()[bucket],
         hits,
         payment: Payment::Prepaid,

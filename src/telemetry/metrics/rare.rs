@@ -11,6 +11,7 @@ pub(super) struct Rare {
     pub(super) service_errors: IntCounterVec,
     pub(super) global_shadow: IntCounter,
     pub(super) domain_not_found: IntCounter,
+    pub(super) bad_requests: IntCounter,
     pub(super) series: IntGauge,
     pub(super) refused: IntCounter,
 }
@@ -49,6 +50,11 @@ impl Rare {
                 registry,
                 "ratelimit_service_rate_limit_domain_not_found",
                 "Descriptors of a domain that no file has",
+            ),
+            bad_requests: counter(
+                registry,
+                "ratekeeper_bad_requests_total",
+                "Requests that could not be decided and were answered by BAD_REQUEST_MODE",
             ),
             series: gauge(
                 registry,

@@ -99,6 +99,11 @@ impl Recorder {
         self.metrics.rare.domain_not_found.inc_by(descriptors);
     }
 
+    /// A request could not be decided because of what a client of Envoy sent.
+    pub fn bad_request(&self) {
+        self.metrics.rare.bad_requests.inc();
+    }
+
     /// A call failed because of what was asked, or because nothing is configured.
     pub fn service_failed(&self) {
         let errors = &self.metrics.rare.service_errors;

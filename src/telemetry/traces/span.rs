@@ -146,6 +146,15 @@ impl CallSpan {
         ]);
     }
 
+    /// The request could not be decided, and was answered by this code nevertheless.
+    pub fn not_decided(&self, code: String, error: impl Display) {
+        self.0.span().set_attributes([
+            KeyValue::new("ratelimit.verdict", code),
+            KeyValue::new("ratelimit.cause", "bad_request"),
+            KeyValue::new("ratelimit.error", error.to_string()),
+        ]);
+    }
+
     /// The call failed with this code of gRPC. The span has the status Error only if the server is at fault: an invalid request is
     /// an error of the client's span.
     pub fn failed(&self, code: i32, error: impl Display) {

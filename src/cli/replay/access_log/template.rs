@@ -4,10 +4,11 @@ use std::str::FromStr;
 
 use super::Fields;
 use crate::limiter::{Entry, Typed};
+use crate::text::Text;
 
 /// What makes a descriptor.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in super::super) struct Template(Vec<(String, Vec<Piece>)>);
+pub(in super::super) struct Template(Vec<(Text, Vec<Piece>)>);
 
 /// A part of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +77,15 @@ impl FromStr for Template {
     fn from_str(text: &str) -> Result<Self, String> {
         let Typed(entries) = text.parse()?;
         let entries = entries.into_iter();
-        let entries = entries.map(|entry| Ok((entry.key, pieces(&entry.value)?)));
+        let entries = entries.map(|entry| {
+            let value = entry.value.as_str().ok_or_else(|| {
+                format!(
+                    "{} has bytes that are no UTF-8; the lines of a log have none",
+                    entry.value
+                )
+            })?;
+            Ok((entry.key, pieces(value)?))
+        });
         entries.collect::<Result<_, String>>().map(Self)
     }
 }
@@ -126,7 +135,7 @@ impl Template {
             let value = pieces.iter().map(|piece| piece.fill(fields));
             Some(Entry {
                 key: key.clone(),
-                value: value.collect::<Option<String>>()?,
+                value: value.collect::<Option<String>>()?.into(),
             })
         });
         entries.collect()

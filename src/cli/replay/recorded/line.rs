@@ -8,6 +8,7 @@ use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
 
 use crate::limiter::{Entry, Typed};
+use crate::text::Text;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -15,7 +16,7 @@ pub(super) struct Line {
     pub(super) v: Option<u32>,
     #[serde(alias = "timestamp")]
     pub(super) time: Time,
-    pub(super) domain: String,
+    pub(super) domain: TextLine,
     #[serde(default, alias = "hitsAddend")]
     pub(super) hits_addend: u32,
     pub(super) descriptors: Vec<DescriptorLine>,
@@ -47,12 +48,39 @@ pub(super) struct FullDescriptor {
 
 pub(super) struct EntryLine(pub(super) Entry);
 
+/// What a client sent: a text, or `{"percent_encoded": "..."}` where it is no UTF-8.
+#[derive(Deserialize, Default)]
+#[serde(from = "Encoding")]
+pub(super) struct TextLine(pub(super) Text);
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a text, or an object with percent_encoded")]
+enum Encoding {
+    Plain(String),
+    Encoded(Encoded),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Encoded {
+    percent_encoded: String,
+}
+
+impl From<Encoding> for TextLine {
+    fn from(encoding: Encoding) -> Self {
+        Self(match encoding {
+            Encoding::Plain(text) => text.into(),
+            Encoding::Encoded(encoded) => Text::from_percent_encoded(&encoded.percent_encoded),
+        })
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct KeyAndValue {
-    pub(super) key: String,
+    pub(super) key: TextLine,
     #[serde(default)]
-    pub(super) value: String,
+    pub(super) value: TextLine,
 }
 
 #[derive(Deserialize)]
@@ -119,17 +147,21 @@ impl<'de> Deserialize<'de> for EntryLine {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<EntryLine, A::Error> {
-                let mut next = || seq.next_element::<String>();
+                let mut next = || seq.next_element::<TextLine>();
                 match (next()?, next()?, next()?) {
-                    (Some(key), Some(value), None) => Ok(EntryLine(Entry { key, value })),
+                    (Some(TextLine(key)), Some(TextLine(value)), None) => {
+                        Ok(EntryLine(Entry { key, value }))
+                    }
                     _ => Err(de::Error::custom("an entry is a key and a value")),
                 }
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<EntryLine, A::Error> {
-                let KeyAndValue { key, value } =
-                    KeyAndValue::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(EntryLine(Entry { key, value }))
+                let entry = KeyAndValue::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(EntryLine(Entry {
+                    key: entry.key.0,
+                    value: entry.value.0,
+                }))
             }
         }
         deserializer.deserialize_any(Ways)

@@ -121,7 +121,7 @@ fn which(
     match (domain, descriptor, key) {
         (None, None, Some(key)) => Ok(Which::Key(key.to_owned())),
         (Some(domain), Some(descriptor), None) => Ok(Which::Descriptor {
-            domain: domain.to_owned(),
+            domain: domain.into(),
             entries: typed(descriptor)?.0,
         }),
         _ => Err(Refusal::bad(

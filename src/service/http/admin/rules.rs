@@ -161,7 +161,7 @@ fn explanation_of(domain: &str, entries: &[Entry], explanation: &Explanation) ->
     } = explanation;
     let descriptor: Vec<_> = entries
         .iter()
-        .map(|entry| [&entry.key, &entry.value])
+        .map(|entry| [entry.key.readable(), entry.value.readable()])
         .collect();
     let limits: Vec<Value> = limits
         .iter()
