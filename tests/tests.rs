@@ -54,6 +54,7 @@ mod redis_protocols;
 mod redis_store;
 mod redis_tls;
 mod rehearsal;
+mod scaling;
 mod sentinel;
 mod shutdown;
 mod soak;

@@ -1,12 +1,14 @@
 //! What the values of the chart, and the manifests of the base, come to.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
 use super::{every_rendering, helm, helm_template, of_kind, our_containers};
-use crate::support::{kustomize, run, validated};
+use crate::support::{deploy_tool, kustomize, root, run, validated};
 
 /// The environment variable of our container: its value, or where it comes from.
 fn variable(objects: &[Value], name: &str) -> Value {
@@ -293,6 +295,39 @@ fn as_a_part_of_another_chart_it_can_be_disabled() {
     }
     let enabled = helm_template(&everything).unwrap();
     assert!(validated(&enabled).unwrap().len() > 8);
+}
+
+#[test]
+fn an_umbrella_chart_enables_it_and_shares_its_globals() {
+    let umbrella = tempfile::tempdir().unwrap();
+    fs::create_dir(umbrella.path().join("charts")).unwrap();
+    let chart = root().join("deploy/helm/ratekeeper");
+    symlink(chart, umbrella.path().join("charts/ratekeeper")).unwrap();
+    let dependency =
+        json!({"name": "ratekeeper", "version": "*", "condition": "ratekeeper.enabled"});
+    let own = json!({
+        "apiVersion": "v2", "name": "platform", "version": "1.0.0", "dependencies": [dependency],
+    });
+    let values = json!({
+        "global": {"imageRegistry": "reg.example.com", "team": "mesh"},
+        "ratekeeper": {"enabled": true, "autoscaling": {"minReplicas": 4}},
+    });
+    for (file, content) in [("Chart.yaml", own), ("values.yaml", values)] {
+        fs::write(umbrella.path().join(file), content.to_string()).unwrap();
+    }
+    let template = |options: &[&str]| {
+        let mut command = Command::new(deploy_tool("helm"));
+        run(command
+            .args(["template", "platform"])
+            .arg(umbrella.path())
+            .args(options))
+    };
+    let objects = validated(&template(&[])).unwrap();
+    let container = our_containers(&objects)[0];
+    assert_eq!(container["image"], "reg.example.com/ratekeeper:0.1.0");
+    assert_eq!(variable(&objects, "LOCAL_FALLBACK_SHARE"), "0.250000");
+    let none = template(&["--set=ratekeeper.enabled=false"]);
+    assert!(!none.contains("kind:"), "{none}");
 }
 
 /// The tests run the redis-server that is installed; what is bundled is of the same major version.
