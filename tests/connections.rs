@@ -230,6 +230,20 @@ fn with_header(bytes: usize) -> tonic::Request<RateLimitRequest> {
     call
 }
 
+/// Envoy passes trace headers of its clients on, and takes 60 KiB of them.
+#[test]
+fn headers_as_large_as_envoy_takes_are_read() {
+    let server = with(&[]);
+    Runtime::new().unwrap().block_on(async {
+        let mut client = server.client().await;
+        for bytes in [16_000, 60_000, 100_000] {
+            let answer = client.should_rate_limit(with_header(bytes)).await;
+            assert!(answer.is_ok(), "{bytes}: {answer:?}");
+        }
+    });
+    assert_eq!(server.stop().code(), Some(0));
+}
+
 #[test]
 fn headers_that_are_many_times_too_large_may_end_their_connection() {
     let server = with(&[("GRPC_MAX_HEADER_BYTES", "4096")]);

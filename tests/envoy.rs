@@ -223,6 +223,42 @@ fn hits_addend_of_a_route_takes_that_many() {
     });
 }
 
+/// What clients write into a header that hits are read from is no error, which would be a 500 here.
+#[test]
+fn hits_that_are_none_are_decided() {
+    let limits = json!([{
+        "actions": [generic_key("work", "format")],
+        "hits_addend": {"format": "%REQ(x-hits)%"},
+    }]);
+    on_every_store(&[], &plan("/", limits), |mesh| {
+        for hits in [
+            "18446744073709551615",
+            "18446744073709551616",
+            "99999999999999999999999",
+            "-1",
+            "-0",
+            "1e9",
+            "0x10",
+            "1.5",
+            "NaN",
+            "abc",
+            ",",
+            "4294967296",
+        ] {
+            let status = mesh.envoy.get("/", &[("x-hits", hits)]).status;
+            assert!([200, 429].contains(&status), "{hits}: {status}");
+        }
+        // None of them has taken what it did not get, nor made the limit forget what was taken.
+        let left = check(&mesh.ratekeeper, "work", "format").limit_remaining;
+        let denied = mesh.envoy.get("/", &[("x-hits", "11")]);
+        assert_eq!(denied.status, 429);
+        assert_eq!(
+            check(&mesh.ratekeeper, "work", "format").limit_remaining,
+            left
+        );
+    });
+}
+
 /// Envoy's pattern for costs that are known only afterwards (Envoy Gateway's cost by response, tokens
 /// of a language model): a request is checked with zero hits, and when its stream is done the true
 /// cost is reported. A cost above what is left must count, or the limit would never bite.

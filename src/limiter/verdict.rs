@@ -213,7 +213,7 @@ impl Status {
         } else {
             outcome.retry_in
         };
-        let period = limit.terms().period();
+        let period = limit.period();
         let renewal = match limit.algorithm {
             Algorithm::FixedWindow => period - outcome.decided % period,
             Algorithm::TokenBucket => outcome.full_in.max(period),

@@ -19,22 +19,7 @@ pub(super) fn dynamic_metadata(
     verdict: &Verdict,
     explanation: Option<&Explanation<'_>>,
 ) -> Struct {
-    let mut echo = Echo::default();
-    let domain = echo.text(&request.domain.readable());
-    let mut descriptors = Vec::new();
-    for descriptor in &request.descriptors {
-        if !echo.has_room() {
-            break;
-        }
-        descriptors.push(echo.descriptor(descriptor));
-    }
-    let mut fields = vec![
-        ("domain", domain),
-        ("descriptors", list(descriptors.into_iter())),
-    ];
-    if echo.is_cut {
-        fields.push(("truncated", boolean(true)));
-    }
+    let mut fields = Echo::of(request);
     if request.hits_addend > 0 {
         fields.push(("hitsAddend", number(f64::from(request.hits_addend))));
     }
@@ -74,6 +59,25 @@ impl Default for Echo {
 }
 
 impl Echo {
+    /// The domain and the descriptors of a request, and whether something is left out.
+    fn of(request: &Request) -> Vec<(&'static str, Value)> {
+        let mut echo = Self::default();
+        let domain = echo.text(&request.domain.readable());
+        let mut descriptors = Vec::new();
+        for descriptor in &request.descriptors {
+            if !echo.has_room() {
+                break;
+            }
+            descriptors.push(echo.descriptor(descriptor));
+        }
+        let descriptors = list(descriptors.into_iter());
+        let mut fields = vec![("domain", domain), ("descriptors", descriptors)];
+        if echo.is_cut {
+            fields.push(("truncated", boolean(true)));
+        }
+        fields
+    }
+
     fn text(&mut self, text: &str) -> Value {
         self.room = self.room.saturating_sub(OVERHEAD);
         let shown = start(text, self.room);
@@ -203,4 +207,48 @@ fn from_json(json: &Json) -> Value {
         )),
     };
     Value { kind: Some(kind) }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+    use crate::limiter::Entry;
+
+    fn request(descriptors: usize, entries: usize, value: usize) -> Request {
+        let entry = Entry {
+            key: "k".into(),
+            value: "v".repeat(value).into(),
+        };
+        let descriptor = Descriptor {
+            entries: vec![entry; entries],
+            ..Descriptor::default()
+        };
+        Request {
+            domain: "d".into(),
+            descriptors: vec![descriptor; descriptors],
+            hits_addend: 0,
+        }
+    }
+
+    #[test]
+    fn what_is_repeated_of_a_request_is_bounded() {
+        for (descriptors, entries, value, is_whole) in [
+            (1, 1, 60_000, true),
+            (2, 2, 15_000, true),
+            (1_000, 1, 10, true),
+            (1, 1, 4 << 20, false),
+            (2, 1, 60_000, false),
+            (1_024, 256, 10, false),
+            (1, 262_144, 0, false),
+            (65_536, 0, 0, false),
+        ] {
+            let echoed = structure(Echo::of(&request(descriptors, entries, value)));
+            let row = format!("{descriptors} x {entries} x {value}");
+            assert_eq!(echoed.fields.contains_key("truncated"), !is_whole, "{row}");
+            let bytes = echoed.encoded_len();
+            assert!(bytes < 3 * MAX_ECHO, "{row}: {bytes} bytes");
+        }
+    }
 }

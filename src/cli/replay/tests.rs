@@ -87,7 +87,10 @@ fn descriptor() -> impl Strategy<Value = Descriptor> {
             |(key, value, limit, hits_addend, is_negative_hits)| Descriptor {
                 entries: vec![Entry {
                     key: key.into(),
-                    value: format!("v\"{value}\\\u{1}").into(),
+                    value: match value {
+                        2 => b"v\xff%FF\"".to_vec().into(),
+                        value => format!("v\"{value}\\\u{1}").into(),
+                    },
                 }],
                 limit,
                 hits_addend,

@@ -80,6 +80,23 @@ fn a_file_that_was_moved_away_is_followed_by_a_new_one() {
     assert_eq!(fs::read_to_string(&settings.path).unwrap(), "two\n");
 }
 
+#[tokio::test]
+async fn a_line_that_is_longer_than_can_be_read_is_dropped_and_counted() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = settings(&directory, 1 << 30);
+    let recording = Recording::start(&settings).unwrap();
+    let (lines, counts) = (recording.handle().lines(), recording.counts());
+    for length in [1, MAX_LINE, 2] {
+        lines.push(|bytes| {
+            bytes.resize(bytes.len() + length, b'x');
+            bytes.push(b'\n');
+        });
+    }
+    recording.end().await;
+    assert_eq!((counts.written(), counts.dropped()), (2, 1));
+    assert_eq!(fs::read_to_string(&settings.path).unwrap(), "x\nxx\n");
+}
+
 #[test]
 fn what_does_not_fit_is_dropped_and_counted() {
     let directory = tempfile::tempdir().unwrap();
