@@ -116,10 +116,6 @@ fn what_is_no_request_is_refused_with_a_sentence() {
         (r#"{"domain":"d","descriptors":[{}]} x"#, "trailing"),
         (r#"{"domain":"d","descriptor":[]}"#, "descriptor"),
         (r#"{"domain":7}"#, "string"),
-        (
-            r#"{"domain":"d","descriptors":[{"entries":[],"limit":{"requestsPerUnit":1}}]}"#,
-            "SECOND",
-        ),
     ] {
         let page = http.send("POST", "/json", body);
         assert_eq!(page.status, 400, "{body}: {page:?}");

@@ -195,7 +195,7 @@ fn shadow(node: &Node, first: &Node) -> Mistake {
 /// Whether every entry that meets `narrow` would meet the pattern `wide`, too.
 fn covers(wide: &Node, narrow: &Node) -> bool {
     let includes =
-        |wide: &str, narrow: &str| pattern::matches(wide, &narrow.replace('*', ANY_TEXT));
+        |wide: &str, narrow: &str| pattern::matches(wide, narrow.replace('*', ANY_TEXT).as_bytes());
     let value = match (&wide.value, &narrow.value) {
         (None, _) => true,
         (Some(wide), Some(narrow)) => includes(wide, narrow),
