@@ -250,6 +250,7 @@ fn deciding(rules: RuleSet, top: usize) -> Limiter<MemoryStore> {
             bytes: 1_000,
         },
         default_algorithm: Algorithm::TokenBucket,
+        default_hits: ratekeeper::rules::Hits::Auto,
         shadow_mode: false,
         quota_mode: false,
     };

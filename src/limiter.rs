@@ -14,26 +14,29 @@ mod request;
 mod tally;
 pub mod top;
 mod typed;
+mod usage;
 mod verdict;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use thiserror::Error;
 use tokio::time::Instant;
 
+use crate::bucket::Micros;
 use crate::key::KeyFormat;
-use crate::rules::{Algorithm, Domain, Match, Rule, RuleSet};
+use crate::rules::{Algorithm, Domain, Hits, Limit, Limits, Match, RuleSet};
 use crate::store::{Cause, Charge, Decision, Store, StoreError};
+use crate::telemetry::Throttle;
 use crate::telemetry::metrics::{Metrics, Recorder, Series};
 
 pub use explain::{Explanation, explain};
 pub use record::{Record, Sample};
 pub use request::{BadRequest, Bounds, Descriptor, Entry, Override, Request};
 pub use typed::Typed;
+pub use usage::{CallCounts, Pattern};
 pub use verdict::{Code, ShownLimit, Status, Verdict};
 
 pub(crate) use plan::charged_keys;
@@ -42,6 +45,7 @@ pub use plan::{bucket_keys, candidate_keys};
 use plan::Plan;
 use tally::{RuleSeries, Tally};
 use top::Noter;
+use usage::Usage;
 
 /// How the limiter decides, apart from the rules.
 #[derive(Debug, Clone)]
@@ -52,6 +56,8 @@ pub struct LimiterSettings {
     pub bounds: Bounds,
     /// The algorithm of limits that requests bring themselves.
     pub default_algorithm: Algorithm,
+    /// When the hits of such limits are taken.
+    pub default_hits: Hits,
     /// Every request is told that it passes, whatever its descriptors get.
     pub shadow_mode: bool,
     /// Every limit counts as if its rule were in quota mode.
@@ -186,6 +192,11 @@ impl<S: Store> Limiter<S> {
         let (code, statuses) = plan.answer(&tally);
         self.noter
             .note((&charges, &decision), request, |place| plan.rule_of(place));
+        let now = decision.outcomes.first().map(|outcome| outcome.decided);
+        plan.uses
+            .count(code == Code::Ok, &snapshot.usage, |slot, counts| {
+                snapshot.log_change(slot, counts, now.unwrap_or_default());
+            });
         drop(plan);
         let verdict = Verdict {
             code,
@@ -239,17 +250,21 @@ impl<S> Limiter<S> {
 pub struct Snapshot {
     /// The rules.
     pub rules: RuleSet,
-    /// Per [`Slot`]: whether it has been asked with zero hits, so that hits that come without asking are the cost
-    /// of work already done (`hits: auto`).
-    asked: Box<[AtomicBool]>,
+    /// Per [`Slot`]: how it is used, which says when its hits are taken (`hits: auto`).
+    usage: Box<[Usage]>,
+    /// Per [`Slot`]: when the log may say again that this has changed.
+    changes: Box<[Throttle]>,
     /// Per rule: its counters.
     series: Box<[RuleSeries]>,
 }
 
 impl Snapshot {
     fn new(rules: RuleSet, before: Option<&Self>) -> Self {
-        let known: HashMap<Slot<'_>, bool> = before
-            .map(|before| before.slots().zip(before.asked.iter().map(load)).collect())
+        let known: HashMap<Slot<'_>, (&Usage, &Throttle)> = before
+            .map(|before| {
+                let learnt = before.usage.iter().zip(&before.changes);
+                before.slots().zip(learnt).collect()
+            })
             .unwrap_or_default();
         let counted: HashMap<Slot<'_>, &RuleSeries> = before
             .map(|before| before.slots().zip(&before.series).collect())
@@ -261,12 +276,15 @@ impl Snapshot {
         let mut snapshot = Self {
             series: series.collect(),
             rules,
-            asked: Box::default(),
+            usage: Box::default(),
+            changes: Box::default(),
         };
-        snapshot.asked = snapshot
-            .slots()
-            .map(|slot| AtomicBool::new(known.get(&slot).copied().unwrap_or_default()))
-            .collect();
+        let learnt = snapshot.slots().map(|slot| match known.get(&slot) {
+            Some((usage, change)) => (Usage::new(usage.counts()), (*change).clone()),
+            None => (Usage::default(), Throttle::every(LOG_CHANGE_EVERY)),
+        });
+        let (usage, changes): (Vec<_>, Vec<_>) = learnt.unzip();
+        (snapshot.usage, snapshot.changes) = (usage.into(), changes.into());
         snapshot
     }
 
@@ -281,52 +299,56 @@ impl Snapshot {
         self.series[found.rule.id].found(metrics, domain, found)
     }
 
-    /// What the entries of `asked` stand for.
+    /// The rules whose calls are counted, in the order of `usage`.
     fn slots(&self) -> impl Iterator<Item = Slot<'_>> {
-        let rules = || self.rules.rules().iter().map(|rule| rule.path.as_str());
+        let rules = self.rules.rules().iter();
         let domains = self.rules.domains().map(|domain| domain.name());
-        rules()
-            .map(Slot::Rule)
+        rules
+            .map(|rule| Slot::Rule(&rule.path))
             .chain(domains.map(Slot::Domain))
-            .chain(rules().map(Slot::Candidates))
     }
 
-    /// The slot of what a descriptor meets in a domain.
+    /// How the rule at this place is used.
+    #[must_use]
+    pub fn call_counts(&self, rule: usize) -> CallCounts {
+        self.usage[rule].counts()
+    }
+
+    /// The slot of what a descriptor is charged under in a domain: a rule, or a limit of its own.
     fn slot(&self, domain: &Domain, found: Option<&Match<'_>>) -> usize {
         let own = self.rules.rules().len() + domain.id();
         found.map_or(own, |found| found.rule.id)
     }
 
-    /// The slot of a rule's candidates.
-    fn slot_of_candidates(&self, rule: &Rule) -> usize {
-        self.rules.rules().len() + self.rules.domains().len() + rule.id
-    }
-
-    fn asked(&self, slot: usize) -> bool {
-        load(&self.asked[slot])
-    }
-
-    fn remember_asked(&self, slot: usize) {
-        // Reading first keeps the cache line shared once the answer is known.
-        if !self.asked(slot) {
-            self.asked[slot].store(true, Ordering::Relaxed);
+    /// Logs that a rule is used in another way now, if that changes when its hits are taken.
+    fn log_change(&self, slot: usize, counts: CallCounts, now: Micros) {
+        let is_auto = |limit: &Limit| limit.hits == Hits::Auto;
+        let (rule, matters) = match self.rules.rules().get(slot) {
+            Some(rule) => {
+                let limits = match &rule.limits {
+                    Limits::Limited(limits) => limits.as_slice(),
+                    Limits::Unlimited { .. } => &[],
+                };
+                (rule.path.as_str(), limits.iter().any(is_auto))
+            }
+            None => ("override", true),
+        };
+        if matters && self.changes[slot].passes(now) {
+            tracing::info!(rule, "hits: auto is now {counts}");
         }
     }
 }
 
-/// Who may have been asked with zero hits, by name.
+/// The shortest time between two log lines about the use of one rule.
+const LOG_CHANGE_EVERY: Micros = 600_000_000;
+
+/// Whose calls are counted, by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Slot<'a> {
     /// The limits of the rule with that path.
     Rule(&'a str),
-    /// The limits that requests bring to that domain, where no rule matches.
+    /// The limits that requests bring to that domain.
     Domain(&'a str),
-    /// The candidates of the rule with that path: what they are asked is nothing to those that decide.
-    Candidates(&'a str),
-}
-
-fn load(flag: &AtomicBool) -> bool {
-    flag.load(Ordering::Relaxed)
 }
 
 #[cfg(test)]

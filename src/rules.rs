@@ -79,6 +79,8 @@ pub struct SourceValue {
 pub struct LoadOptions {
     /// The algorithm of limits that name none.
     pub default_algorithm: Algorithm,
+    /// When the hits of limits that say nothing are taken.
+    pub default_hits: Hits,
     /// Whether files may add to a domain of an earlier file.
     pub merge_domains: bool,
     /// Whether what envoyproxy/ratelimit ignores (a known key in the wrong place, a key given twice, a second YAML
@@ -94,6 +96,7 @@ pub struct RuleSet {
     rules: Vec<Arc<Rule>>,
     default_algorithm: Algorithm,
     warnings: Vec<Mistake>,
+    default_hits: Hits,
 }
 
 impl RuleSet {
@@ -175,6 +178,12 @@ impl RuleSet {
     #[must_use]
     pub fn default_algorithm(&self) -> Algorithm {
         self.default_algorithm
+    }
+
+    /// When hits of limits that say nothing are taken.
+    #[must_use]
+    pub fn default_hits(&self) -> Hits {
+        self.default_hits
     }
 
     /// What envoyproxy/ratelimit would make otherwise of the same files.

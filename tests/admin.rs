@@ -833,7 +833,13 @@ fn explanations_are_those_of_the_command() {
             ],
             [],
         );
-        assert_eq!(answer["text"], printed.stdout);
+        // Only a running server knows how its rules are used.
+        let text = answer["text"].as_str().unwrap();
+        assert_eq!(
+            text.replace("hits: auto (prepaid: no calls yet)\n", ""),
+            printed.stdout
+        );
+        assert_eq!(text.contains("hits: auto"), buckets > 0, "{text}");
         assert_eq!(answer["rule"], rule);
         assert_eq!(answer["limits"].as_array().unwrap().len(), buckets);
     }

@@ -34,6 +34,14 @@ descriptors:
     rate_limit: {name: rhythm, unit: hour, unit_multiplier: 6, requests_per_unit: 4}
   - key: tokens
     rate_limit: {name: tokens, unit: day, requests_per_unit: 100}
+  - key: credit
+    rate_limit: {name: credit, unit: day, requests_per_unit: 1, burst: 100}
+  - key: backend_name
+    value: openai
+    descriptors:
+      - key: model_name_override
+        quota_mode: true
+        rate_limit: {name: quota, unit: hour, requests_per_unit: 10}
   - key: trial
     shadow_mode: true
     rate_limit: {name: trial, unit: day, requests_per_unit: 1}
@@ -314,13 +322,71 @@ fn cost_reported_when_the_stream_is_done_holds_the_limit() {
     });
 }
 
+/// Envoy AI Gateway's `QuotaPolicy`: at the request, entries without hits; when the stream is done, the same entries with
+/// the tokens that it cost.
+#[test]
+fn the_tokens_of_the_first_request_are_taken_though_it_only_asked() {
+    let actions = json!([
+        generic_key("backend_name", "openai"),
+        generic_key("model_name_override", "gpt"),
+    ]);
+    let limits = json!([
+        {"actions": actions},
+        {"actions": actions, "hits_addend": {"format": "%RESP(x-cost)%"}, "apply_on_stream_done": true},
+    ]);
+    on_every_store(&[], &plan("/", limits), |mesh| {
+        let entries = [("backend_name", "openai"), ("model_name_override", "gpt")];
+        let spend = |cost| mesh.envoy.get("/", &[("x-cost", cost)]).status;
+        assert_eq!(spend("20"), 200);
+        eventually("the report is in", || {
+            checked(&mesh.ratekeeper, &entries).limit_remaining == 0
+        });
+        for _ in 0..5 {
+            assert_eq!(spend("5"), 429);
+        }
+    });
+}
+
+/// An estimate at the request; when the stream is done, the estimate back and the cost. A denied request ends, too, and
+/// gives its estimate back.
+#[test]
+fn estimates_of_denied_requests_give_nothing_back() {
+    let actions = json!([generic_key("credit", "ann")]);
+    let limits = json!([
+        {"actions": actions, "hits_addend": {"format": "%REQ(x-estimate)%"}},
+        {
+            "actions": actions,
+            "hits_addend": {"format": "%REQ(x-estimate)%", "is_negative_hits": true},
+            "apply_on_stream_done": true,
+        },
+        {"actions": actions, "hits_addend": {"format": "%RESP(x-cost)%"}, "apply_on_stream_done": true},
+    ]);
+    on_every_store(&[], &plan("/", limits), |mesh| {
+        let statuses = (0..10).map(|_| {
+            let headers = [("x-estimate", "100"), ("x-cost", "37")];
+            let status = mesh.envoy.get("/", &headers).status;
+            eventually("the end of the request is in", || {
+                check(&mesh.ratekeeper, "credit", "ann").limit_remaining == 63
+            });
+            status
+        });
+        let statuses: Vec<u16> = statuses.collect();
+        assert_eq!(statuses, [200, 429, 429, 429, 429, 429, 429, 429, 429, 429]);
+    });
+}
+
 /// The status of a check with zero hits, straight from the server.
 fn check(ratekeeper: &Ratekeeper, key: &str, value: &str) -> DescriptorStatus {
+    checked(ratekeeper, &[(key, value)])
+}
+
+fn checked(ratekeeper: &Ratekeeper, entries: &[(&str, &str)]) -> DescriptorStatus {
+    let entry = |&(key, value): &(&str, &str)| Entry {
+        key: key.into(),
+        value: value.into(),
+    };
     let descriptor = RateLimitDescriptor {
-        entries: vec![Entry {
-            key: key.into(),
-            value: value.into(),
-        }],
+        entries: entries.iter().map(entry).collect(),
         hits_addend: Some(0),
         ..RateLimitDescriptor::default()
     };

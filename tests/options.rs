@@ -37,6 +37,7 @@ fn wrong_values_are_named_with_their_variable() {
         ("REDIS_TIMEOUT", "0s", "longer than 0"),
         ("SHADOW_MODE", "maybe", "true or false"),
         ("DEFAULT_ALGORITHM", "leaky", "token_bucket"),
+        ("DEFAULT_HITS", "later", "postpaid"),
         ("LOG_LEVEL", "loud", "LOG_LEVEL"),
         ("MAX_DESCRIPTORS", "-1", "a whole number from 1"),
         ("MAX_DESCRIPTOR_ENTRIES", "0", "a whole number from 1"),

@@ -304,6 +304,35 @@ fn our_own_fields_are_carried() {
     );
 }
 
+/// Control planes send no `hits`: when they are taken is an option of the server.
+#[test]
+fn what_comes_without_hits_has_those_of_the_option() {
+    for (default, then) in [
+        ("postpaid", "OVER: OVER 0 of 10/year"),
+        ("prepaid", "OK: OK 9 of 10/year"),
+        ("auto", "OK: OK 9 of 10/year"),
+    ] {
+        let management = Management::start();
+        let server = start(&management, &[("DEFAULT_HITS", default)]);
+        let session = management.session();
+        session.request();
+        let own = RateLimitPolicy {
+            hits: "prepaid".to_owned(),
+            ..per_year(10).unwrap()
+        };
+        let descriptors = [
+            descriptor("plain", "", per_year(10)),
+            descriptor("own", "", Some(own)),
+        ];
+        session.accepted("1", &[config("c", "costs", &descriptors)]);
+        for (key, then) in [("plain=a", then), ("own=a", "OK: OK 9 of 10/year")] {
+            // A report that no question came before.
+            server.ask(ask("costs", &[&format!("{key} x15")])).unwrap();
+            check(&server, default, ask("costs", &[key]), then);
+        }
+    }
+}
+
 #[test]
 fn resources_share_a_domain_when_they_may() {
     let management = Management::start();

@@ -47,6 +47,7 @@ fn subject() -> &'static (Runtime, Limiter<MemoryStore>, RuleSet) {
                 keys: KeyFormat::new(""),
                 bounds: Bounds { descriptors: 100, entries: 20, bytes: 10_000 },
                 default_algorithm: Algorithm::TokenBucket,
+                default_hits: ratekeeper::rules::Hits::Auto,
                 shadow_mode: false,
                 quota_mode: false,
             },

@@ -53,6 +53,7 @@ fn settings(origin: Origin) -> Settings {
                 bytes: 1_000,
             },
             default_algorithm: Algorithm::TokenBucket,
+            default_hits: crate::rules::Hits::Auto,
             shadow_mode: false,
             quota_mode: false,
         },

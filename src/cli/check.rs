@@ -2,11 +2,12 @@
 
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::Outcome;
 use super::options::Configuration;
 use super::output::{counted, stderr, stdout};
-use crate::rules::{LoadOptions, RuleSet};
+use crate::rules::{Hits, Limits, LoadOptions, Rule, RuleSet};
 use crate::source::shown_mistakes;
 
 /// What can be typed.
@@ -54,10 +55,30 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     };
     writeln!(
         stdout(),
-        "ok: {}, {}, {}{trying}",
+        "ok: {}, {}, {}{trying}{}",
         counted(files.len(), "file"),
         counted(rules.domains().len(), "domain"),
         counted(rules.rules().len(), "rule"),
+        paid(rules.rules()),
     )?;
     Ok(Outcome::Done)
+}
+
+/// How many rules say, or have by DEFAULT_HITS, when their hits are taken; the others leave it to how they are used.
+fn paid(rules: &[Arc<Rule>]) -> String {
+    let with = |hits: Hits| {
+        let is_so = |rule: &&Arc<Rule>| match &rule.limits {
+            Limits::Limited(limits) => limits.iter().any(|limit| limit.hits == hits),
+            Limits::Unlimited { .. } => false,
+        };
+        rules.iter().filter(is_so).count()
+    };
+    let counts = [
+        ("prepaid", with(Hits::Prepaid)),
+        ("postpaid", with(Hits::Postpaid)),
+    ];
+    let texts = counts.into_iter().filter(|(_, count)| *count > 0);
+    texts
+        .map(|(name, count)| format!(", {count} with hits: {name}"))
+        .collect()
 }

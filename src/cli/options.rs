@@ -8,7 +8,7 @@ use std::{fmt, str::FromStr};
 use clap::{Args, ValueEnum};
 
 use crate::key::{HashTag, KeyFormat};
-use crate::rules::{Algorithm, LoadOptions};
+use crate::rules::{Algorithm, Hits, LoadOptions};
 use crate::source::files::Location;
 
 /// Where the rules are and how they are read.
@@ -75,6 +75,20 @@ pub(super) struct Reading {
         default_value = "token_bucket"
     )]
     default_algorithm: AlgorithmName,
+
+    /// When the hits of limits that have no `hits` are taken
+    ///
+    /// - auto:     postpaid while a rule is asked and reported, or given hits back, on this instance
+    /// - prepaid:  before the request; denied hits are not taken
+    /// - postpaid: after it; reported hits are always taken, into debt if necessary
+    #[arg(
+        long,
+        env = "DEFAULT_HITS",
+        value_name = "NAME",
+        default_value = "auto",
+        verbatim_doc_comment
+    )]
+    default_hits: HitsName,
 }
 
 impl Reading {
@@ -82,6 +96,7 @@ impl Reading {
     pub(super) fn load_options(&self) -> LoadOptions {
         LoadOptions {
             default_algorithm: self.default_algorithm.into(),
+            default_hits: self.default_hits.into(),
             merge_domains: self.merge_domain_config,
             strict: false,
         }
@@ -197,6 +212,27 @@ pub(super) enum AlgorithmName {
     TokenBucket,
     /// All hits are forgotten at the end of each period
     FixedWindow,
+}
+
+/// A [`Hits`], as options write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum HitsName {
+    /// As each rule is used
+    Auto,
+    /// Before the request
+    Prepaid,
+    /// After the request
+    Postpaid,
+}
+
+impl From<HitsName> for Hits {
+    fn from(name: HitsName) -> Self {
+        match name {
+            HitsName::Auto => Self::Auto,
+            HitsName::Prepaid => Self::Prepaid,
+            HitsName::Postpaid => Self::Postpaid,
+        }
+    }
 }
 
 impl From<AlgorithmName> for Algorithm {

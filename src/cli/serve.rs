@@ -190,6 +190,7 @@ impl Args {
                     bytes: self.bounds.max_request_bytes,
                 },
                 default_algorithm: load.default_algorithm,
+                default_hits: load.default_hits,
                 shadow_mode: self.verdict.shadow_mode,
                 quota_mode: self.verdict.quota_mode,
             },

@@ -1,30 +1,9 @@
-//! From limits to charges: when hits are taken, and each bucket once.
+//! Charges, each bucket once.
 
 use std::collections::HashMap;
 
-use super::Snapshot;
 use crate::key::Prehashed;
-use crate::rules::Hits;
 use crate::store::{Charge, MAX_HITS, Part, Payment};
-
-/// When the hits of a limit are taken; remembers that a rule was asked with zero hits, as this request does
-/// or does not.
-pub(super) fn payment(snapshot: &Snapshot, slot: usize, configured: Hits, asks: bool) -> Payment {
-    match configured {
-        Hits::Prepaid => Payment::Prepaid,
-        Hits::Postpaid => Payment::Postpaid,
-        Hits::Auto => {
-            if asks {
-                snapshot.remember_asked(slot);
-            }
-            if snapshot.asked(slot) {
-                Payment::Postpaid
-            } else {
-                Payment::Prepaid
-            }
-        }
-    }
-}
 
 /// Up to so many charges, looking through them is faster than a map of them.
 const FEW: usize = 8;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::plan::{bucket_keys, candidate_keys};
 use super::request::{Descriptor, Entry};
+use super::usage::{CallCounts, Pattern};
 use crate::key::{BucketKey, KeyFormat};
-use crate::rules::{End, Limit, Limits, Rule, RuleSet, Trace};
+use crate::rules::{End, Hits, Limit, Limits, Rule, RuleSet, Trace};
 
 /// How a descriptor fares.
 #[derive(Debug, Clone)]
@@ -19,6 +20,8 @@ pub struct Explanation {
     pub limits: Vec<(Limit, BucketKey)>,
     /// The limits that are tried beside them, likewise.
     pub candidates: Vec<(Limit, BucketKey)>,
+    /// How the rule is used on a running server.
+    pub calls: Option<CallCounts>,
 }
 
 /// Explains how a descriptor would fare, if it came alone.
@@ -52,6 +55,21 @@ pub fn explain(rules: &RuleSet, keys: &KeyFormat, domain: &str, entries: &[Entry
         trace,
         rule,
         limits,
+        calls: None,
+    }
+}
+
+impl Explanation {
+    /// When the hits of the rule are taken, where its limits leave that to its use.
+    fn hits(&self) -> Option<String> {
+        let says = |hits: Hits| self.limits.iter().any(|(limit, _)| limit.hits == hits);
+        let calls = self.calls?;
+        let is_refunded = calls.pattern() == Pattern::Refunded;
+        match (says(Hits::Auto), says(Hits::Postpaid) && is_refunded) {
+            (true, _) => Some(format!("hits: auto ({calls})")),
+            (false, true) => Some(format!("hits: postpaid ({calls})")),
+            (false, false) => None,
+        }
     }
 }
 
@@ -67,6 +85,9 @@ impl fmt::Display for Explanation {
         }
         for (limit, key) in &self.limits {
             writeln!(f, "limit {limit}\n  bucket {key}")?;
+        }
+        if let Some(hits) = self.hits() {
+            writeln!(f, "{hits}")?;
         }
         if rule.shadow_mode {
             f.write_str("shadow mode: being over is counted, but the request passes\n")?;

@@ -18,7 +18,7 @@ use super::plan::bucket_keys;
 use super::request::{BadRequest, Descriptor, Entry, Request};
 use super::verdict::decided_by;
 use super::{InForce, LimiterSettings, Snapshot};
-use crate::bucket::Share;
+use crate::bucket::{Share, Terms};
 use crate::key::{BucketKey, NotAKey};
 use crate::rules::{Limit, Limits, Rule};
 use crate::store::{Cause, Charge, MAX_HITS, Outcome, Part, Payment, Store, StoreError};
@@ -115,6 +115,8 @@ struct Target {
     key: BucketKey,
     rule: Arc<Rule>,
     limit: Limit,
+    /// The limit as requests are charged under it.
+    terms: Terms,
 }
 
 impl<S: Store> Inspector<S> {
@@ -143,12 +145,10 @@ impl<S: Store> Inspector<S> {
     pub fn explain(&self, domain: &str, entries: &[Entry]) -> Result<Explanation, InspectError> {
         let snapshot = self.rules.snapshot().ok_or(InspectError::NotLoaded)?;
         alone(domain, entries).check(&self.settings.bounds)?;
-        Ok(explain(
-            &snapshot.rules,
-            &self.settings.keys,
-            domain,
-            entries,
-        ))
+        let explained = explain(&snapshot.rules, &self.settings.keys, domain, entries);
+        let calls = explained.rule.as_ref();
+        let calls = calls.map(|rule| snapshot.call_counts(rule.id));
+        Ok(Explanation { calls, ..explained })
     }
 
     /// Looks at buckets, and changes nothing.
@@ -198,6 +198,7 @@ impl<S: Store> Inspector<S> {
             key: target.key.clone(),
             rule: Arc::clone(&target.rule),
             limit: target.limit.clone(),
+            terms: target.terms,
         };
         let found = self.ask(target, Payment::Question, 0).await?.changed()?;
         found.check(tokens)?;
@@ -217,7 +218,7 @@ impl<S: Store> Inspector<S> {
     ) -> Result<Bucket, InspectError> {
         let charge = Charge {
             key: target.key.clone(),
-            terms: target.limit.terms(),
+            terms: target.terms,
             hits,
             payment,
             part: Part::Must,
@@ -229,8 +230,8 @@ impl<S: Store> Inspector<S> {
             unreachable!("a store gives one outcome per charge");
         };
         let terms = match decision.cause {
-            Cause::Policy(_) => target.limit.terms().shared(self.share),
-            Cause::Buckets | Cause::RememberedDenial => target.limit.terms(),
+            Cause::Policy(_) => target.terms.shared(self.share),
+            Cause::Buckets | Cause::RememberedDenial => target.terms,
         };
         Ok(Bucket {
             key: target.key,
@@ -269,10 +270,12 @@ impl<S: Store> Inspector<S> {
             return Err(InspectError::Unlimited(rule.path.clone()));
         };
         let keys = bucket_keys(rules, &self.settings.keys, domain, &request.descriptors[0]);
+        let pattern = snapshot.call_counts(rule.id).pattern();
         let targets = limits.iter().zip(keys).map(|(limit, key)| Target {
             key,
             rule: Arc::clone(rule),
             limit: limit.clone(),
+            terms: pattern.under(limit.hits).terms(limit),
         });
         Ok(targets.collect())
     }

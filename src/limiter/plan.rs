@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use std::mem;
 use std::ops::Range;
 
-use super::charges::{Charges, payment};
+use super::charges::Charges;
 use super::request::{Descriptor, Override, Request};
+use super::usage::{Call, Pattern, Uses};
 use super::{LimiterSettings, Snapshot};
 use crate::key::{BucketKey, KeyFormat, LimitTag, Segment};
 use crate::rules::{Algorithm, Domain, Limit, Limits, Match, Node, Rule, RuleSet};
@@ -22,6 +23,8 @@ pub(super) struct Plan<'a> {
     /// What is tried beside the limits, in the order of the descriptors as far as these are limited, then
     /// likewise beside none.
     pub(super) candidates: Vec<Candidate>,
+    /// What the request shows of how its rules are used.
+    pub(super) uses: Uses,
     pub(super) shadow_mode: bool,
 }
 
@@ -69,6 +72,8 @@ pub(super) struct Applied<'a> {
     pub(super) charge: usize,
     /// When its hits are taken.
     pub(super) payment: Payment,
+    /// How its rule is used.
+    pub(super) pattern: Pattern,
 }
 
 impl<'a> Plan<'a> {
@@ -83,6 +88,7 @@ impl<'a> Plan<'a> {
             applied: Vec::with_capacity(request.descriptors.len()),
             charges: Vec::new(),
             candidates: Vec::new(),
+            uses: Uses::default(),
             shadow_mode: settings.shadow_mode,
         };
         let domain = snapshot.rules.domain(&request.domain);
@@ -155,6 +161,7 @@ impl<'a> Applied<'a> {
             is_replaced: false,
             charge: 0,
             payment: Payment::Prepaid,
+            pattern: Pattern::Prepaid,
         }
     }
 }
@@ -228,7 +235,7 @@ pub(crate) fn charged_keys(
     match descriptor.limit {
         None => bucket_keys(rules, &settings.keys, domain, descriptor),
         Some(own) => {
-            let limit = limit_of(own, settings.default_algorithm);
+            let limit = limit_of(own, settings);
             let stem = settings.keys.stem(domain, segments(descriptor, None));
             vec![settings.keys.key(&stem, tag(&limit, 0, true))]
         }
@@ -254,7 +261,7 @@ impl<'a> Plan<'a> {
         let is_override = descriptor.limit.is_some();
         let (mut is_shadow, mut is_quota) = (false, settings.quota_mode);
         if let Some(own) = descriptor.limit {
-            let limit = limit_of(own, settings.default_algorithm);
+            let limit = limit_of(own, settings);
             self.applied.push(Applied::new(Cow::Owned(limit), 0));
         } else {
             let Some(Match { rule, .. }) = found else {
@@ -283,10 +290,11 @@ impl<'a> Plan<'a> {
 }
 
 /// A limit that a request brought itself.
-fn limit_of(own: Override, algorithm: Algorithm) -> Limit {
+fn limit_of(own: Override, settings: &LimiterSettings) -> Limit {
     Limit {
         unit_multiplier: own.unit_multiplier,
-        ..Limit::new(own.requests_per_unit, own.unit, algorithm)
+        hits: settings.default_hits,
+        ..Limit::new(own.requests_per_unit, own.unit, settings.default_algorithm)
     }
 }
 
@@ -329,6 +337,12 @@ impl Plan<'_> {
         settings: &LimiterSettings,
     ) {
         let quota_passes = self.quota_passes(settings);
+        let calls = self.asks.iter().zip(&request.descriptors);
+        let calls = calls.filter_map(|(ask, descriptor)| {
+            let slot = ask.slot(snapshot, domain)?;
+            Some((slot, Call::of(request, descriptor)))
+        });
+        self.uses = Uses::new(calls, &snapshot.usage);
         let mut charges = Charges::default();
         for (group, (ask, descriptor)) in (0..).zip(self.asks.iter().zip(&request.descriptors)) {
             let Ask::Limited(limited) = ask else {
@@ -338,19 +352,20 @@ impl Plan<'_> {
                 &request.domain,
                 segments(descriptor, limited.found.as_ref()),
             );
-            let slot = snapshot.slot(domain, limited.found.as_ref());
-            let hits = request.hits(descriptor);
-            // Giving back nothing is no question.
-            let asks = hits == 0 && !descriptor.is_negative_hits;
+            let slot = snapshot.slot(domain, limited.matched().as_ref());
+            let (hits, call) = (request.hits(descriptor), Call::of(request, descriptor));
+            let pattern = self.uses.pattern(slot);
             let on_failure = limited.rule().and_then(|rule| rule.on_store_failure);
             let limits = &mut self.applied[limited.limits.clone()];
             for applied in limits.iter_mut().filter(|applied| !applied.is_replaced) {
                 let tag = tag(&applied.limit, applied.index, limited.is_override);
-                applied.payment = payment(snapshot, slot, applied.limit.hits, asks);
+                applied.pattern = pattern;
+                let pattern = pattern.under(applied.limit.hits);
+                applied.payment = pattern.payment(call, hits);
                 applied.charge = charges.add(Charge {
                     key: keys.key(&stem, tag),
-                    terms: applied.limit.terms(),
-                    hits,
+                    terms: pattern.terms(&applied.limit),
+                    hits: pattern.hits(&applied.limit, hits),
                     payment: applied.payment,
                     part: limited.part(group, quota_passes),
                     on_failure,
@@ -358,7 +373,7 @@ impl Plan<'_> {
             }
         }
         if self.asks.iter().any(Ask::has_candidates) {
-            self.charge_candidates(&mut charges, snapshot, request, keys);
+            self.charge_candidates(&mut charges, request, keys);
         }
         self.charges = charges.list;
     }
@@ -367,7 +382,6 @@ impl Plan<'_> {
     fn charge_candidates(
         &mut self,
         charges: &mut Charges,
-        snapshot: &Snapshot,
         request: &Request,
         keys: &KeyFormat,
     ) {
@@ -379,19 +393,19 @@ impl Plan<'_> {
                     continue;
                 };
                 let stem = keys.stem(&request.domain, segments(descriptor, Some(&found)));
-                let slot = snapshot.slot_of_candidates(found.rule);
+                let pattern = self.uses.pattern(found.rule.id);
                 let place = self.stands_for(at);
                 // Where nothing else of the request is, it does not go for what is only tried.
                 let beside = place.beside(&charges.list).map(|charge| charge.terms);
-                let hits = request.hits(descriptor);
-                let asks = hits == 0 && !descriptor.is_negative_hits;
+                let (hits, call) = (request.hits(descriptor), Call::of(request, descriptor));
                 for (index, limit) in found.rule.candidates.iter().enumerate() {
-                    let terms = limit.terms();
+                    let pattern = pattern.under(limit.hits);
+                    let terms = pattern.terms(limit);
                     let charge = charges.add(Charge {
                         key: keys.candidate_key(&stem, tag(limit, index, false)),
                         terms: beside.map_or(terms, |beside| terms.beside(&beside)),
-                        hits,
-                        payment: payment(snapshot, slot, limit.hits, asks),
+                        hits: pattern.hits(limit, hits),
+                        payment: pattern.payment(call, hits),
                         part: place.part(),
                         on_failure: None,
                     });
@@ -429,6 +443,14 @@ impl Plan<'_> {
 }
 
 impl<'a> Ask<'a> {
+    /// Where the calls of what is charged are counted.
+    fn slot(&self, snapshot: &Snapshot, domain: &Domain) -> Option<usize> {
+        match self {
+            Self::Limited(limited) => Some(snapshot.slot(domain, limited.matched().as_ref())),
+            Self::Free | Self::Unlimited { .. } => self.tried().map(|found| found.rule.id),
+        }
+    }
+
     /// The rule whose candidates are tried on the descriptor, and the way to it.
     pub(super) fn tried(&self) -> Option<Match<'a>> {
         let found = match self {

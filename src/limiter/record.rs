@@ -11,6 +11,7 @@ use siphasher::sip::SipHasher13;
 
 use super::plan::{find, segments};
 use super::request::{Descriptor, Override, Request};
+use super::usage::Pattern;
 use super::verdict::{Code, Verdict};
 use super::{RECORD_VERSION, Snapshot};
 use crate::bucket::Micros;
@@ -124,11 +125,15 @@ impl Record {
             line.extend_from_slice(b",\"is_negative_hits\":true");
         }
         let snapshot = &verdict.snapshot;
-        if verdict.statuses[index].was_asked && !snapshot.is_asked_by(request, index) {
+        let pattern = verdict.statuses[index].pattern;
+        if pattern != Pattern::Prepaid {
             line.extend_from_slice(b",\"asked\":true");
         }
         if !self.sampled(request, descriptor, snapshot) {
             line.extend_from_slice(b",\"sampled\":false");
+        } else if pattern == Pattern::Refunded {
+            // Older versions read no other fields than these, and take the bucket for sampled in any case.
+            line.extend_from_slice(b",\"sampled\":true");
         }
         if verdict.statuses[index].code == Code::OverLimit {
             line.extend_from_slice(b",\"code\":\"OVER_LIMIT\"");
@@ -225,34 +230,18 @@ fn identity(request: &Request, descriptor: &Descriptor, snapshot: &Snapshot) -> 
     hasher.finish()
 }
 
-// --- Questions that were asked before ---
+// --- How rules were used ---
 
 impl Snapshot {
-    /// Whether a rule that was asked when it came to a descriptor was so by the request itself, by this descriptor or
-    /// one before it; if not, it was before.
-    fn is_asked_by(&self, request: &Request, index: usize) -> bool {
-        let (before, rest) = request.descriptors.split_at(index);
-        let asks = |descriptor: &&Descriptor| {
-            request.hits(descriptor) == 0 && !descriptor.is_negative_hits
+    /// Has the descriptor's rule be charged by this pattern from now on; `None`: as its calls show.
+    pub fn assume(&self, domain: &Text, descriptor: &Descriptor, pattern: Option<Pattern>) {
+        let Some(domain) = self.rules.domain(domain) else {
+            return;
         };
-        let slot = |descriptor| self.slot_of(&request.domain, descriptor);
-        rest.first().filter(asks).is_some()
-            || before
-                .iter()
-                .filter(asks)
-                .any(|other| slot(other) == slot(&request.descriptors[index]))
-    }
-
-    /// Has the descriptor's rule count as asked with zero hits.
-    pub fn assume_asked(&self, domain: &Text, descriptor: &Descriptor) {
-        if let Some(slot) = self.slot_of(domain, descriptor) {
-            self.remember_asked(slot);
+        let found = find(domain, descriptor).filter(|_| descriptor.limit.is_none());
+        // Of a descriptor that nothing limits, nothing is known.
+        if found.is_some() || descriptor.limit.is_some() {
+            self.usage[self.slot(domain, found.as_ref())].assume(pattern);
         }
-    }
-
-    /// Where it is kept whether the rule that a descriptor meets was asked.
-    fn slot_of(&self, domain: &Text, descriptor: &Descriptor) -> Option<usize> {
-        let domain = self.rules.domain(domain)?;
-        Some(self.slot(domain, find(domain, descriptor).as_ref()))
     }
 }

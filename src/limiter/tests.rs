@@ -1,7 +1,7 @@
 //! What the limiter remembers between requests. How it decides is tested through gRPC, in `tests/`.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -28,6 +28,7 @@ fn limiter() -> Limiter<MemoryStore> {
             bytes: 1_000,
         },
         default_algorithm: Algorithm::TokenBucket,
+        default_hits: Hits::Auto,
         shadow_mode: false,
         quota_mode: false,
     };
@@ -59,7 +60,7 @@ async fn nothing_is_decided_without_rules() {
 }
 
 #[tokio::test]
-async fn a_rule_that_was_asked_takes_the_cost_afterwards_also_after_a_reload() {
+async fn a_rule_that_is_asked_takes_the_cost_afterwards_also_after_a_reload() {
     let limiter = limiter();
     limiter.rules.install(rules(&format!(
         "domain: d\ndescriptors: [{{ key: a, {LIMIT} }}]"
@@ -144,6 +145,77 @@ proptest! {
             prop_assert_eq!(decide(&tried), decide(&plain), "{:?}", request);
         }
     }
+}
+
+proptest! {
+    /// Whatever is denied, in whatever order requests end: once a rule is given hits back, a bucket has what is open and
+    /// what was cost.
+    #[test]
+    fn what_is_given_back_was_taken(
+        is_postpaid in any::<bool>(),
+        steps in vec((0..3_u8, 0..8_usize, 1..=90_u64, proptest::option::of(0..15_u64)), 1..80),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let hits = if is_postpaid { "postpaid" } else { "auto" };
+        let limiter = Limiter {
+            store: MemoryStore::new(1_000, Arc::new(|| 1_800_000_000_000_000)),
+            ..limiter()
+        };
+        limiter.rules.install(rules(&format!(
+            "domain: d\ndescriptors: [{{key: a, rate_limit: {{unit: year, requests_per_unit: 100, hits: {hits}}}}}]"
+        )));
+        let call = |calls: &[(i64, bool)]| {
+            let descriptors = calls.iter().map(|&(hits, is_back)| Descriptor {
+                is_negative_hits: is_back,
+                ..request("a", hits.unsigned_abs()).descriptors.remove(0)
+            });
+            let request = Request { descriptors: descriptors.collect(), ..request("a", 0) };
+            runtime.block_on(limiter.decide(&request, None)).unwrap();
+        };
+        // Requests that pass and end, by which the pattern is seen.
+        for _ in 0..3 {
+            call(&[(1, false)]);
+            call(&[(1, true)]);
+        }
+        let (mut open, mut cost) = (Vec::new(), 0);
+        for (kind, which, estimate, real) in steps {
+            let estimate = i64::try_from(estimate).unwrap();
+            if kind > 0 && open.len() < 8 {
+                call(&[(estimate, false)]);
+                open.push(estimate);
+            } else if !open.is_empty() {
+                let estimate = open.swap_remove(which % open.len());
+                let real = real.map(|real| i64::try_from(real).unwrap());
+                let ends = [Some((estimate, true)), real.map(|real| (real, false))];
+                call(&ends.into_iter().flatten().collect::<Vec<_>>());
+                cost += real.unwrap_or_default();
+            }
+            let taken = taken(&limiter);
+            prop_assert_eq!(taken, u64::try_from(open.iter().sum::<i64>() + cost).unwrap(), "{:?}", open);
+        }
+    }
+}
+
+/// What is taken from the bucket of the rule `a`.
+fn taken(limiter: &Limiter<MemoryStore>) -> u64 {
+    let snapshot = limiter.rules.snapshot().unwrap();
+    let descriptor = &request("a", 0).descriptors[0];
+    let key = bucket_keys(&snapshot.rules, &limiter.keys, "d", descriptor).remove(0);
+    let Limits::Limited(limits) = &snapshot.rules.rules()[0].limits else {
+        panic!("it has a limit");
+    };
+    let charge = Charge {
+        key,
+        terms: snapshot.call_counts(0).pattern().terms(&limits[0]),
+        hits: 0,
+        payment: crate::store::Payment::Question,
+        part: crate::store::Part::Must,
+        on_failure: None,
+    };
+    let decision = limiter
+        .store
+        .decide_as(&[charge], |_| crate::store::memory::Stand::AsIs);
+    decision.outcomes[0].state.used()
 }
 
 #[tokio::test]

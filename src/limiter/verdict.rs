@@ -7,9 +7,10 @@ use serde_json::{Map, Value};
 use super::Snapshot;
 use super::plan::{Applied, Ask, Limited, Plan};
 use super::tally::Tally;
+use super::usage::Pattern;
 use crate::bucket::Micros;
-use crate::rules::{Algorithm, Hits, Limit, Rule, Unit};
-use crate::store::{Cause, OnStoreFailure, Outcome, Payment};
+use crate::rules::{Algorithm, Limit, Rule, Unit};
+use crate::store::{Cause, OnStoreFailure, Outcome};
 use crate::telemetry::metrics::{DecidedBy, Told};
 
 /// The answer to a request.
@@ -59,8 +60,8 @@ pub struct Status {
     pub is_over: bool,
     /// Whether the descriptor's rule is a quota.
     pub is_quota: bool,
-    /// Whether its hits counted as reports because its rule was asked with zero hits, before or by it.
-    pub was_asked: bool,
+    /// How its rule is used, which says when its hits are taken unless its limits do.
+    pub pattern: Pattern,
     /// The rule that decided, by its place in the rule set; `None` for a limit of the request's own.
     pub rule: Option<usize>,
 }
@@ -152,7 +153,7 @@ impl Plan<'_> {
                     let (applied, outcome) = self.telling(limited, &decision.outcomes);
                     tally.count(descriptor, limited, (applied, outcome));
                     Status {
-                        was_asked: self.was_asked(limited),
+                        pattern: applied.pattern,
                         ..Status::of(limited, &applied.limit, outcome)
                     }
                 }
@@ -180,11 +181,6 @@ impl Plan<'_> {
                 tally.count_candidate(&tally.request.descriptors[at], &found, fits);
             }
         }
-    }
-
-    fn was_asked(&self, limited: &Limited<'_>) -> bool {
-        self.limits(limited)
-            .any(|applied| applied.limit.hits == Hits::Auto && applied.payment == Payment::Postpaid)
     }
 
     /// The limit of a descriptor that tells most, and its outcome; of equals, the first.
@@ -236,7 +232,7 @@ impl Status {
             retry_in: outcome.retry_in,
             is_over: !outcome.admitted,
             is_quota: limited.is_quota,
-            was_asked: false,
+            pattern: Pattern::Prepaid,
             rule: limited.rule().map(|rule| rule.id),
         }
     }
@@ -251,7 +247,7 @@ impl Status {
             retry_in: None,
             is_over: false,
             is_quota: false,
-            was_asked: false,
+            pattern: Pattern::Prepaid,
             rule: None,
         }
     }

@@ -8,7 +8,7 @@ use super::read::{self, Descriptor};
 use super::rule::Rule;
 use super::spelling::shown;
 use super::tree::{Domain, Node, composite};
-use super::{Algorithm, LoadOptions, Mistakes, RuleSet, SourceFile, SourceValue};
+use super::{Algorithm, Hits, LoadOptions, Mistakes, RuleSet, SourceFile, SourceValue};
 
 /// The rules of texts.
 pub(super) fn build(files: &[SourceFile], options: LoadOptions) -> Result<RuleSet, Mistakes> {
@@ -47,6 +47,7 @@ struct Builder {
     origins: Vec<String>,
     rules: Vec<Arc<Rule>>,
     default_algorithm: Algorithm,
+    default_hits: Hits,
     report: Report,
 }
 
@@ -54,6 +55,7 @@ impl Builder {
     fn new(options: LoadOptions) -> Self {
         Self {
             default_algorithm: options.default_algorithm,
+            default_hits: options.default_hits,
             ..Self::default()
         }
     }
@@ -66,6 +68,7 @@ impl Builder {
             names: self.names,
             rules: self.rules,
             default_algorithm: self.default_algorithm,
+            default_hits: self.default_hits,
         })
     }
 

@@ -105,11 +105,23 @@ impl Algorithm {
 pub enum Hits {
     /// Before: denied hits are not taken.
     Prepaid,
-    /// After: hits are taken in any case.
+    /// After: hits are taken in any case. A request that brings none asks, and takes its one when it is allowed.
     Postpaid,
-    /// Postpaid once the rule has been asked with zero hits on this instance.
+    /// As the rule is used on this instance: postpaid while it is asked and reported, or given hits back.
     #[default]
     Auto,
+}
+
+impl Hits {
+    /// The name that configurations and options use.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Prepaid => "prepaid",
+            Self::Postpaid => "postpaid",
+            Self::Auto => "auto",
+        }
+    }
 }
 
 /// One limit of a rule, or the one that a request brought itself.
@@ -171,14 +183,16 @@ impl Limit {
     /// The limit as the arithmetic needs it.
     #[must_use]
     pub fn terms(&self) -> Terms {
+        self.terms_with_debt(self.max_debt)
+    }
+
+    /// The same, where the bucket may owe so many tokens.
+    #[must_use]
+    pub fn terms_with_debt(&self, max_debt: u32) -> Terms {
+        let (rate, period) = (self.requests_per_unit, self.period());
         let terms = match self.algorithm {
-            Algorithm::TokenBucket => Terms::token_bucket(
-                self.requests_per_unit,
-                self.period(),
-                self.burst,
-                self.max_debt,
-            ),
-            Algorithm::FixedWindow => Terms::fixed_window(self.burst, self.period(), self.max_debt),
+            Algorithm::TokenBucket => Terms::token_bucket(rate, period, self.burst, max_debt),
+            Algorithm::FixedWindow => Terms::fixed_window(self.burst, period, max_debt),
         };
         match self.unit {
             Unit::Second => terms.per_second(),

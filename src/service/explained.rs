@@ -137,7 +137,7 @@ fn legal(text: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limiter::ShownLimit;
+    use crate::limiter::{Pattern, ShownLimit};
     use crate::rules::Unit;
 
     #[test]
@@ -177,7 +177,7 @@ mod tests {
             retry_in,
             is_over: code == Code::OverLimit,
             is_quota,
-            was_asked: false,
+            pattern: Pattern::Prepaid,
             rule: None,
         }
     }

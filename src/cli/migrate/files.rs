@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use super::super::options::boolean;
 use super::environment::Environment;
 use super::finding::{Finding, Kind};
-use crate::rules::{Algorithm, Difference, LoadOptions, Mistake, Position, RuleSet, SourceFile};
+use crate::rules::{
+    Algorithm, Difference, Hits, LoadOptions, Mistake, Position, RuleSet, SourceFile,
+};
 use crate::source::files::Location;
 
 /// What the two do otherwise, whatever the rules; and what to set to have it as it was.
@@ -21,6 +23,17 @@ const BEHAVIOUR: &[(&str, &str)] = &[
     (
         "hits_addend: 0",
         "it asks whether a whole token is left; there, it is over only beyond the limit, so one more passes",
+    ),
+    (
+        "costs reported afterwards (apply_on_stream_done)",
+        "a rule that is asked and reported is recognized (hits: auto), and reports are then taken in any case, into debt; \
+         there, all hits always count. DEFAULT_HITS=postpaid says so for all rules, such as those of Envoy Gateway and \
+         Envoy AI Gateway; docs/costs.md",
+    ),
+    (
+        "hits given back (is_negative_hits)",
+        "hits of a denied request are taken until they are given back, once a rule is seen to give hits back; there, \
+         they always count. An estimate of a client that hangs up is given back in both",
     ),
     (
         "limit_remaining of a denied request",
@@ -96,6 +109,7 @@ pub(super) fn findings(files: &[SourceFile], environment: &Environment) -> Vec<F
     let merge = environment.text("MERGE_DOMAIN_CONFIG").map(boolean);
     let options = LoadOptions {
         default_algorithm: algorithm,
+        default_hits: Hits::Auto,
         merge_domains: merge == Some(Ok(true)),
         strict: false,
     };

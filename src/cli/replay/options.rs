@@ -69,7 +69,8 @@ struct Verdicts {
         default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     quota_mode: bool,
 
-    /// The most buckets held; at this bound those nearest to full are dropped, which is told
+    /// Maximum number of buckets in memory; at this bound, buckets of the limits that have the most are dropped, and
+    /// the report says so
     #[arg(long, env = "MEMORY_MAX_BUCKETS", value_name = "COUNT", default_value_t = 1_000_000,
         value_parser = clap::value_parser!(u64).range(1..))]
     memory_max_buckets: u64,
@@ -168,6 +169,7 @@ impl Args {
                 bytes: usize::MAX,
             },
             default_algorithm: self.load_options().default_algorithm,
+            default_hits: self.load_options().default_hits,
             shadow_mode: self.verdicts.shadow_mode,
             quota_mode: self.verdicts.quota_mode,
         }

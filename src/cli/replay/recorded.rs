@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::when;
 use crate::bucket::Micros;
-use crate::limiter::{Code, Descriptor, Override, RECORD_VERSION, Request};
+use crate::limiter::{Code, Descriptor, Override, Pattern, RECORD_VERSION, Request};
 use crate::rules::Unit;
 
 use line::{CodeName, DescriptorLine, EntryLine, LimitLine, Line, Time};
@@ -26,8 +26,8 @@ pub(super) struct Recorded {
 pub(super) struct Mark {
     /// All requests of its bucket are recorded.
     pub(super) is_sampled: bool,
-    /// Its rule had been asked with zero hits.
-    pub(super) is_asked: bool,
+    /// How its rule was used; `None` when that is not known.
+    pub(super) pattern: Option<Pattern>,
     /// What was answered.
     pub(super) code: Code,
 }
@@ -74,7 +74,7 @@ impl Recorded {
         let (marks, descriptors): (Vec<_>, Vec<_>) = line
             .descriptors
             .into_iter()
-            .map(DescriptorLine::read)
+            .map(|descriptor| descriptor.read(line.v.is_some()))
             .collect::<Result<Vec<_>, _>>()?
             .into_iter()
             .unzip();
@@ -92,12 +92,13 @@ impl Recorded {
 }
 
 impl DescriptorLine {
-    fn read(self) -> Result<(Mark, Descriptor), String> {
+    /// `is_ours`: a server recorded it, which says of each descriptor how its rule was used.
+    fn read(self, is_ours: bool) -> Result<(Mark, Descriptor), String> {
         let full = match self {
             Self::Typed(entries) => {
                 let mark = Mark {
                     is_sampled: true,
-                    is_asked: false,
+                    pattern: None,
                     code: Code::Ok,
                 };
                 let descriptor = Descriptor {
@@ -109,8 +110,12 @@ impl DescriptorLine {
             Self::Full(full) => full,
         };
         let mark = Mark {
-            is_sampled: full.sampled,
-            is_asked: full.asked,
+            is_sampled: full.sampled.unwrap_or(true),
+            pattern: match (full.asked, full.sampled) {
+                (true, Some(true)) => Some(Pattern::Refunded),
+                (true, _) => Some(Pattern::Reported),
+                (false, _) => is_ours.then_some(Pattern::Prepaid),
+            },
             code: full.code.map_or(Code::Ok, Code::from),
         };
         let descriptor = Descriptor {
@@ -235,8 +240,8 @@ mod tests {
             (false, Code::Ok)
         );
         assert_eq!(
-            (read.marks[1].is_asked, read.marks[1].code),
-            (true, Code::OverLimit)
+            (read.marks[1].pattern, read.marks[1].code),
+            (Some(Pattern::Reported), Code::OverLimit)
         );
         let own = read.request.descriptors[0].limit.unwrap();
         assert_eq!(

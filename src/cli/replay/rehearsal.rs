@@ -10,7 +10,9 @@ use tokio::time::Instant;
 use super::recorded::Recorded;
 use crate::bucket::Micros;
 use crate::clock::Clock;
-use crate::limiter::{Code, InForce, LimitError, Limiter, LimiterSettings, Verdict, charged_keys};
+use crate::limiter::{
+    Code, InForce, LimitError, Limiter, LimiterSettings, Pattern, Verdict, charged_keys,
+};
 use crate::rules::RuleSet;
 use crate::store::memory::{MemoryStore, Stand};
 use crate::store::{Charge, Decision, Store, StoreError};
@@ -81,7 +83,7 @@ impl Rehearsal {
         deciding.now_or_never().expect("memory waits for nothing")
     }
 
-    /// Has what is known from elsewhere be so: rules that were asked before, buckets that are not recorded whole.
+    /// Has what is known from elsewhere be so: how rules were used, buckets that are not recorded whole.
     fn take_as_they_were(&self, recorded: &Recorded) {
         let mut stands = self
             .buckets
@@ -93,10 +95,16 @@ impl Rehearsal {
             return;
         };
         let request = &recorded.request;
-        for (mark, descriptor) in recorded.marks.iter().zip(&request.descriptors) {
-            if mark.is_asked {
-                snapshot.assume_asked(&request.domain, descriptor);
+        let marked = || recorded.marks.iter().zip(&request.descriptors);
+        // Where descriptors share a rule, the one that says most is the last.
+        for is_last in [false, true] {
+            for (mark, descriptor) in marked() {
+                if (mark.pattern == Some(Pattern::Refunded)) == is_last {
+                    snapshot.assume(&request.domain, descriptor, mark.pattern);
+                }
             }
+        }
+        for (mark, descriptor) in marked() {
             if !mark.is_sampled {
                 let stand = match mark.code {
                     Code::Ok => Stand::Full,

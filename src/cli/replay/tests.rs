@@ -62,6 +62,7 @@ fn settings() -> LimiterSettings {
             bytes: 10_000,
         },
         default_algorithm: Algorithm::TokenBucket,
+        default_hits: crate::rules::Hits::Auto,
         shadow_mode: false,
         quota_mode: false,
     }

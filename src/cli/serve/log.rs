@@ -8,9 +8,10 @@ use tracing_subscriber::prelude::*;
 
 use crate::telemetry::logs::JsonLines;
 
-/// Where the lines on start, reload and stop come from, and those on what somebody changed.
-const LIFECYCLE: [&str; 4] = [
+/// Modules whose lines are on start, reload and stop, on changes by the admin API, and on changes of how rules are charged.
+const LIFECYCLE: [&str; 5] = [
     "ratekeeper::app",
+    "ratekeeper::limiter",
     "ratekeeper::service::http::admin",
     "ratekeeper::source",
     "ratekeeper::tls",

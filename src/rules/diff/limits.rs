@@ -1,6 +1,6 @@
 //! A rule that stays, and how its limits and words change.
 
-use super::super::limit::{Algorithm, Hits, Limit};
+use super::super::limit::{Algorithm, Limit};
 use super::super::rule::{Limits, Rule};
 use super::super::spelling::shown;
 use super::change::{Buckets, Change, Kind};
@@ -116,11 +116,7 @@ impl Before<'_> {
             };
             changes.push(of(kind, Some(buckets), format!("{which}{how}")));
         }
-        let hits = |limit: &Limit| match limit.hits {
-            Hits::Prepaid => "prepaid",
-            Hits::Postpaid => "postpaid",
-            Hits::Auto => "auto",
-        };
+        let hits = |limit: &Limit| limit.hits.name();
         if old.hits != new.hits {
             let what = format!(
                 "{which}takes hits otherwise (from {} to {})",

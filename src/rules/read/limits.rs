@@ -245,7 +245,7 @@ impl Reader<'_> {
             unit_multiplier,
             burst,
             algorithm,
-            hits: written.hits.value.unwrap_or_default(),
+            hits: written.hits.value.unwrap_or(self.options.default_hits),
             max_debt: written.max_debt.value.unwrap_or(burst),
             name: written.name,
             replaces: written.replaces,
@@ -282,8 +282,13 @@ impl Reader<'_> {
         if let Some(reason) = reason.filter(|_| written.burst.is_given()) {
             self.pointless("burst", written.burst.at, reason);
         }
-        let prepaid = (written.hits.value == Some(Hits::Prepaid))
-            .then_some("hits: prepaid, which never runs into debt");
+        let prepaid = match (written.hits.value, self.options.default_hits) {
+            (Some(Hits::Prepaid), _) => Some("hits: prepaid, which never runs into debt"),
+            (None, Hits::Prepaid) if !written.hits.is_wrong => {
+                Some("prepaid hits, the default of this server, which never run into debt")
+            }
+            _ => None,
+        };
         if let Some(reason) = reason.or(prepaid).filter(|_| written.max_debt.is_given()) {
             self.pointless("max_debt", written.max_debt.at, reason);
         }

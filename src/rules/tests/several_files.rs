@@ -7,6 +7,7 @@ const MERGE: LoadOptions = LoadOptions {
     merge_domains: true,
     strict: false,
     default_algorithm: crate::rules::Algorithm::TokenBucket,
+    default_hits: crate::rules::Hits::Auto,
 };
 
 const FIRST: &str = "domain: d\ndescriptors: [{key: a*, rate_limit: {unit: day}}, {key: b}]\n";

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use bytes::Bytes;
 
 use crate::limiter::Snapshot;
-use crate::rules::{Algorithm, Limit, Limits, Rule, RuleSet};
+use crate::rules::{Algorithm, Hits, Limit, Limits, Rule, RuleSet};
 
 /// The text of a configuration for all who read it at the same time: it can have many megabytes, and a slow reader holds
 /// it for as long as it reads.
@@ -45,11 +45,11 @@ impl AsRef<[u8]> for SharedText {
 /// A line for each limit, in the order of the files.
 ///
 /// What envoyproxy/ratelimit does not know follows the text that it prints, and only where a limit departs from the
-/// defaults. The algorithm is printed where it is not `DEFAULT_ALGORITHM`, so that under `fixed_window` the lines of
-/// an unchanged configuration are those of envoyproxy/ratelimit.
+/// defaults. Algorithm and hits are printed where they are not `DEFAULT_ALGORITHM` and `DEFAULT_HITS`, so that under
+/// `fixed_window` the lines of an unchanged configuration are those of envoyproxy/ratelimit.
 pub(super) fn rlconfig(rules: &RuleSet) -> String {
     let mut text = String::new();
-    let usual = rules.default_algorithm();
+    let usual = (rules.default_algorithm(), rules.default_hits());
     for rule in rules.rules() {
         match &rule.limits {
             Limits::Unlimited { .. } => line(&mut text, rule, "UNKNOWN", 0, &tried(rule, usual)),
@@ -92,7 +92,7 @@ fn unit(limit: &Limit) -> String {
 }
 
 /// The candidates of a rule, at the end of its last line.
-fn tried(rule: &Rule, usual: Algorithm) -> String {
+fn tried(rule: &Rule, usual: (Algorithm, Hits)) -> String {
     let candidates = rule.candidates.iter().map(|limit| {
         let (unit, requests, more) = (unit(limit), limit.requests_per_unit, more(limit, usual));
         format!(", candidate: (unit={unit} requests_per_unit={requests}{more})")
@@ -101,7 +101,7 @@ fn tried(rule: &Rule, usual: Algorithm) -> String {
 }
 
 /// The parts of a limit that envoyproxy/ratelimit does not know, where they are not the usual ones.
-fn more(limit: &Limit, usual: Algorithm) -> String {
+fn more(limit: &Limit, (algorithm, hits): (Algorithm, Hits)) -> String {
     let mut text = String::new();
     let mut add = |name: &str, value: &dyn std::fmt::Display| {
         let _ = write!(text, ", {name}: {value}");
@@ -112,8 +112,11 @@ fn more(limit: &Limit, usual: Algorithm) -> String {
     if limit.burst != limit.requests_per_unit {
         add("burst", &limit.burst);
     }
-    if limit.algorithm != usual {
+    if limit.algorithm != algorithm {
         add("algorithm", &limit.algorithm.name());
+    }
+    if limit.hits != hits {
+        add("hits", &limit.hits.name());
     }
     text
 }

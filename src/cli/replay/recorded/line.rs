@@ -40,8 +40,7 @@ pub(super) struct FullDescriptor {
     #[serde(default, alias = "isNegativeHits")]
     pub(super) is_negative_hits: bool,
     pub(super) code: Option<CodeName>,
-    #[serde(default = "yes")]
-    pub(super) sampled: bool,
+    pub(super) sampled: Option<bool>,
     #[serde(default)]
     pub(super) asked: bool,
 }
@@ -104,10 +103,6 @@ pub(super) enum CodeName {
 pub(super) enum Time {
     Number(Number),
     Text(String),
-}
-
-fn yes() -> bool {
-    true
 }
 
 // --- What can be written in several ways ---

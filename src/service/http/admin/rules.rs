@@ -6,7 +6,7 @@ use super::Answer;
 use super::asked::{Parameters, typed};
 use super::status::Seen;
 use crate::limiter::inspect::Inspector;
-use crate::limiter::{Entry, Explanation, Snapshot};
+use crate::limiter::{CallCounts, Entry, Explanation, Pattern, Snapshot};
 use crate::rules::{
     Candidate, Domain, Hits as Payment, Limit, Limits, Match, Rule, Step, composite,
 };
@@ -94,7 +94,29 @@ fn rule(seen: &Seen, snapshot: &Snapshot, domain: &Domain, found: &Match<'_>) ->
         "quota_mode": rule.quota_mode,
         "on_store_failure": rule.on_store_failure.map(|policy| policy.name()),
         "hits": hits(&sum.unwrap_or_default()),
+        "use": used(rule, snapshot.call_counts(rule.id)),
         "candidate": candidate(rule, tried.unwrap_or_default()),
+    })
+}
+
+/// When the hits of a rule are taken, and why, where its limits leave that to how it is used.
+fn used(rule: &Rule, counts: CallCounts) -> Option<Value> {
+    let is_auto = match &rule.limits {
+        Limits::Limited(limits) => limits.iter().any(|limit| limit.hits == Payment::Auto),
+        Limits::Unlimited { .. } => false,
+    };
+    let [asked, reported, given_back] = counts.percents();
+    is_auto.then(|| {
+        json!({
+            "hits": match counts.pattern() {
+                Pattern::Prepaid => "prepaid",
+                Pattern::Reported | Pattern::Refunded => "postpaid",
+            },
+            "asked_percent": asked,
+            "reported_percent": reported,
+            "given_back_percent": given_back,
+            "text": format!("hits: auto ({counts})"),
+        })
     })
 }
 
@@ -121,11 +143,7 @@ fn limit(limit: &Limit) -> Value {
         "unit_multiplier": limit.unit_multiplier,
         "burst": limit.burst,
         "algorithm": limit.algorithm.name(),
-        "hits": match limit.hits {
-            Payment::Auto => "auto",
-            Payment::Prepaid => "prepaid",
-            Payment::Postpaid => "postpaid",
-        },
+        "hits": limit.hits.name(),
         "max_debt": limit.max_debt,
         "text": limit.to_string(),
     })
