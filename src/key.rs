@@ -34,11 +34,11 @@ const SHORTENED_DOMAIN: usize = 48;
 const CANDIDATE: &str = "#candidate";
 
 /// Where the state of one limit for one concrete descriptor is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct BucketKey {
-    /// First, because it tells most keys apart.
     hash: u128,
     text: Box<str>,
+    limit: u32,
 }
 
 /// What keys are hashed under: drawn once per process, so that no client can aim at a collision.
@@ -54,7 +54,21 @@ impl BucketKey {
         Self {
             hash: hasher.finish128().as_u128(),
             text: text.into(),
+            limit: 0,
         }
+    }
+
+    /// The same key, of a bucket of the limit with this number.
+    #[must_use]
+    pub fn of_limit(self, limit: u32) -> Self {
+        Self { limit, ..self }
+    }
+
+    /// The number of the limit that the bucket is for: a hash of what the configuration calls it, 0 when it is not
+    /// known. Stores that are full prefer buckets of one limit over those of others; it is no part of which bucket it is.
+    #[must_use]
+    pub fn limit(&self) -> u32 {
+        self.limit
     }
 
     /// The key as it stands in Redis.
@@ -70,6 +84,15 @@ impl BucketKey {
         self.hash
     }
 }
+
+impl PartialEq for BucketKey {
+    fn eq(&self, other: &Self) -> bool {
+        // The hash first, because most keys differ in it.
+        self.hash == other.hash && self.text == other.text
+    }
+}
+
+impl Eq for BucketKey {}
 
 impl Hash for BucketKey {
     fn hash<H: Hasher>(&self, state: &mut H) {

@@ -18,10 +18,12 @@ mod usage;
 mod verdict;
 
 use std::collections::HashMap;
+use std::hash::{Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use siphasher::sip::SipHasher13;
 use thiserror::Error;
 use tokio::time::Instant;
 
@@ -254,6 +256,8 @@ pub struct Snapshot {
     usage: Box<[Usage]>,
     /// Per [`Slot`]: when the log may say again that this has changed.
     changes: Box<[Throttle]>,
+    /// Per [`Slot`]: a number that its limits have under every configuration.
+    numbers: Box<[u32]>,
     /// Per rule: its counters.
     series: Box<[RuleSeries]>,
 }
@@ -278,7 +282,9 @@ impl Snapshot {
             rules,
             usage: Box::default(),
             changes: Box::default(),
+            numbers: Box::default(),
         };
+        snapshot.numbers = snapshot.slots().map(Slot::number).collect();
         let learnt = snapshot.slots().map(|slot| match known.get(&slot) {
             Some((usage, change)) => (Usage::new(usage.counts()), (*change).clone()),
             None => (Usage::default(), Throttle::every(LOG_CHANGE_EVERY)),
@@ -306,6 +312,15 @@ impl Snapshot {
         rules
             .map(|rule| Slot::Rule(&rule.path))
             .chain(domains.map(Slot::Domain))
+    }
+
+    /// The number of a limit: a store without room for all buckets counts them by it.
+    fn limit_number(&self, slot: usize, index: usize) -> u32 {
+        // 0 is the number of none.
+        let index = u32::try_from(index).unwrap_or(u32::MAX);
+        self.numbers[slot]
+            .wrapping_add(index.wrapping_mul(0x9E37_79B1))
+            .max(1)
     }
 
     /// How the rule at this place is used.
@@ -349,6 +364,15 @@ enum Slot<'a> {
     Rule(&'a str),
     /// The limits that requests bring to that domain.
     Domain(&'a str),
+}
+
+impl Slot<'_> {
+    /// A hash of the name, the same in every process.
+    fn number(self) -> u32 {
+        let mut hasher = SipHasher13::new();
+        self.hash(&mut hasher);
+        u32::try_from(hasher.finish() >> 32).expect("32 bits are left")
+    }
 }
 
 #[cfg(test)]

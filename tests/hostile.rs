@@ -22,7 +22,9 @@ use tonic::{Code as Failure, Status};
 use bytes::Bytes;
 use h2::client::handshake;
 
-use crate::support::{Backend, PATIENCE, Ratekeeper, Redis, ask, check, json_of, on_every_store};
+use crate::support::{
+    Backend, PATIENCE, Ratekeeper, Redis, ask, check, free_port, json_of, on_every_store, times,
+};
 
 const RULES: &str = "
 domain: d
@@ -292,6 +294,38 @@ fn extreme_hits_and_limits_are_answered() {
         );
         row("k=3 limit=0/second", "OVER: OVER 0 of 0/second never");
     });
+}
+
+/// A flood of keys under one limit, scaled down: four times as many as the store holds, of which none is full for long.
+/// The buckets of another limit stay exhausted, in memory and in what decides while Redis is away.
+#[test]
+fn keys_of_one_limit_push_out_no_bucket_of_another() {
+    let rules = "
+domain: d
+descriptors:
+  - {key: victim, rate_limit: {unit: hour, requests_per_unit: 5}}
+  - {key: flood, rate_limit: {unit: year, requests_per_unit: 1000}}
+";
+    let unavailable = format!("127.0.0.1:{}", free_port());
+    for away in [None, Some(unavailable)] {
+        let store = away.as_ref().map_or("memory", |_| "local");
+        let environment = away.map(|address| ("REDIS_URL", address)).into_iter();
+        let bound = ("MEMORY_MAX_BUCKETS", "9000".to_owned());
+        let server = Ratekeeper::start(rules, environment.chain([bound]));
+        let victims = |hits: u32, expected: &str| {
+            for i in 0..40 {
+                let victim = format!("victim={i}");
+                check(&server, store, times(hits, ask("d", &[&victim])), expected);
+            }
+        };
+        victims(5, "OK: OK 0 of 5/hour");
+        for request in 0..180 {
+            let keys: Vec<String> = (0..200).map(|i| format!("flood={request}-{i}")).collect();
+            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+            assert_eq!(server.ask(ask("d", &keys)).unwrap().overall_code, 1);
+        }
+        victims(1, "OVER: OVER 0 of 5/hour");
+    }
 }
 
 #[test]

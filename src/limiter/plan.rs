@@ -363,7 +363,9 @@ impl Plan<'_> {
                 let pattern = pattern.under(applied.limit.hits);
                 applied.payment = pattern.payment(call, hits);
                 applied.charge = charges.add(Charge {
-                    key: keys.key(&stem, tag),
+                    key: keys
+                        .key(&stem, tag)
+                        .of_limit(snapshot.limit_number(slot, applied.index)),
                     terms: pattern.terms(&applied.limit),
                     hits: pattern.hits(&applied.limit, hits),
                     payment: applied.payment,
@@ -373,7 +375,7 @@ impl Plan<'_> {
             }
         }
         if self.asks.iter().any(Ask::has_candidates) {
-            self.charge_candidates(&mut charges, request, keys);
+            self.charge_candidates(&mut charges, snapshot, request, keys);
         }
         self.charges = charges.list;
     }
@@ -382,6 +384,7 @@ impl Plan<'_> {
     fn charge_candidates(
         &mut self,
         charges: &mut Charges,
+        snapshot: &Snapshot,
         request: &Request,
         keys: &KeyFormat,
     ) {
@@ -402,7 +405,9 @@ impl Plan<'_> {
                     let pattern = pattern.under(limit.hits);
                     let terms = pattern.terms(limit);
                     let charge = charges.add(Charge {
-                        key: keys.candidate_key(&stem, tag(limit, index, false)),
+                        key: keys
+                            .candidate_key(&stem, tag(limit, index, false))
+                            .of_limit(snapshot.limit_number(found.rule.id, CANDIDATES + index)),
                         terms: beside.map_or(terms, |beside| terms.beside(&beside)),
                         hits: pattern.hits(limit, hits),
                         payment: pattern.payment(call, hits),
@@ -465,6 +470,9 @@ impl<'a> Ask<'a> {
         self.tried().is_some()
     }
 }
+
+/// Where the numbers of a rule's candidates begin: after those of its limits.
+const CANDIDATES: usize = 1 << 16;
 
 /// The places of charges that candidates stand in for; empty for none.
 struct Stead(Range<usize>);

@@ -3,6 +3,10 @@
 //! A request locks the shards of its buckets, in ascending order, decides, and lets go; nothing is
 //! awaited in between. Buckets are found by the [hash](crate::key::BucketKey::hash) of their key alone, so
 //! their size does not depend on what clients send.
+//!
+//! At the bound, a new bucket takes the place of one of the limit that has the most buckets. A limit keeps all of its
+//! buckets as long as they are fewer than the bound divided by the number of limits that have any (up to chance: each
+//! shard has an equal part of the bound, and buckets come to shards by their hash).
 
 mod shard;
 
@@ -134,7 +138,8 @@ impl MemoryStore {
             if is_changed[i] && stand(charge) == Stand::AsIs {
                 let outcome = &decision.outcomes[i];
                 let shard = shards.of(charge);
-                dropped += u64::from(shard.put(charge.key.hash(), outcome.state, now));
+                let (hash, limit) = (charge.key.hash(), charge.key.limit());
+                dropped += u64::from(shard.put(hash, limit, outcome.state, now));
             }
         }
         drop(shards);
@@ -149,7 +154,7 @@ impl MemoryStore {
         if self.full_warning.passes(now) {
             tracing::warn!(
                 max_buckets = self.max_buckets,
-                "the memory store is at its bound and drops the buckets that are nearest to full; \
+                "memory store full, dropping buckets of the limits that have the most; \
                  raise MEMORY_MAX_BUCKETS, or use Redis"
             );
         }

@@ -17,7 +17,7 @@ pub(super) struct Store {
     #[arg(long, env = "BACKEND_TYPE", value_name = "NAME", ignore_case = true)]
     backend_type: Option<Backend>,
 
-    /// The most buckets held in memory; at this bound those nearest to full are dropped
+    /// Maximum number of buckets in memory; at this bound, buckets of the limits that have the most are dropped
     #[arg(long, env = "MEMORY_MAX_BUCKETS", value_name = "COUNT", default_value_t = 1_000_000,
         value_parser = clap::value_parser!(u64).range(1..))]
     memory_max_buckets: u64,
