@@ -46,7 +46,7 @@ pub use plan::{bucket_keys, candidate_keys};
 
 use plan::Plan;
 use tally::{RuleSeries, Tally};
-use top::Noter;
+use top::{Decided, Noter};
 use usage::Usage;
 
 /// How the limiter decides, apart from the rules.
@@ -190,10 +190,16 @@ impl<S: Store> Limiter<S> {
             series: &snapshot.series,
             request,
             decision: &decision,
+            is_shadow: self.settings.shadow_mode,
         };
         let (code, statuses) = plan.answer(&tally);
+        let noted = Decided {
+            charges: &charges,
+            decision: &decision,
+            is_shadow: self.settings.shadow_mode,
+        };
         self.noter
-            .note((&charges, &decision), request, |place| plan.rule_of(place));
+            .note(&noted, request, |place| plan.rule_of(place));
         let now = decision.outcomes.first().map(|outcome| outcome.decided);
         plan.uses
             .count(code == Code::Ok, &snapshot.usage, |slot, counts| {

@@ -94,6 +94,75 @@ fn once_tells_what_metrics_tell() {
     });
 }
 
+/// A rule in shadow mode, and a server in that mode: what would be denied is not among what is.
+#[test]
+fn shadow_mode_is_no_denial_anywhere() {
+    let rules = "
+domain: d
+descriptors:
+  - {key: ghost, shadow_mode: true, rate_limit: {unit: year, requests_per_unit: 2}}
+  - {key: busy, rate_limit: {unit: year, requests_per_unit: 3}}
+";
+    for (mode, denied, would_deny) in [("false", 4, 5), ("true", 0, 9)] {
+        let environment = Scrape::environment()
+            .into_iter()
+            .chain([("SHADOW_MODE", mode)]);
+        let environment = environment.map(|(name, value)| (name, value.to_owned()));
+        let server = Ratekeeper::start(rules, environment);
+        for _ in 0..7 {
+            server.ask(ask("d", &["ghost=x"])).unwrap();
+            server.ask(ask("d", &["busy=x"])).unwrap();
+        }
+        let own = ["top", "--address", &address(&server)];
+        let printed = typed(own.into_iter().chain(["--json"]), []).stdout;
+        let all: Value = serde_json::from_str(&printed).unwrap();
+        let sums = |name: &str| -> u64 {
+            let rules = all["rules"].as_array().unwrap().iter();
+            rules.map(|rule| rule["hits"][name].as_u64().unwrap()).sum()
+        };
+        assert_eq!(
+            (sums("denied"), sums("would_deny")),
+            (denied, would_deny),
+            "{printed}"
+        );
+        for window in ["minute", "hour"] {
+            let top = &all["top"][window];
+            let totals = (&top["total_denied"], &top["total_would_deny"]);
+            assert_eq!(totals, (&json!(denied), &json!(would_deny)), "{printed}");
+            let denying = top["denied"].as_array().unwrap();
+            assert_eq!(denying.len(), usize::from(denied > 0), "{printed}");
+            let ghost = &top["would_deny"].as_array().unwrap()[0];
+            assert_eq!(ghost["rule"], "d.ghost", "{printed}");
+            let counts = (&ghost["denied"], &ghost["would_deny"]);
+            assert_eq!(counts, (&json!(0), &json!(5)), "{printed}");
+        }
+        let once = own.into_iter().chain(["--once", "--interval", "10ms"]);
+        let text = typed(once, []).stdout;
+        let shown = format!(
+            "requests: admitted 0/s ({}), denied 0/s ({denied})",
+            14 - denied
+        );
+        assert!(text.contains(&shown), "{text}");
+        assert_eq!(words(&text, "d.ghost").last(), Some(&"5"), "{text}");
+        assert_eq!(
+            words(&text, "d.ghost")[words(&text, "d.ghost").len() - 2],
+            "0",
+            "{text}"
+        );
+        let title =
+            format!("would deny most (shadow mode) of the last minute: {would_deny} hits in all");
+        assert!(text.contains(&title), "{text}");
+        // The figures of the metrics: what is denied is what is over the limit, less what shadow mode let pass.
+        let scrape = Scrape::of(&server);
+        let ghost = |end: &str| {
+            scrape.value(&format!(
+                "ratelimit_service_rate_limit_{end}{{domain=\"d\",key1=\"ghost\"}}"
+            ))
+        };
+        assert_eq!(ghost("over_limit"), ghost("shadow_mode"));
+    }
+}
+
 #[test]
 fn json_is_what_the_server_answers_and_harmless() {
     let server = Ratekeeper::start(RULES, []);

@@ -3,6 +3,7 @@
 //! There, the count of a window goes up whatever comes of it. Here, what was taken from a bucket stands for
 //! the count, and hits that are denied are split as if they had been taken.
 
+use std::mem;
 use std::sync::{Arc, OnceLock};
 
 use super::names;
@@ -105,6 +106,8 @@ pub(super) struct Tally<'a> {
     pub(super) series: &'a [RuleSeries],
     pub(super) request: &'a Request,
     pub(super) decision: &'a Decision,
+    /// The server lets every request pass.
+    pub(super) is_shadow: bool,
 }
 
 impl Tally<'_> {
@@ -127,6 +130,9 @@ impl Tally<'_> {
         let mut hits = hits.split(|limit| self.recorder.near(limit));
         if limited.is_shadow {
             hits.shadow = hits.over;
+        }
+        if limited.is_shadow || self.is_shadow {
+            hits.would_deny = mem::take(&mut hits.denied);
         }
         if self.decision.cause == Cause::RememberedDenial {
             hits.remembered = hits.over;

@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use super::request::Request;
 use crate::bucket::Micros;
-use crate::store::{Charge, Decision, without_candidates};
+use crate::store::{Charge, Decision, Part, without_candidates};
 
 use sliding::Sliding;
 use sum::Sum;
@@ -44,6 +44,8 @@ struct Inner {
 struct Both {
     hits: Sliding,
     denied: Sliding,
+    /// What shadow mode let pass.
+    would_deny: Sliding,
 }
 
 impl fmt::Debug for Both {
@@ -60,6 +62,15 @@ pub struct Noter(Option<Own>);
 struct Own {
     started: Instant,
     both: Arc<Mutex<Both>>,
+}
+
+/// A decision that is to be noted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Decided<'d> {
+    pub(super) charges: &'d [Charge],
+    pub(super) decision: &'d Decision,
+    /// The server lets every request pass.
+    pub(super) is_shadow: bool,
 }
 
 /// What is known of a bucket that is counted.
@@ -90,12 +101,16 @@ pub struct Hot {
     pub total_hits: u64,
     /// All that were denied.
     pub total_denied: u64,
+    /// All that would have been but for shadow mode.
+    pub total_would_deny: u64,
     /// No count is wrong by more.
     pub error: u64,
     /// Those that are asked for most, the first first.
     pub hottest: Vec<HotBucket>,
     /// Those that deny most, likewise.
     pub denied: Vec<HotBucket>,
+    /// Those that would deny most but for shadow mode, in the same order.
+    pub would_deny: Vec<HotBucket>,
 }
 
 /// A bucket and its counts.
@@ -109,7 +124,9 @@ pub struct HotBucket {
     pub hits: Option<u64>,
     /// Hits that were denied, at most; 0 also when they are too few to be known.
     pub denied: u64,
-    /// The last denial, if it is known.
+    /// Hits that would have been denied but for shadow mode, at most; 0 also when they are too few to be known.
+    pub would_deny: u64,
+    /// The last denial, if it is known; of [`Hot::would_deny`], the last that was none but for shadow mode.
     pub last: Option<Denial>,
 }
 
@@ -132,6 +149,7 @@ impl Top {
             let both = Arc::new(Mutex::new(Both {
                 hits: Sliding::new(inner.size),
                 denied: Sliding::new(inner.size),
+                would_deny: Sliding::new(inner.size),
             }));
             lock(&inner.threads).push(Arc::clone(&both));
             Own {
@@ -146,10 +164,10 @@ impl Top {
     pub fn hot(&self, window: Window, most: usize) -> Option<Hot> {
         let inner = self.0.as_ref()?;
         let now = inner.started.elapsed().as_secs();
-        let (hits, denied) = inner.sums(window, now);
+        let [hits, denied, would_deny] = inner.sums(window, now);
         let count =
             |sum: &Sum, hash: u128| sum.buckets.get(&hash).map(|(count, _)| count + sum.lack);
-        let listed = |sum: &Sum| {
+        let listed = |sum: &Sum, denials: &Sum| {
             let mut all: Vec<(u64, u128)> = sum
                 .buckets
                 .iter()
@@ -159,7 +177,7 @@ impl Top {
             all.truncate(most);
             let bucket = |(_, hash): (u64, u128)| {
                 let counted = &sum.buckets[&hash].1;
-                let last = denied
+                let last = denials
                     .buckets
                     .get(&hash)
                     .and_then(|(_, counted)| counted.denied.clone());
@@ -168,6 +186,7 @@ impl Top {
                     rule: counted.rule.clone(),
                     hits: count(&hits, hash),
                     denied: count(&denied, hash).unwrap_or_default(),
+                    would_deny: count(&would_deny, hash).unwrap_or_default(),
                     last,
                 }
             };
@@ -177,9 +196,11 @@ impl Top {
             seconds: window.seconds(now),
             total_hits: hits.total,
             total_denied: denied.total,
-            error: hits.error.max(denied.error),
-            hottest: listed(&hits),
-            denied: listed(&denied),
+            total_would_deny: would_deny.total,
+            error: hits.error.max(denied.error).max(would_deny.error),
+            hottest: listed(&hits, &denied),
+            denied: listed(&denied, &denied),
+            would_deny: listed(&would_deny, &would_deny),
         })
     }
 
@@ -203,7 +224,7 @@ impl Noter {
     /// Notes a decision. `rule_of` tells the rule of the charge at a place.
     pub(super) fn note<'r>(
         &self,
-        (charges, decision): (&[Charge], &Decision),
+        noted: &Decided<'_>,
         request: &Request,
         rule_of: impl Fn(usize) -> Option<&'r str>,
     ) {
@@ -211,11 +232,15 @@ impl Noter {
             return;
         };
         let mut both = lock(&own.both);
-        let Both { hits, denied } = &mut *both;
+        let Both {
+            hits,
+            denied,
+            would_deny,
+        } = &mut *both;
         let now = own.started.elapsed().as_secs();
-        let (hits, denied) = (hits.live(now), denied.live(now));
-        let charges = without_candidates(charges);
-        for (place, (charge, outcome)) in charges.iter().zip(&decision.outcomes).enumerate() {
+        let hits = hits.live(now);
+        let charges = without_candidates(noted.charges).iter();
+        for (place, (charge, outcome)) in charges.zip(&noted.decision.outcomes).enumerate() {
             let name = |counted: &mut Counted| {
                 counted.name(charge.key.as_str(), rule_of(place).unwrap_or_default());
             };
@@ -225,7 +250,11 @@ impl Noter {
             }
             if !outcome.admitted {
                 // A question that is denied counts as well: it stands for the hits that are not asked for then.
-                let counted = denied.add(charge.key.hash(), asked.max(1), name);
+                let denials = match noted.is_shadow || charge.part == Part::Shadow {
+                    true => would_deny.live(now),
+                    false => denied.live(now),
+                };
+                let counted = denials.add(charge.key.hash(), asked.max(1), name);
                 counted.deny(outcome.decided, asked, request);
             }
         }
@@ -252,10 +281,12 @@ impl Counted {
 // --- Adding up ---
 
 impl Inner {
-    fn sums(&self, window: Window, now: u64) -> (Sum, Sum) {
+    /// Of the hits, of those denied, and of those that would have been.
+    fn sums(&self, window: Window, now: u64) -> [Sum; 3] {
         let hits = self.parts(window, now, |both| &mut both.hits);
         let denied = self.parts(window, now, |both| &mut both.denied);
-        (Sum::of(&hits), Sum::of(&denied))
+        let would_deny = self.parts(window, now, |both| &mut both.would_deny);
+        [hits, denied, would_deny].map(|parts| Sum::of(&parts))
     }
 
     /// The slices of all threads.

@@ -134,6 +134,42 @@ fn cells(browser: &Browser, within: &str) -> Vec<Vec<String>> {
     serde_json::from_value(cells).unwrap()
 }
 
+/// What shadow mode lets pass is marked and counted apart, in the tree and among the hottest.
+#[test]
+fn shadow_mode_denies_nothing_on_the_page() {
+    let rules = "
+domain: shop
+descriptors:
+  - {key: ghost, shadow_mode: true, rate_limit: {unit: day, requests_per_unit: 2}}
+";
+    let [backend, _] = stores();
+    let server = server(rules, &backend, &[]);
+    let browser = visit("shadow", &server, "rules");
+    browser.wait_for_text("#rules-count", "1 rule");
+    let traffic = Traffic::start(&server, "shop", &["ghost=x"]);
+    browser.wait("document.querySelector('#rules-tree .mark')?.textContent === '✕ would deny'");
+    browser.wait("!document.querySelector('#rules-tree .mark.denying')");
+    drop(traffic);
+    let path = json!(["shop", "ghost"]).to_string();
+    let shown = |term: &str| fact(&browser, &path, term).replace(',', "");
+    assert_eq!(shown("Denied"), "0");
+    assert_ne!(shown("Would be denied, but for shadow mode"), "0");
+    assert!(shown("When hits are taken").starts_with("hits: auto (prepaid"));
+    go(&browser, "top");
+    browser.wait("document.querySelector('#top-would-deny tbody tr')");
+    assert!(browser.text("#top-denied").contains("Nobody was denied"));
+    assert!(
+        browser
+            .text("#top-total")
+            .contains("0 of them denied; shadow mode let")
+    );
+    browser.picture("shadow");
+    go(&browser, "overview");
+    browser
+        .wait("document.getElementById('most-denied').textContent.includes('Nobody was denied')");
+    is_silent(&browser);
+}
+
 #[test]
 fn rates_and_marks_live() {
     let [backend, _] = stores();

@@ -59,6 +59,8 @@ pub(super) struct Report {
     pub(super) rules: Table,
     pub(super) hottest: Table,
     pub(super) denied: Table,
+    /// What shadow mode let pass, if there is any.
+    pub(super) would_deny: Option<Table>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -115,6 +117,7 @@ impl Report {
             rules: rules(view.sort, span, now)?,
             hottest: hottest(now)?,
             denied: most_denied(now)?,
+            would_deny: would_deny(now)?,
         })
     }
 }
@@ -287,32 +290,26 @@ fn configuration(status: &Value) -> String {
 /// What a rule did.
 struct Did<'s> {
     rule: &'s Value,
-    admitted: u64,
-    denied: u64,
-    /// Per second, as far as known.
-    rates: Option<[f64; 2]>,
+    /// Hits that were admitted, that were denied, and that shadow mode let pass.
+    hits: [u64; 3],
+    /// The same per second, as far as known.
+    rates: Option<[f64; 3]>,
 }
 
 fn rules(sort: Sort, span: Span<'_>, now: &Sample) -> anyhow::Result<Table> {
-    let before: HashMap<&str, [u64; 2]> = span
+    let before: HashMap<&str, [u64; 3]> = span
         .iter()
         .flat_map(|(before, _)| &before.rules)
         .filter_map(|rule| Some((rule["path"].as_str()?, hits(rule).ok()?)))
         .collect();
     let did = |rule| -> anyhow::Result<Did<'_>> {
-        let [admitted, denied] = hits(rule)?;
+        let hits = hits(rule)?;
         let then = rule["path"].as_str().and_then(|path| before.get(path));
         let rates = span.map(|(_, seconds)| {
-            let [was_admitted, was_denied] = then.copied().unwrap_or_default();
-            [(admitted, was_admitted), (denied, was_denied)]
-                .map(|(now, then)| per_second(now, then, seconds))
+            let then = then.copied().unwrap_or_default();
+            std::array::from_fn(|i| per_second(hits[i], then[i], seconds))
         });
-        Ok(Did {
-            rule,
-            admitted,
-            denied,
-            rates,
-        })
+        Ok(Did { rule, hits, rates })
     };
     let mut all = now
         .rules
@@ -326,7 +323,7 @@ fn rules(sort: Sort, span: Span<'_>, now: &Sample) -> anyhow::Result<Table> {
             all.sort_by(|a, b| f64::total_cmp(&rates(b).iter().sum(), &rates(a).iter().sum()))
         }
         Sort::Denied => all.sort_by(|a, b| f64::total_cmp(&rates(b)[1], &rates(a)[1])),
-        Sort::Total => all.sort_by_key(|did| Reverse(did.admitted + did.denied)),
+        Sort::Total => all.sort_by_key(|did| Reverse(did.hits.iter().sum::<u64>())),
         Sort::Name => all.sort_by_key(|did| did.rule["path"].as_str()),
     }
     let (some, most) = (all.len() as u64, now.all_rules);
@@ -335,22 +332,39 @@ fn rules(sort: Sort, span: Span<'_>, now: &Sample) -> anyhow::Result<Table> {
     } else {
         format!("{most}")
     };
+    let mut columns = vec![
+        left("rule", None),
+        left("limit", Some(34)),
+        right("adm/s", 7),
+        right("den/s", 7),
+        right("admitted", 9),
+        right("denied", 9),
+    ];
+    let has_shadow = all.iter().any(|did| did.hits[2] > 0);
+    if has_shadow {
+        columns.push(right(WOULD_DENY, 10));
+    }
+    let count = columns.len();
+    let row = |did: &Did<'_>| of_rule(did).into_iter().take(count).collect();
     Ok(Table {
         title: format!("rules: {of}, by {}", sort.name()),
-        columns: vec![
-            left("rule", None),
-            left("limit", Some(34)),
-            right("adm/s", 7),
-            right("den/s", 7),
-            right("admitted", 9),
-            right("denied", 9),
-        ],
-        rows: all.iter().map(of_rule).collect(),
+        columns,
+        rows: all.iter().map(row).collect(),
     })
 }
 
-fn hits(rule: &Value) -> anyhow::Result<[u64; 2]> {
-    Ok([number(rule, "/hits/within")?, number(rule, "/hits/denied")?])
+/// What a column is called that has what shadow mode let pass.
+const WOULD_DENY: &str = "would deny";
+
+/// Hits that were admitted, that were denied, and that shadow mode let pass.
+fn hits(rule: &Value) -> anyhow::Result<[u64; 3]> {
+    let [within, denied] = [number(rule, "/hits/within")?, number(rule, "/hits/denied")?];
+    Ok(match rule["hits"]["would_deny"].as_u64() {
+        Some(would_deny) => [within, denied, would_deny],
+        // A server that does not have it counts both as denied.
+        None if rule["shadow_mode"] == true => [within, 0, denied],
+        None => [within, denied, 0],
+    })
 }
 
 fn of_rule(did: &Did<'_>) -> Vec<String> {
@@ -361,17 +375,19 @@ fn of_rule(did: &Did<'_>) -> Vec<String> {
     } else {
         limits.join(" and ")
     };
-    let [admitting, denying] = match did.rates {
+    let [admitting, denying, _] = match did.rates {
         Some(rates) => rates.map(decimal),
-        None => [UNKNOWN; 2].map(str::to_owned),
+        None => [UNKNOWN; 3].map(str::to_owned),
     };
+    let [admitted, denied, would_deny] = did.hits.map(grouped);
     vec![
         shown(&did.rule["path"]),
         limits,
         admitting,
         denying,
-        grouped(did.admitted),
-        grouped(did.denied),
+        admitted,
+        denied,
+        would_deny,
     ]
 }
 
@@ -388,15 +404,28 @@ fn hottest(now: &Sample) -> anyhow::Result<Table> {
     if let Some(untold) = untold("hottest", &now.top) {
         return Ok(untold);
     }
+    let all = now.top["hottest"].as_array();
+    let has_shadow = number(&now.top, "/total_would_deny").is_ok_and(|hits| hits > 0);
     let row = |key: &Value| {
-        vec![
+        let would_deny = has_shadow.then(|| count(&key["would_deny"]));
+        let cells = [
             shown(&key["key"]),
             shown(&key["rule"]),
             count(&key["hits"]),
             count(&key["denied"]),
-        ]
+        ];
+        cells.into_iter().chain(would_deny).collect()
     };
-    let rows = now.top["hottest"].as_array().into_iter().flatten();
+    let rows = all.into_iter().flatten();
+    let mut columns = vec![
+        left("bucket", None),
+        left("rule", Some(20)),
+        right("hits", 10),
+        right("denied", 10),
+    ];
+    if has_shadow {
+        columns.push(right(WOULD_DENY, 10));
+    }
     let [hits, error] = [
         number(&now.top, "/total_hits")?,
         number(&now.top, "/error")?,
@@ -407,12 +436,7 @@ fn hottest(now: &Sample) -> anyhow::Result<Table> {
             "hottest of the last {}: {hits} hits in all, give or take {error}",
             shown(&now.top["window"])
         ),
-        columns: vec![
-            left("bucket", None),
-            left("rule", Some(20)),
-            right("hits", 10),
-            right("denied", 10),
-        ],
+        columns,
         rows: rows.map(row).collect(),
     })
 }
@@ -421,6 +445,30 @@ fn most_denied(now: &Sample) -> anyhow::Result<Table> {
     if let Some(untold) = untold("most denied", &now.top) {
         return Ok(untold);
     }
+    denials(now, ("denied", "denied"), "most denied")
+}
+
+/// What shadow mode let pass; `None` when there is none, or the server does not have it.
+fn would_deny(now: &Sample) -> anyhow::Result<Option<Table>> {
+    let is_any = now.top["would_deny"]
+        .as_array()
+        .is_some_and(|list| !list.is_empty());
+    let denied = is_any.then(|| {
+        denials(
+            now,
+            ("would_deny", WOULD_DENY),
+            "would deny most (shadow mode)",
+        )
+    });
+    denied.transpose()
+}
+
+/// The buckets of a list, which is called as what it counts.
+fn denials(
+    now: &Sample,
+    (list, column): (&'static str, &'static str),
+    title: &str,
+) -> anyhow::Result<Table> {
     let time = number(&now.status, "/now_us")?;
     let row = |key: &Value| {
         let last = key["last_denied_us"].as_u64();
@@ -432,21 +480,21 @@ fn most_denied(now: &Sample) -> anyhow::Result<Table> {
         vec![
             shown(&key["key"]),
             shown(&key["rule"]),
-            count(&key["denied"]),
+            count(&key[list]),
             ago,
         ]
     };
-    let rows = now.top["denied"].as_array().into_iter().flatten();
-    let denied = grouped(number(&now.top, "/total_denied")?);
+    let rows = now.top[list].as_array().into_iter().flatten();
+    let hits = grouped(number(&now.top, &format!("/total_{list}"))?);
     Ok(Table {
         title: format!(
-            "most denied of the last {}: {denied} hits in all",
+            "{title} of the last {}: {hits} hits in all",
             shown(&now.top["window"])
         ),
         columns: vec![
             left("bucket", None),
             left("rule", Some(20)),
-            right("denied", 10),
+            right(column, 10),
             right("last, ago", 10),
         ],
         rows: rows.map(row).collect(),
@@ -624,6 +672,47 @@ pub(super) mod tests {
             report.denied.rows[0],
             ["rk:shop|client=x", "shop.client", "80", "3 s"]
         );
+    }
+
+    #[test]
+    fn what_shadow_mode_lets_pass_is_apart_from_what_is_denied() {
+        let mut now = sample(100, 5, 9);
+        for (name, value) in [("denied", 2), ("would_deny", 7)] {
+            now.rules[1]["hits"][name] = json!(value);
+        }
+        now.top["total_would_deny"] = json!(7);
+        now.top["hottest"][0]["would_deny"] = json!(7);
+        now.top["would_deny"] = json!([{"key": "rk:shop|client=y", "rule": "shop.client", "hits": 9, "denied": 0,
+            "would_deny": 7, "last_would_deny_us": 1, "last_denied_us": 95_000_000, "request": "?"}]);
+        let report = Report::new(&view(), None, &now).unwrap();
+        let last = |table: &Table| {
+            let cell = table.rows.last()?.last()?.clone();
+            Some((table.columns.last()?.name, cell))
+        };
+        assert_eq!(last(&report.rules), Some(("would deny", "7".to_owned())));
+        assert_eq!(report.rules.rows[1][4..6], ["5", "2"]);
+        assert_eq!(last(&report.hottest), Some(("would deny", "7".to_owned())));
+        let table = report.would_deny.unwrap();
+        assert_eq!(
+            table.title,
+            "would deny most (shadow mode) of the last minute: 7 hits in all"
+        );
+        assert_eq!(
+            table.rows,
+            [["rk:shop|client=y", "shop.client", "7", "5 s"]]
+        );
+        assert_eq!(report.denied.rows[0][0], "rk:shop|client=x");
+    }
+
+    /// A server of the version before says which rules are in shadow mode, and counts what they let pass as denied.
+    #[test]
+    fn an_older_server_is_read() {
+        let mut now = sample(100, 5, 9);
+        now.rules[1]["shadow_mode"] = json!(true);
+        let report = Report::new(&view(), None, &now).unwrap();
+        assert_eq!(report.rules.rows[1][4..], ["5", "0", "9"]);
+        assert_eq!(report.hottest.columns.len(), 4);
+        assert!(report.would_deny.is_none());
     }
 
     #[test]

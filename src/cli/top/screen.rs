@@ -87,23 +87,35 @@ impl Screen<'_> {
         if area.width >= WIDE {
             let [rules, below] =
                 Layout::vertical([Constraint::Fill(1), Constraint::Fill(1)]).areas(area);
-            let [hottest, denied] = Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)])
-                .spacing(2)
-                .areas(below);
-            for (table, area) in [
-                (&report.rules, rules),
-                (&report.hottest, hottest),
-                (&report.denied, denied),
-            ] {
-                self.draw_table(frame, table, area);
-            }
+            self.draw_table(frame, &report.rules, rules);
+            let tables = [&report.hottest, &report.denied];
+            self.draw_all(
+                frame,
+                Layout::horizontal,
+                tables.into_iter().chain(&report.would_deny),
+                below,
+            );
             return;
         }
-        let thirds = Layout::vertical([Constraint::Fill(1); 3]).areas::<3>(area);
-        for (table, area) in [&report.rules, &report.hottest, &report.denied]
-            .into_iter()
-            .zip(thirds)
-        {
+        let tables = [&report.rules, &report.hottest, &report.denied];
+        let tables = tables.into_iter().chain(&report.would_deny);
+        self.draw_all(frame, Layout::vertical, tables, area);
+    }
+
+    /// Draws tables in equal parts of an area.
+    fn draw_all<'t>(
+        &self,
+        frame: &mut Frame<'_>,
+        layout: impl Fn(Vec<Constraint>) -> Layout,
+        tables: impl Iterator<Item = &'t Table>,
+        area: Rect,
+    ) {
+        let tables: Vec<_> = tables.collect();
+        let mut parts = layout(vec![Constraint::Fill(1); tables.len()]);
+        if area.width >= WIDE {
+            parts = parts.spacing(2);
+        }
+        for (table, &area) in tables.into_iter().zip(parts.split(area).iter()) {
             self.draw_table(frame, table, area);
         }
     }

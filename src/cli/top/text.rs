@@ -13,7 +13,8 @@ pub(super) fn printed(report: &Report) -> String {
     for line in &report.facts {
         let _ = writeln!(text, "{line}");
     }
-    for table in [&report.rules, &report.hottest, &report.denied] {
+    let tables = [&report.rules, &report.hottest, &report.denied];
+    for table in tables.into_iter().chain(&report.would_deny) {
         print_table(table, &mut text);
     }
     text

@@ -89,7 +89,11 @@ fn check(sum: &Sum, exact: &HashMap<u128, u64>, bound: u64) -> Result<(), TestCa
 proptest! {
     #[test]
     fn no_count_is_wrong_by_more_than_is_said(size in 1..40_usize, stream in vec(noted(), 1..400)) {
-        let new = || Both { hits: Sliding::new(size), denied: Sliding::new(size) };
+        let new = || Both {
+            hits: Sliding::new(size),
+            denied: Sliding::new(size),
+            would_deny: Sliding::new(size),
+        };
         let threads = [new(), new()].map(|both| Arc::new(Mutex::new(both)));
         let mut now = 0;
         let mut times = Vec::new();
@@ -109,7 +113,7 @@ proptest! {
                 }
                 exact
             };
-            let (hits, denied) = inner.sums(window, now);
+            let [hits, denied, _] = inner.sums(window, now);
             for (sum, exact) in [
                 (hits, of(|ask| u64::from(ask.hits))),
                 (denied, of(|ask| if ask.admitted { 0 } else { u64::from(ask.hits).max(1) })),
@@ -126,6 +130,7 @@ fn few_buckets_are_counted_exactly_and_forgotten_after_their_time() {
     let mut both = Both {
         hits: Sliding::new(8),
         denied: Sliding::new(8),
+        would_deny: Sliding::new(3),
     };
     let ask = |bucket| Ask {
         bucket,
@@ -199,9 +204,12 @@ fn the_last_denial_is_told_with_its_request() {
             cause: Cause::Buckets,
         };
         let request = request(&format!("alice{at}"));
-        noter.note((std::slice::from_ref(&charge), &decision), &request, |_| {
-            Some("d.k")
-        });
+        let noted = Decided {
+            charges: std::slice::from_ref(&charge),
+            decision: &decision,
+            is_shadow: false,
+        };
+        noter.note(&noted, &request, |_| Some("d.k"));
     }
     let expected = Denial {
         at: 7,
@@ -216,6 +224,65 @@ fn the_last_denial_is_told_with_its_request() {
     assert_eq!(hot.denied[0].last, Some(expected));
     assert_eq!((hot.denied[0].hits, hot.denied[0].denied), (Some(4), 4));
     assert_eq!(Top::new(0).hot(Window::Hour, 10), None);
+}
+
+#[test]
+fn what_shadow_mode_lets_pass_is_no_denial() {
+    let top = Top::new(4);
+    let noter = top.noter();
+    // The bucket of a rule in shadow mode, and one that denies where the server is not in that mode.
+    for (bucket, part, is_shadow) in [
+        (1, Part::Shadow, false),
+        (2, Part::Must, true),
+        (2, Part::Must, false),
+    ] {
+        let charge = Charge {
+            key: key(bucket),
+            terms: Terms::fixed_window(1, 1, 0),
+            hits: 3,
+            payment: Payment::Prepaid,
+            part,
+            on_failure: None,
+        };
+        let outcome = Outcome {
+            admitted: false,
+            remaining: 0,
+            retry_in: None,
+            full_in: 0,
+            state: crate::bucket::State::full(&charge.terms, 5),
+            decided: 5,
+            basis: Basis::Bucket,
+        };
+        let decision = Decision {
+            admitted: part == Part::Shadow,
+            outcomes: vec![outcome],
+            cause: Cause::Buckets,
+        };
+        let noted = Decided {
+            charges: std::slice::from_ref(&charge),
+            decision: &decision,
+            is_shadow,
+        };
+        noter.note(&noted, &request("alice"), |_| Some("d.k"));
+    }
+    let hot = top.hot(Window::Minute, 10).unwrap();
+    let totals = (hot.total_hits, hot.total_denied, hot.total_would_deny);
+    assert_eq!(totals, (9, 3, 6));
+    let counts = |list: &[HotBucket]| {
+        let mut counts: Vec<_> = list
+            .iter()
+            .map(|bucket| (bucket.key.clone(), bucket.denied, bucket.would_deny))
+            .collect();
+        counts.sort_unstable();
+        counts
+    };
+    let [one, two] = [1, 2].map(|bucket| key(bucket).as_str().to_owned());
+    let both = [(one, 0, 3), (two.clone(), 3, 3)];
+    assert_eq!(counts(&hot.denied), [(two, 3, 3)]);
+    assert_eq!(counts(&hot.would_deny), both);
+    assert_eq!(counts(&hot.hottest), both);
+    assert_eq!(top.last_denied(key(1).hash()), None);
+    assert!(top.last_denied(key(2).hash()).is_some());
 }
 
 #[test]

@@ -109,6 +109,7 @@ impl Hits {
         self.shadow += other.shadow;
         self.remembered += other.remembered;
         self.given_back += other.given_back;
+        self.would_deny += other.would_deny;
     }
 }
 

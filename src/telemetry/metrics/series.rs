@@ -38,6 +38,7 @@ struct Line {
     shadow: AtomicU64,
     remembered: AtomicU64,
     given_back: AtomicU64,
+    would_deny: AtomicU64,
 }
 
 /// The counters of candidates that one thread writes.
@@ -62,8 +63,10 @@ pub struct Tried {
 pub struct Hits {
     /// All of them, when it was under the limit.
     pub within: u64,
-    /// All of them, when it was over the limit.
+    /// All of them, when it was over the limit, unless shadow mode let them pass.
     pub denied: u64,
+    /// All of them, when it was over the limit and shadow mode let them pass.
+    pub would_deny: u64,
     /// Those near the limit.
     pub near: u64,
     /// Those beyond the limit.
@@ -80,7 +83,7 @@ impl Hits {
     /// The hits that were asked for or reported.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.within + self.denied
+        self.within + self.denied + self.would_deny
     }
 }
 
@@ -111,6 +114,7 @@ impl Series {
             (&line.shadow, hits.shadow),
             (&line.remembered, hits.remembered),
             (&line.given_back, hits.given_back),
+            (&line.would_deny, hits.would_deny),
         ];
         for (counter, hits) in fields {
             if hits > 0 {
@@ -163,6 +167,7 @@ impl Series {
             shadow: sum(|line| &line.shadow),
             remembered: sum(|line| &line.remembered),
             given_back: sum(|line| &line.given_back),
+            would_deny: sum(|line| &line.would_deny),
         }
     }
 }

@@ -74,6 +74,7 @@ impl Hits {
             shadow: since(self.shadow, earlier.shadow),
             remembered: since(self.remembered, earlier.remembered),
             given_back: since(self.given_back, earlier.given_back),
+            would_deny: since(self.would_deny, earlier.would_deny),
         }
     }
 

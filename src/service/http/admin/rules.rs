@@ -153,6 +153,7 @@ fn hits(hits: &Hits) -> Value {
     json!({
         "within": hits.within,
         "denied": hits.denied,
+        "would_deny": hits.would_deny,
         "near": hits.near,
         "over": hits.over,
         "shadow": hits.shadow,

@@ -1,4 +1,4 @@
-//! The hottest and the most denied buckets.
+//! The hottest buckets, the most denied ones, and those that would be but for shadow mode.
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
@@ -32,9 +32,11 @@ pub(super) fn top(seen: &Seen, parameters: &Parameters) -> Answer {
         seconds,
         total_hits,
         total_denied,
+        total_would_deny,
         error,
         hottest,
         denied,
+        would_deny,
     } = hot;
     Ok(json!({
         "now_us": seen.now(),
@@ -42,9 +44,11 @@ pub(super) fn top(seen: &Seen, parameters: &Parameters) -> Answer {
         "seconds": seconds,
         "total_hits": total_hits,
         "total_denied": total_denied,
+        "total_would_deny": total_would_deny,
         "error": error,
         "hottest": hottest.iter().map(hottest_bucket).collect::<Vec<_>>(),
         "denied": denied.iter().map(denied_bucket).collect::<Vec<_>>(),
+        "would_deny": would_deny.iter().map(denied_bucket).collect::<Vec<_>>(),
     }))
 }
 
@@ -54,6 +58,7 @@ fn hottest_bucket(bucket: &HotBucket) -> Value {
         "rule": bucket.rule,
         "hits": bucket.hits,
         "denied": bucket.denied,
+        "would_deny": bucket.would_deny,
     })
 }
 
@@ -64,6 +69,7 @@ fn denied_bucket(bucket: &HotBucket) -> Value {
         "rule": bucket.rule,
         "hits": bucket.hits,
         "denied": bucket.denied,
+        "would_deny": bucket.would_deny,
         "last_denied_us": last.map(|denial| denial.at),
         "request": last.map(|denial| &denial.request),
     })

@@ -82,7 +82,7 @@ class Row {
     this.is = rule;
     this.rates = before?.rates ?? [];
     this.last = before?.last ?? null;
-    this.spark = new Spark(["admitted", "denied"], LENGTH);
+    this.spark = new Spark(["admitted", rule.shadow_mode ? "would be denied" : "denied"], LENGTH);
     this.mark = el("span", { class: "mark", hidden: true });
     this.rate = el("span", { class: "rate" });
     const flags = [
@@ -97,21 +97,22 @@ class Row {
   tell(rule, now) {
     this.#measure(rule.hits, now);
     const recent = this.rates.slice(-RECENT);
-    const [within, denied] = [this.rates.map((r) => r.within), this.rates.map((r) => r.denied)];
-    this.spark.draw([within, denied]);
+    const [within, over] = [this.rates.map((r) => r.within), this.rates.map((r) => r.denied + r.would_deny)];
+    this.spark.draw([within, over]);
     const isCounted = !rule.unlimited || rule.hits.within > 0;
     write(this.rate, isCounted ? live(rule, this.rates.at(-1)) : "not counted");
-    this.#judge(rule, recent);
+    this.#judge(recent);
     facts(this.list, counts(rule));
   }
 
   /** Marks a rule that denies, or would but for its shadow, or is near to it. */
-  #judge({ shadow_mode: isShadow }, recent) {
-    const over = isShadow ? "✕ over limit" : "✕ denying";
-    const isOver = recent.some(({ denied }) => denied > 0);
-    const said = isOver ? over : recent.some(({ near }) => near > 0) ? "▲ near limit" : "";
+  #judge(recent) {
+    const some = (name) => recent.some((rates) => rates[name] > 0);
+    const isDenying = some("denied");
+    const marks = [[isDenying, "✕ denying"], [some("would_deny"), "✕ would deny"], [some("near"), "▲ near limit"]];
+    const said = marks.find(([is]) => is)?.[1] ?? "";
     this.mark.hidden = said === "";
-    this.mark.classList.toggle("denying", isOver);
+    this.mark.classList.toggle("denying", isDenying);
     write(this.mark, said);
   }
 
@@ -122,7 +123,8 @@ class Row {
       return;
     }
     const perSecond = (name) => (hits[name] - last.hits[name]) / (now - last.now);
-    const rates = { within: perSecond("within"), denied: perSecond("denied"), near: perSecond("near") };
+    const names = ["within", "denied", "would_deny", "near"];
+    const rates = Object.fromEntries(names.map((name) => [name, perSecond(name)]));
     if (Math.min(...Object.values(rates)) < 0) {
       // Another process counts, from the beginning.
       this.rates = [];
@@ -134,12 +136,13 @@ class Row {
 }
 
 /** How many there were, and how many there are just now. */
-function live({ hits, shadow_mode: isShadow }, now) {
+function live({ hits }, now) {
   const told = (name, word) => {
     const perSecond = now?.[name] > 0 ? ` (${rate(now[name])}/s)` : "";
     return `${count(hits[name])} ${word}${perSecond}`;
   };
-  return told("within", "admitted") + (hits.denied > 0 ? `, ${told("denied", isShadow ? "over" : "denied")}` : "");
+  const over = [["denied", "denied"], ["would_deny", "would be denied"]].filter(([name]) => hits[name] > 0);
+  return [["within", "admitted"], ...over].map(([name, word]) => told(name, word)).join(", ");
 }
 
 function inShort({ limits, unlimited }) {
@@ -156,6 +159,7 @@ function counts(rule) {
   return [
     ["Hits within the limit", count(hits.within)],
     ["Denied", count(hits.denied)],
+    ["Would be denied, but for shadow mode", rule.shadow_mode || hits.would_deny ? count(hits.would_deny) : null],
     ["Near the limit", count(hits.near)],
     ["Over the limit", count(hits.over)],
     ["Of those denied from memory", hits.remembered ? count(hits.remembered) : null],
@@ -164,6 +168,7 @@ function counts(rule) {
     ["Candidate", candidate
       ? `${shown(candidate.text)}: would admit ${count(candidate.hits.would_admit)}, deny ${count(candidate.hits.would_deny)}`
       : null],
+    ["When hits are taken", rule.use && shown(rule.use.text)],
     ["When the store fails", rule.on_store_failure && shown(rule.on_store_failure)],
     ["Written in", `${shown(rule.file)}, line ${rule.line}`],
   ];
