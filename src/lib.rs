@@ -13,7 +13,7 @@
 //! - [`key`]: pure; what a bucket is called.
 //! - [`bucket`]: pure; the arithmetic of one limit.
 //! - [`tls`]: certificates and how they are replaced; `secret_file`: files that hold a secret.
-//! - [`clock`], [`telemetry`]: what time it is, and what is told.
+//! - [`clock`], [`telemetry`]: what time it is, and what is told; `timer`: deadlines finer than a millisecond.
 
 pub mod app;
 pub mod bucket;
@@ -28,4 +28,5 @@ pub mod source;
 pub mod store;
 pub mod telemetry;
 pub mod text;
+mod timer;
 pub mod tls;

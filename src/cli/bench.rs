@@ -18,7 +18,6 @@ mod report;
 mod requests;
 mod schedule;
 mod tally;
-mod timer;
 mod worker;
 
 use std::io::{self, Write as _};

@@ -208,6 +208,12 @@ impl Breaker {
         }
     }
 
+    /// A call failed for a reason that another one has been counted for, as those that were in flight over the same
+    /// connection: it is counted as a failure, but does not bring the breaker closer to opening.
+    pub fn failed_as_known(&self, error: &StoreError) {
+        self.0.whole.failed(error);
+    }
+
     /// Opens it at once: the store was found not to answer.
     pub fn open(&self, error: &StoreError) {
         self.0.whole.note(error);

@@ -24,7 +24,7 @@ mod simulation;
 mod tls;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bb8_redis::bb8::{Pool, PooledConnection, RunError};
@@ -35,9 +35,12 @@ use super::breaker::Breaker;
 use super::{Charge, Decision, Store, StoreError};
 use crate::telemetry::StoreProbe;
 use crate::telemetry::traces::Caller;
+use crate::timer::Deadlines;
 use batch::{Batch, Reply};
-use connection::{Calls, Connector, LastFailure, is_read_only, lacks_rights, serves_nobody};
-use lane::{Decide, Job, Lane, MAX_WAITING, Undecided};
+use connection::{
+    Calls, Connector, LastFailure, is_lost, is_read_only, lacks_rights, serves_nobody,
+};
+use lane::{Decide, Ended, Job, Lane, MAX_WAITING, Turn, Undecided, in_turn};
 use late::LateCalls;
 use master::Watch;
 use said::said;
@@ -62,12 +65,13 @@ const POOL_PATIENCE: Duration = Duration::from_secs(1);
 /// What Redis is said to have answered when nothing can be made of it.
 const NOT_OURS: &str = "a reply that is not the script's";
 
-/// Buckets in one Redis server. Each has a lane of its own: one batch is on its way while the next one
-/// gathers. More of them would make smaller batches, each with its own cost; several stores (one for
-/// each thread that serves) keep Redis busy while one of them makes a batch.
+/// Buckets in one Redis server. Each store has a lane of its own, which collects requests into batches. More lanes would make
+/// smaller batches, each with its own cost; several stores (one for each thread that serves) keep Redis busy while one of
+/// them makes a batch.
 pub struct RedisStore {
     server: Arc<Server>,
     lane: Lane<()>,
+    deadlines: Deadlines,
 }
 
 impl fmt::Debug for RedisStore {
@@ -112,9 +116,12 @@ impl RedisStore {
 
     fn of(settings: &RedisSettings, server: Server) -> Self {
         let server = Arc::new(server);
+        let deadlines = Deadlines::start();
+        let batches = &settings.probe.batches;
         Self {
-            lane: Lane::new(Arc::clone(&server), &settings.probe.batches),
+            lane: Lane::new(Arc::clone(&server), deadlines.handle(), batches),
             server,
+            deadlines,
         }
     }
 
@@ -134,7 +141,7 @@ impl RedisStore {
     ) -> Result<Vec<Decision>, StoreError> {
         let deadline = Instant::now() + self.server.timeout;
         let batch = Batch::new(requests.iter().map(Vec::as_slice));
-        self.server.decide_batch(&batch, None, deadline).await
+        self.server.decide_batch(&batch, None, deadline, None).await
     }
 }
 
@@ -148,7 +155,8 @@ impl Store for RedisStore {
             return Err(error);
         }
         let caller = self.server.probe.tracing.caller();
-        let (job, decision) = Job::new(charges, deadline, caller, ());
+        let deadlines = self.deadlines.handle();
+        let (job, decision) = Job::new(charges, deadline, deadlines, caller, ());
         if self.lane.push(job).is_err() {
             return Err(self.server.overloaded());
         }
@@ -163,6 +171,12 @@ impl Store for RedisStore {
 
 // --- The server ---
 
+/// A connection of the pool.
+type Pooled = PooledConnection<'static, Connector>;
+
+/// What a call was answered, and over which connection.
+struct Reached<T>(Result<T, RedisError>, Arc<Pooled>);
+
 /// What a failed call means, by what server failed it.
 type Meaning = fn(String, &RedisError) -> StoreError;
 
@@ -170,6 +184,9 @@ type Meaning = fn(String, &RedisError) -> StoreError;
 #[derive(Debug)]
 struct Server {
     pool: Pool<Connector>,
+    connector: Connector,
+    /// The connection of the last call. Others are sent over it while it waits for replies.
+    current: Mutex<Weak<Pooled>>,
     failure: LastFailure,
     breaker: Option<Breaker>,
     late: LateCalls,
@@ -183,13 +200,16 @@ struct Server {
 }
 
 impl Decide<()> for Server {
-    async fn decide(&self, jobs: &mut Vec<Job<()>>) {
+    async fn decide(&self, jobs: &mut Vec<Job<()>>, turn: Turn) -> Ended {
         let result = {
             let batch = Batch::new(jobs.iter().map(|job| &*job.charges));
-            self.decide_batch(&batch, lane::callers(jobs), lane::latest(jobs))
+            let (callers, deadline) = (lane::callers(jobs), lane::latest(jobs));
+            self.decide_batch(&batch, callers, deadline, Some(turn))
                 .await
         };
+        let ended = Ended::with(&result);
         lane::answer(jobs.drain(..), result);
+        ended
     }
 }
 
@@ -221,9 +241,11 @@ impl Server {
             // Whoever needs a connection hears at once why there is none, and tries again when the next one does.
             .retry_connection(false)
             .test_on_check_out(true)
-            .build_unchecked(connector);
+            .build_unchecked(connector.clone());
         Self {
             pool,
+            connector,
+            current: Mutex::default(),
             failure,
             breaker,
             late: LateCalls::default(),
@@ -250,9 +272,10 @@ impl Server {
         batch: &Batch<'_>,
         callers: impl IntoIterator<Item = Caller>,
         deadline: Instant,
+        turn: Option<Turn>,
     ) -> Result<Vec<Decision>, StoreError> {
         let size = (batch.requests(), batch.buckets());
-        self.observed(callers, size, self.ask(batch, deadline))
+        self.observed(callers, size, self.ask(batch, deadline, turn))
             .await
     }
 
@@ -276,13 +299,18 @@ impl Server {
         result
     }
 
-    async fn ask(&self, batch: &Batch<'_>, deadline: Instant) -> Result<Vec<Decision>, StoreError> {
+    async fn ask(
+        &self,
+        batch: &Batch<'_>,
+        deadline: Instant,
+        turn: Option<Turn>,
+    ) -> Result<Vec<Decision>, StoreError> {
         let command = Arc::new(batch.command(self.script.hash()));
-        let mut reply = self.call(&command, deadline).await?;
-        if reply.as_ref().is_err_and(is_read_only) {
-            // That server is no master any more. It wrote nothing, and the connection to it is gone; the next one
-            // is to the master of now.
-            reply = self.call(&command, deadline).await?;
+        let mut reply = self.call(&command, deadline, turn).await?;
+        if reply.0.as_ref().is_err_and(is_read_only) {
+            // That server is no master any more. It wrote nothing, and the connection to it is not used again; the next
+            // one is to the current master.
+            reply = self.call(&command, deadline, None).await?;
         }
         self.decisions(batch, &self.told(reply)?)
     }
@@ -292,12 +320,13 @@ impl Server {
         &self,
         calls: Calls,
         deadline: Instant,
+        turn: Turn,
     ) -> Result<Vec<Result<Value, RedisError>>, StoreError> {
-        let mut connection = self.connection(deadline).await?;
-        let script = Arc::clone(&self.script);
-        let calls = async move { connection.call_each(&calls, &script).await };
-        let replies = self.until(deadline, calls).await?;
-        self.told(replies)
+        let connection = self.connection(deadline).await?;
+        let (script, over) = (Arc::clone(&self.script), Arc::clone(&connection));
+        let calls = async move { over.call_each(&calls, &script).await };
+        let replies = self.until(deadline, connection, in_turn(Some(turn), calls));
+        self.told(replies.await?)
     }
 
     /// The decisions of a batch, from what the script replied.
@@ -314,16 +343,18 @@ impl Server {
         }
     }
 
-    /// Makes one call of the script. What Redis replies is still to be [told](Self::told).
+    /// Makes one call of the script. What Redis replies is still to be [counted](Self::told).
     async fn call(
         &self,
         command: &Arc<Cmd>,
         deadline: Instant,
-    ) -> Result<Result<Vec<Value>, RedisError>, StoreError> {
-        let mut connection = self.connection(deadline).await?;
+        turn: Option<Turn>,
+    ) -> Result<Reached<Vec<Value>>, StoreError> {
+        let connection = self.connection(deadline).await?;
         let (command, script) = (Arc::clone(command), Arc::clone(&self.script));
-        let call = async move { connection.call(&command, &script).await };
-        self.until(deadline, call).await
+        let over = Arc::clone(&connection);
+        let call = async move { over.call(&command, &script).await };
+        self.until(deadline, connection, in_turn(turn, call)).await
     }
 
     /// Why nobody is to wait for it, if that is so.
@@ -332,56 +363,78 @@ impl Server {
         breaker.is_open().then(|| breaker.last_failure())?
     }
 
-    /// A connection, until the deadline.
-    async fn connection(
-        &self,
-        deadline: Instant,
-    ) -> Result<PooledConnection<'static, Connector>, StoreError> {
+    /// A connection, until the deadline: the one over which the last call was sent while it waits for replies, or else one of
+    /// the pool.
+    async fn connection(&self, deadline: Instant) -> Result<Arc<Pooled>, StoreError> {
         if let Some(error) = self.is_shut() {
             // Requests that waited for their turn when it opened need not wait longer.
             return Err(error);
         }
-        tokio::select! {
+        if let Some(connection) = self.current().upgrade()
+            && self.connector.may_be_shared(&connection)
+        {
+            return Ok(connection);
+        }
+        let connection = tokio::select! {
             biased;
             connection = timeout_at(deadline, self.pool.get_owned()) => match connection {
                 Ok(connection) => connection.map_err(|error| self.not_connected(error)),
                 Err(_) => Err(self.no_connection()),
             },
             () = self.failure.next() => Err(self.not_reached()),
-        }
+        };
+        let connection = Arc::new(connection?);
+        *self.current() = Arc::downgrade(&connection);
+        Ok(connection)
     }
 
-    /// What a call of Redis answers, until the deadline, and is then to be [told](Self::told).
+    fn current(&self) -> MutexGuard<'_, Weak<Pooled>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What Redis replies to a call over this connection, until the deadline. It is then to be [counted](Self::told).
     ///
-    /// Whether Redis is well is judged by how long it may take, not by how long these callers wait: what
-    /// they do not wait for is waited for without them. Its connection is used again only when the reply has come.
+    /// Whether Redis is well is judged by how long it may take, not by how long these callers wait: a call whose callers have
+    /// timed out is waited for without them. If nothing came over the connection while they waited, it is used again only
+    /// when the reply has come.
     async fn until<T: Send + 'static>(
         &self,
         deadline: Instant,
+        connection: Arc<Pooled>,
         call: impl Future<Output = Result<T, RedisError>> + Send + 'static,
-    ) -> Result<Result<T, RedisError>, StoreError> {
+    ) -> Result<Reached<T>, StoreError> {
         let end = Instant::now() + self.timeout;
+        let replies = connection.replies();
         let mut call = Box::pin(call);
-        // What comes late is told here.
+        // What comes late is counted here.
         let Ok(reply) = timeout_at(deadline.min(end), &mut call).await else {
             let (breaker, address) = (self.breaker.clone(), self.address.clone());
             let meaning = self.meaning;
+            let silence = connection.is_late(replies);
             self.late.add(async move {
-                let result = match timeout_at(end, call).await {
-                    Ok(reply) => reply.map(|_| ()).map_err(|error| meaning(address, &error)),
-                    Err(_) => Err(StoreError::Timeout { address }),
+                let (result, is_loss) = match timeout_at(end, call).await {
+                    Ok(reply) => {
+                        let is_loss = reply.as_ref().is_err_and(is_lost);
+                        let result = reply.map_err(|error| meaning(address, &error));
+                        (result.map(|_| ()), is_loss)
+                    }
+                    Err(_) => (Err(StoreError::Timeout { address }), true),
                 };
-                tell(breaker.as_ref(), result.as_ref().err());
+                let is_known = is_loss && !connection.counts_its_loss();
+                tell(breaker.as_ref(), result.as_ref().err(), is_known);
+                drop(silence);
             });
             return Err(self.no_answer());
         };
-        Ok(reply)
+        Ok(Reached(reply, connection))
     }
 
-    /// What a call answered in time, once the breaker has been told how it ended.
-    fn told<T>(&self, reply: Result<T, RedisError>) -> Result<T, StoreError> {
+    /// What a call answered in time, once the breaker has counted how it ended.
+    fn told<T>(&self, Reached(reply, connection): Reached<T>) -> Result<T, StoreError> {
+        let is_loss = reply.as_ref().is_err_and(is_lost);
+        let is_known = is_loss && !connection.counts_its_loss();
         let reply = reply.map_err(|error| self.failure(&error));
-        tell(self.breaker.as_ref(), reply.as_ref().err());
+        tell(self.breaker.as_ref(), reply.as_ref().err(), is_known);
         reply
     }
 
@@ -436,11 +489,13 @@ impl Server {
     }
 }
 
-/// Tells a breaker, if there is one, how a call ended.
-fn tell(breaker: Option<&Breaker>, error: Option<&StoreError>) {
+/// Has a breaker, if there is one, count how a call ended. Of the calls that were in flight over a connection that is lost, only the
+/// first one speaks of Redis; the loss `is_known` by the others.
+fn tell(breaker: Option<&Breaker>, error: Option<&StoreError>, is_known: bool) {
     match (breaker, error) {
         (None, _) => {}
         (Some(breaker), None) => breaker.succeeded(),
+        (Some(breaker), Some(error)) if is_known => breaker.failed_as_known(error),
         (Some(breaker), Some(error)) => breaker.failed(error),
     }
 }

@@ -19,7 +19,7 @@ use super::connection::{BACK_OFF, Connection};
 use super::load::{Extent, Load, Pace, Part};
 use super::schedule::Schedule;
 use super::tally::{Interval, Tally};
-use super::timer::Timer;
+use crate::timer::Timer;
 
 /// How many calls of an open loop that are due may be sent in a row before those that were sent
 /// get a turn.

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -134,70 +134,74 @@ impl Calls {
     }
 }
 
-/// A connection, and whether it can still be used.
+/// A connection, which several calls may use at once, and whether it can still be used.
 #[derive(Debug)]
 pub(super) struct Connection {
     inner: MultiplexedConnection,
     link: Link,
     /// [`Connector::generation`] when it was made.
     generation: u64,
-    broken: bool,
+    broken: AtomicBool,
     /// Its server is a replica by now.
-    demoted: bool,
+    demoted: AtomicBool,
+    /// Replies so far.
+    replies: AtomicU64,
+    /// Calls that are late, and since whose sending nothing has come.
+    silent: Arc<AtomicU64>,
+    /// That it is lost has been counted.
+    loss_is_counted: AtomicBool,
 }
 
 impl Connection {
-    /// Calls the script; loads it first, once, if Redis does not know it.
+    /// Calls the script; loads it first, once, if Redis does not know it. Calls are sent in the order in which they are first
+    /// polled.
     pub(super) async fn call<T: FromRedisValue>(
-        &mut self,
+        &self,
         call: &Cmd,
         script: &Script,
     ) -> Result<T, RedisError> {
-        // A caller that gives up drops this future: then the reply is still to come, and the
-        // connection is not handed to anybody else.
-        self.broken = true;
-        let mut result = call.query_async(&mut self.inner).await;
+        let unfinished = Unfinished(self);
+        let mut inner = self.inner.clone();
+        let mut result = call.query_async(&mut inner).await;
         if let Err(error) = &result
             && is_unknown(error)
         {
             // Nothing ran. A proxy may close the connection at a command that it does not know, as SCRIPT is to some.
             if self.link.server.protocol == 3 {
-                script.load().exec_async(&mut self.inner).await?;
-                result = call.query_async(&mut self.inner).await;
+                script.load().exec_async(&mut inner).await?;
+                result = call.query_async(&mut inner).await;
             }
             // Also where what loaded the script and what was called are two servers behind one proxy.
             if result.as_ref().is_err_and(is_unknown) {
-                result = script.with_text(call).query_async(&mut self.inner).await;
+                result = script.with_text(call).query_async(&mut inner).await;
             }
         }
-        self.demoted = result.as_ref().is_err_and(is_read_only);
-        self.broken = match &result {
-            Ok(_) => false,
-            Err(error) => {
-                let is_lost = error.is_timeout() || error.is_io_error();
-                // What serves nobody may be another one by the next time: a demoted master stays where it is.
-                is_lost || error.is_unrecoverable_error() || is_to_be_left(error)
-            }
-        };
+        if result.as_ref().is_err_and(is_read_only) {
+            self.demoted.store(true, Ordering::Relaxed);
+        }
+        let is_broken = result.as_ref().is_err_and(|error| {
+            // What serves nobody may be another one by the next time: a demoted master stays where it is.
+            is_lost(error) || error.is_unrecoverable_error() || is_to_be_left(error)
+        });
+        unfinished.ends(is_broken, result.as_ref().err());
         result
     }
 
     /// Makes several calls of the script together. What Redis did not know the script for is asked once
-    /// more, the script being loaded.
+    /// more, the script being loaded. As with [`call`](Self::call), the first poll sends them.
     pub(super) async fn call_each(
-        &mut self,
+        &self,
         calls: &Calls,
         script: &Script,
     ) -> Result<Vec<Result<Value, RedisError>>, RedisError> {
-        // As in `call`.
-        self.broken = true;
+        let unfinished = Unfinished(self);
         let mut replies = self.send(calls).await?;
         let unknown: Vec<usize> = (0..replies.len())
             .filter(|&i| replies[i].as_ref().is_err_and(is_unknown))
             .collect();
         if !unknown.is_empty() {
             // Nothing of these ran.
-            script.load().exec_async(&mut self.inner).await?;
+            script.load().exec_async(&mut self.inner.clone()).await?;
             let again = self.send(&calls.some(&unknown)).await?;
             for (i, reply) in unknown.into_iter().zip(again) {
                 replies[i] = reply;
@@ -206,7 +210,7 @@ impl Connection {
         let is_unfit = |reply: &Result<Value, RedisError>| reply.as_ref().is_err_and(serves_nobody);
         let is_to_be_left =
             |reply: &Result<Value, RedisError>| reply.as_ref().is_err_and(is_to_be_left);
-        self.broken = replies.iter().any(is_to_be_left);
+        unfinished.ends(replies.iter().any(is_to_be_left), None);
         match replies.iter().all(is_unfit) {
             // Then that is what the server has to say.
             true => replies.swap_remove(0).map(|reply| vec![Ok(reply)]),
@@ -214,12 +218,36 @@ impl Connection {
         }
     }
 
+    /// How many replies have come.
+    pub(super) fn replies(&self) -> u64 {
+        self.replies.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a call is late that was sent after so many replies. If none has come since, nothing more is sent over
+    /// this connection until what this returns is dropped.
+    pub(super) fn is_late(&self, replies: u64) -> Option<Silence> {
+        (self.replies() == replies).then(|| {
+            self.silent.fetch_add(1, Ordering::Relaxed);
+            Silence(Arc::clone(&self.silent))
+        })
+    }
+
+    /// Whether nothing comes any more, as it seems.
+    fn is_silent(&self) -> bool {
+        self.silent.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether this is the first call that says that this connection is lost.
+    pub(super) fn counts_its_loss(&self) -> bool {
+        !self.loss_is_counted.swap(true, Ordering::Relaxed)
+    }
+
     /// Asks for something else than a decision.
     pub(super) async fn query<T: FromRedisValue>(
-        &mut self,
+        &self,
         question: &Pipeline,
     ) -> Result<T, RedisError> {
-        let result: Result<T, RedisError> = question.query_async(&mut self.inner).await;
+        let result: Result<T, RedisError> = question.query_async(&mut self.inner.clone()).await;
         // Of several that failed, the first says enough.
         result.map_err(|error| match error.clone().into_server_errors() {
             Some(errors) if !errors.is_empty() => errors[0].1.clone().into(),
@@ -227,9 +255,10 @@ impl Connection {
         })
     }
 
-    async fn send(&mut self, calls: &Calls) -> Result<Vec<Result<Value, RedisError>>, RedisError> {
+    async fn send(&self, calls: &Calls) -> Result<Vec<Result<Value, RedisError>>, RedisError> {
         let count = calls.commands.len();
-        let sent = self.inner.req_packed_commands(&calls.commands, 0, count);
+        let mut inner = self.inner.clone();
+        let sent = inner.req_packed_commands(&calls.commands, 0, count);
         let mut replies = sent.await?;
         if replies.len() != count {
             return Err((ErrorKind::Parse, "not as many replies as calls").into());
@@ -246,6 +275,42 @@ impl Connection {
             })
             .collect())
     }
+}
+
+/// A call whose reply has not come. If it never comes, or nobody takes it, the connection is not used again.
+struct Unfinished<'a>(&'a Connection);
+
+impl Unfinished<'_> {
+    /// The reply, or the loss of the connection.
+    fn ends(self, is_broken: bool, error: Option<&RedisError>) {
+        if !error.is_some_and(is_lost) {
+            self.0.replies.fetch_add(1, Ordering::Relaxed);
+        }
+        if !is_broken {
+            mem::forget(self);
+        }
+    }
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        self.0.broken.store(true, Ordering::Relaxed);
+    }
+}
+
+/// While this is held, a connection seems to be silent.
+#[derive(Debug)]
+pub(super) struct Silence(Arc<AtomicU64>);
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Whether nothing more comes over the connection that failed with this.
+pub(super) fn is_lost(error: &RedisError) -> bool {
+    error.is_timeout() || error.is_io_error()
 }
 
 /// Whether Redis did not know the script.
@@ -363,7 +428,7 @@ impl Connector {
 
     /// Whether another server than the one of this connection is, or must be, the master by now.
     fn is_left(&self, connection: &Connection) -> bool {
-        if connection.demoted {
+        if connection.demoted.load(Ordering::Relaxed) {
             // Fails when another connection has said so already.
             let (old, new) = (connection.generation, connection.generation + 1);
             let _ =
@@ -384,7 +449,14 @@ impl Connector {
 
     /// Whether a connection must not be used any more.
     pub(super) fn is_unusable(&self, connection: &Connection) -> bool {
-        connection.broken || connection.link.is_closed() || self.is_left(connection)
+        connection.broken.load(Ordering::Relaxed)
+            || connection.link.is_closed()
+            || self.is_left(connection)
+    }
+
+    /// Whether another call may be sent over a connection on which others wait for their replies.
+    pub(super) fn may_be_shared(&self, connection: &Connection) -> bool {
+        !connection.is_silent() && !self.is_unusable(connection)
     }
 
     async fn open(&self) -> RedisResult<Connection> {
@@ -404,8 +476,11 @@ impl Connector {
             inner: link.connection.clone(),
             link,
             generation,
-            broken: false,
-            demoted: false,
+            broken: AtomicBool::new(false),
+            demoted: AtomicBool::new(false),
+            replies: AtomicU64::new(0),
+            silent: Arc::default(),
+            loss_is_counted: AtomicBool::new(false),
         })
     }
 
@@ -435,8 +510,9 @@ impl Connector {
     }
 
     async fn open_to_a_master(&self, endpoint: &Endpoint) -> RedisResult<Connection> {
-        let mut connection = self.open_to(endpoint).await?;
-        let role: Vec<Value> = cmd("ROLE").query_async(&mut connection.inner).await?;
+        let connection = self.open_to(endpoint).await?;
+        let mut inner = connection.inner.clone();
+        let role: Vec<Value> = cmd("ROLE").query_async(&mut inner).await?;
         match role.first() {
             Some(Value::BulkString(role)) if role == b"master" => Ok(connection),
             _ => Err(io::Error::other("it says that it is no master").into()),

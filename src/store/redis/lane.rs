@@ -1,32 +1,43 @@
-//! A lane: requests that come while a batch is on its way are the next batch. No timer decides when
-//! to send; with nothing on its way, a request goes at once.
+//! A lane: the queue of requests for one Redis, and the task that sends them in batches.
+//!
+//! Requests that arrive while a batch is in flight form the next batch. With nothing in flight, a request is sent
+//! immediately. While Redis is near, the next batch is sent when the reply to the one before it arrives. When it is further
+//! away than a batch is worth waiting for, several batches are in flight, a short time apart ([`Pace`]).
+//!
+//! Batches are sent over one connection, which keeps their order as long as nothing fails. Large requests are an exception:
+//! small ones overtake them, so that nobody waits behind a row of them ([`Queue::take`]). Requests that are in flight at the
+//! same time could have arrived in either order; a request that is sent after another one was answered is always decided after it.
+
+mod pace;
+mod queue;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use futures_util::FutureExt as _;
-use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use futures_util::{FutureExt as _, future};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use crate::store::{Charge, Decision, StoreError};
 use crate::telemetry::metrics::BatchMetrics;
 use crate::telemetry::traces::Caller;
+use crate::timer::DeadlinesHandle;
+use pace::Pace;
+use queue::{Queue, Size};
 
 /// The most requests that wait for one lane. Beyond that, Redis is slower than the callers for so
 /// long that their deadlines pass in the queue.
 pub(super) const MAX_WAITING: usize = 4096;
 
-/// The most requests of a batch, and the most charges after which none is added: a batch keeps Redis
-/// from everybody else for as long as it takes, some hundred microseconds.
-const MAX_REQUESTS: usize = 128;
-const MAX_CHARGES: usize = 256;
+/// The most batches of one lane in flight. At the shortest time between two of them, as many as are sent in 128 ms.
+const MAX_IN_FLIGHT: usize = 256;
 
-/// A queue, and the task that empties it batch by batch. `R` is what is known of a request beside what it asks.
+/// A queue, and the task that empties it batch by batch. `R` is what is known of a request beside its charges.
 #[derive(Debug)]
 pub(super) struct Lane<R> {
-    queue: mpsc::Sender<Job<R>>,
+    queue: Arc<Queue<R>>,
     task: JoinHandle<()>,
 }
 
@@ -34,7 +45,7 @@ pub(super) struct Lane<R> {
 #[derive(Debug)]
 pub(super) struct Job<R> {
     pub(super) charges: Arc<[Charge]>,
-    /// When nobody waits any more.
+    /// When its caller has another answer.
     pub(super) deadline: Instant,
     /// Whose trace it is a part of.
     caller: Option<Caller>,
@@ -48,40 +59,68 @@ pub(super) struct Job<R> {
 pub(super) enum Undecided {
     /// The store failed.
     Failed(StoreError),
-    /// Its buckets are on their way from one node to another, and not together. Nothing was taken.
+    /// Its buckets are moving from one node to another, and are not together. Nothing was taken.
     Torn,
 }
 
-/// Whoever decides what a lane has collected.
+/// Decides what a lane has collected.
 pub(super) trait Decide<R>: Send + Sync + 'static {
-    /// Decides jobs and answers them; none is left.
-    fn decide(&self, jobs: &mut Vec<Job<R>>) -> impl Future<Output = ()> + Send;
+    /// Decides jobs and answers them; none is left. Drops `turn` when the jobs are on their way, so that those of the next
+    /// batch come after them.
+    fn decide(&self, jobs: &mut Vec<Job<R>>, turn: Turn) -> impl Future<Output = Ended> + Send;
+}
+
+/// Held until a batch is on its way; no other batch of its lane is sent before that.
+#[derive(Debug)]
+pub(super) struct Turn(
+    #[expect(dead_code, reason = "dropping it is the signal")] oneshot::Sender<()>,
+);
+
+/// How a batch ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Redis replied, or did not reply in time: the time that passed says how far away it is.
+    Replied,
+    /// It could not be sent, or its connection was lost.
+    Failed,
+}
+
+impl Ended {
+    /// How a batch with this result ended.
+    pub(super) fn with<T>(result: &Result<T, StoreError>) -> Self {
+        match result {
+            Ok(_) | Err(StoreError::Timeout { .. } | StoreError::Refused { .. }) => Self::Replied,
+            Err(_) => Self::Failed,
+        }
+    }
 }
 
 impl<R: Send + 'static> Lane<R> {
-    /// A lane whose waiting requests are told to the metrics.
-    pub(super) fn new(decide: Arc<impl Decide<R>>, metrics: &BatchMetrics) -> Self {
-        let (queue, jobs) = mpsc::channel(MAX_WAITING);
-        let weak = queue.downgrade();
-        metrics.queue(Box::new(move || {
-            let queue = weak.upgrade()?;
-            Some(queue.max_capacity() - queue.capacity())
-        }));
-        let task = tokio::spawn(run(decide, jobs));
+    /// A lane whose number of waiting requests is exported with `metrics`. It waits on `deadlines`.
+    pub(super) fn new(
+        decide: Arc<impl Decide<R>>,
+        deadlines: DeadlinesHandle,
+        metrics: &BatchMetrics,
+    ) -> Self {
+        let queue = Arc::new(Queue::default());
+        let weak = Arc::downgrade(&queue);
+        metrics.queue(Box::new(move || Some(weak.upgrade()?.len())));
+        let task = tokio::spawn(run(decide, Arc::clone(&queue), deadlines));
         Self { queue, task }
     }
 
-    /// Puts a request into the queue; gives it back when that is full.
+    /// Puts a request into the queue; gives it back if the queue is full.
     pub(super) fn push(&self, job: Job<R>) -> Result<(), Job<R>> {
-        self.queue.try_send(job).map_err(TrySendError::into_inner)
+        self.queue.push(job)
     }
 }
 
 impl<R> Job<R> {
-    /// A request, and where its answer will come, if it does before the deadline.
+    /// A request, and its answer, or `None` if there is none by the deadline.
     pub(super) fn new(
         charges: Arc<[Charge]>,
         deadline: Instant,
+        deadlines: DeadlinesHandle,
         caller: Option<Caller>,
         route: R,
     ) -> (
@@ -96,14 +135,19 @@ impl<R> Job<R> {
             answer,
             route,
         };
-        // The deadline, or a lane that dropped the job: because its deadline had come, or in a panic.
-        let decision = async move { timeout_at(deadline, decision).await.ok()?.ok() };
+        // A lane drops a job whose deadline has come, and those of a batch that panicked.
+        let decision = async move { deadlines.timeout_at(deadline, decision).await?.ok() };
         (job, decision)
     }
 
-    /// Tells whoever waits. Who gave up waiting does not hear it.
+    /// Sends the answer to the caller; a no-op if the caller has gone away.
     pub(super) fn answer(self, answer: Result<Decision, Undecided>) {
         let _ = self.answer.send(answer);
+    }
+
+    /// Whether its caller still waits.
+    fn is_waited_for(&self, now: Instant) -> bool {
+        self.deadline > now && !self.answer.is_closed()
     }
 }
 
@@ -131,8 +175,7 @@ pub(super) fn callers<R>(jobs: &[Job<R>]) -> impl Iterator<Item = Caller> {
     jobs.iter().filter_map(|job| job.caller.clone())
 }
 
-/// Until when somebody waits for one of these. The oldest has the earliest deadline; later ones would get
-/// their answer too late to be told from none, but a batch behind this one would not.
+/// The latest deadline of these jobs. Each caller has another answer at its own deadline; the reply is of use until the last one has.
 pub(super) fn latest<R>(jobs: &[Job<R>]) -> Instant {
     let deadline = jobs.iter().map(|job| job.deadline).max();
     deadline.unwrap_or_else(Instant::now)
@@ -144,34 +187,138 @@ impl<R> Drop for Lane<R> {
     }
 }
 
-async fn run<R>(decide: Arc<impl Decide<R>>, mut queue: mpsc::Receiver<Job<R>>) {
-    let mut jobs = Vec::with_capacity(MAX_REQUESTS);
-    while let Some(first) = queue.recv().await {
-        jobs.push(first);
-        // Whoever is ready to ask may do so before the batch is closed.
-        tokio::task::yield_now().await;
-        collect(&mut queue, &mut jobs);
-        let now = Instant::now();
-        // Nobody waits for these any more: they are never sent.
-        jobs.retain(|job| job.deadline > now && !job.answer.is_closed());
-        if !jobs.is_empty() {
-            // A panic is a mistake of ours; it must cost one batch, not all that come after it. What it
-            // leaves half done is this batch alone.
-            let deciding = AssertUnwindSafe(decide.decide(&mut jobs));
-            if deciding.catch_unwind().await.is_err() {
-                tracing::error!("deciding a batch panicked; its requests are answered UNAVAILABLE");
-            }
+// --- Sending ---
+
+/// A batch in flight, to be accounted for when it has ended.
+struct Sent<R> {
+    /// Empty by then; kept for its memory.
+    jobs: Vec<Job<R>>,
+    size: Size,
+    began: Instant,
+    ended: Option<Ended>,
+}
+
+/// What a lane knows of its batches.
+struct Batches<R> {
+    pace: Pace,
+    in_flight: usize,
+    /// Charges of large requests in flight.
+    large: usize,
+    spare: Vec<Job<R>>,
+}
+
+impl<R> Batches<R> {
+    fn begins(&mut self, size: Size, now: Instant) {
+        self.in_flight += 1;
+        self.large += size.large;
+        self.pace.sent(now);
+    }
+
+    fn ends(&mut self, sent: Sent<R>) {
+        self.in_flight -= 1;
+        self.large -= sent.size.large;
+        self.spare = sent.jobs;
+        if sent.ended == Some(Ended::Replied) {
+            self.pace.took(sent.began.elapsed(), sent.size.charges);
         }
-        jobs.clear();
+    }
+
+    /// When the next batch may be sent; `None`: now, or when there is one to send.
+    fn due(&self) -> Option<Instant> {
+        if self.in_flight == 0 {
+            return None;
+        }
+        let due = self.pace.due();
+        (self.is_full() || due > Instant::now()).then_some(due)
+    }
+
+    /// Nothing is sent before a batch has ended.
+    fn is_full(&self) -> bool {
+        self.in_flight >= MAX_IN_FLIGHT
     }
 }
 
-/// Adds what waits to a batch that has one job already.
-fn collect<R>(queue: &mut mpsc::Receiver<Job<R>>, jobs: &mut Vec<Job<R>>) {
-    let mut charges: usize = jobs.iter().map(|job| job.charges.len()).sum();
-    while jobs.len() < MAX_REQUESTS && charges < MAX_CHARGES {
-        let Ok(job) = queue.try_recv() else { break };
-        charges += job.charges.len();
-        jobs.push(job);
+async fn run<R: Send>(
+    decide: Arc<impl Decide<R>>,
+    queue: Arc<Queue<R>>,
+    deadlines: DeadlinesHandle,
+) {
+    let decide = &*decide;
+    let decided = |mut jobs: Vec<Job<R>>, size: Size, turn: Turn| async move {
+        let began = Instant::now();
+        // A panic is a mistake of ours; it must cost one batch, not all that come after it. What it
+        // leaves half done is this batch alone.
+        let deciding = AssertUnwindSafe(decide.decide(&mut jobs, turn)).catch_unwind();
+        let ended = deciding.await.ok();
+        if ended.is_none() {
+            tracing::error!("deciding a batch panicked; its requests are answered UNAVAILABLE");
+        }
+        jobs.clear();
+        Sent {
+            jobs,
+            size,
+            began,
+            ended,
+        }
+    };
+    let mut in_flight = FuturesUnordered::new();
+    let mut batches = Batches {
+        pace: Pace::default(),
+        in_flight: 0,
+        large: 0,
+        spare: Vec::new(),
+    };
+    loop {
+        while !queue.has_some(batches.large) {
+            tokio::select! {
+                biased;
+                Some(sent) = in_flight.next() => batches.ends(sent),
+                () = queue.filled() => {}
+            }
+        }
+        while let Some(due) = batches.due() {
+            tokio::select! {
+                biased;
+                Some(sent) = in_flight.next() => batches.ends(sent),
+                () = deadlines.clone().sleep_until(due), if !batches.is_full() => {}
+            }
+        }
+        // Others are ready to ask, and may do so before the batch is closed.
+        tokio::task::yield_now().await;
+        let mut jobs = std::mem::take(&mut batches.spare);
+        let size = queue.take(&mut jobs, batches.large);
+        if jobs.is_empty() {
+            batches.spare = jobs;
+            continue;
+        }
+        batches.begins(size, Instant::now());
+        let (turn, mut is_on_its_way) = Turn::new();
+        in_flight.push(decided(jobs, size, turn));
+        loop {
+            tokio::select! {
+                biased;
+                Some(sent) = in_flight.next() => batches.ends(sent),
+                _ = &mut is_on_its_way => break,
+            }
+        }
     }
+}
+
+impl Turn {
+    fn new() -> (Self, oneshot::Receiver<()>) {
+        let (turn, is_over) = oneshot::channel();
+        (Self(turn), is_over)
+    }
+}
+
+/// A call, which is made when it is first polled, and whose turn is over then.
+pub(super) async fn in_turn<T>(turn: Option<Turn>, call: impl Future<Output = T>) -> T {
+    let mut call = std::pin::pin!(call);
+    let mut turn = Some(turn);
+    future::poll_fn(move |cx| {
+        let reply = call.as_mut().poll(cx);
+        drop(turn.take());
+        reply
+    })
+    .await
 }

@@ -11,7 +11,8 @@ use tokio::task::JoinSet;
 pub(super) struct LateCalls(Mutex<JoinSet<()>>);
 
 impl LateCalls {
-    /// Waits for the end of a call. There are never more than connections, as each holds one.
+    /// Waits for the end of a call. There are never more than the batches that a lane has in flight in the time that Redis
+    /// may take.
     pub(super) fn add(&self, call: impl Future<Output = ()> + Send + 'static) {
         let mut calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Those that are over are only remembered until somebody asks.

@@ -140,7 +140,7 @@ async fn ask(
     };
     let informant = informant.filter(|known| !known.connector.is_unusable(&known.connection));
     let asked = async {
-        let mut informant = match informant {
+        let informant = match informant {
             Some(informant) => informant,
             None => {
                 let failures = LastFailure::new(shown(&address), None, None);

@@ -11,7 +11,7 @@ use super::slots::{Address, redirected};
 use super::ways::Ways;
 use crate::store::redis::batch::Batch;
 use crate::store::redis::connection::Calls;
-use crate::store::redis::lane::{self, Decide, Job, Lane, Undecided};
+use crate::store::redis::lane::{self, Decide, Ended, Job, Lane, Turn, Undecided};
 use crate::store::redis::{NOT_OURS, Server, failure};
 use crate::store::{Decision, StoreError};
 
@@ -81,9 +81,10 @@ impl Member {
             server: Server::new(&settings, script, Some(breaker)).in_cluster(),
             ways: this.clone(),
         });
+        let batches = &settings.probe.batches;
         Self {
             node: Arc::clone(node),
-            lane: Lane::new(Arc::clone(&way), &settings.probe.batches),
+            lane: Lane::new(Arc::clone(&way), ways.deadlines.handle(), batches),
             way,
         }
     }
@@ -146,7 +147,7 @@ fn parts(jobs: impl Iterator<Item = Job<Route>>) -> Vec<Part> {
 }
 
 impl Decide<Route> for Way {
-    async fn decide(&self, jobs: &mut Vec<Job<Route>>) {
+    async fn decide(&self, jobs: &mut Vec<Job<Route>>, turn: Turn) -> Ended {
         let deadline = lane::latest(jobs);
         let callers: Vec<_> = lane::callers(jobs).collect();
         let requests = jobs.len();
@@ -162,7 +163,7 @@ impl Decide<Route> for Way {
                 }
             }
             let buckets = batches.iter().map(Batch::buckets).sum();
-            let calls = self.server.call_each(calls, deadline);
+            let calls = self.server.call_each(calls, deadline, turn);
             let replies = self
                 .server
                 .observed(callers, (requests, buckets), calls)
@@ -174,6 +175,7 @@ impl Decide<Route> for Way {
                     .collect::<Vec<_>>()
             })
         };
+        let ended = Ended::with(&result);
         match result {
             Ok(results) => {
                 for (part, result) in parts.into_iter().zip(results) {
@@ -186,6 +188,7 @@ impl Decide<Route> for Way {
                 lane::answer(parts.into_iter().flat_map(|part| part.jobs), Err(error));
             }
         }
+        ended
     }
 }
 

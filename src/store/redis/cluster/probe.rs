@@ -85,7 +85,7 @@ impl Store for NodeProbe {
         // Where there is no such key, at least the script is called.
         let request = charge.as_ref().map(std::slice::from_ref);
         let batch = Batch::new(request.into_iter());
-        match self.server.decide_batch(&batch, None, deadline).await {
+        match self.server.decide_batch(&batch, None, deadline, None).await {
             Ok(_) => {}
             // The slot may be another node's by now; this one answers.
             Err(error) if error.kind() == FailureKind::Refused => self.cluster.doubt(),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::Cluster;
 use super::map::Map;
@@ -13,6 +13,7 @@ use super::slots::{Address, slot};
 use crate::store::redis::RedisSettings;
 use crate::store::redis::lane::{Job, Undecided};
 use crate::store::{Charge, Decision, StoreError};
+use crate::timer::Deadlines;
 
 /// The ways of a thread to the nodes of a cluster.
 #[derive(Debug)]
@@ -23,6 +24,7 @@ pub(super) struct Ways {
     laid: ArcSwap<Laid>,
     /// Whoever lays others has this.
     laying: Mutex<()>,
+    pub(super) deadlines: Deadlines,
     this: Weak<Self>,
 }
 
@@ -44,6 +46,7 @@ impl Ways {
                 members: Vec::new(),
             }),
             laying: Mutex::default(),
+            deadlines: Deadlines::start(),
             this: this.clone(),
         })
     }
@@ -62,7 +65,8 @@ impl Ways {
             .await
             .map_err(Undecided::Failed)?;
         let caller = self.settings.probe.tracing.caller();
-        let (job, decision) = Job::new(charges, deadline, caller, Route::to(slot));
+        let (deadlines, route) = (self.deadlines.handle(), Route::to(slot));
+        let (job, decision) = Job::new(charges, deadline, deadlines, caller, route);
         owner.push(job);
         let decision = decision.await;
         let decision = decision.unwrap_or_else(|| Err(Undecided::Failed(owner.no_answer())));
@@ -82,7 +86,7 @@ impl Ways {
         }
         if cluster.is_being_read() {
             let _place = { cluster.lobby.try_acquire() }.map_err(|_| cluster.overloaded())?;
-            if timeout_at(deadline, read).await.is_err() {
+            if { self.deadlines.handle().timeout_at(deadline, read).await }.is_none() {
                 return Err(cluster.not_known());
             }
             if let Some(owner) = self.known(slot) {

@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -16,9 +17,10 @@ use bb8_redis::redis::Script;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::io::{
-    AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, DuplexStream,
+    AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, DuplexStream, ReadHalf,
+    WriteHalf,
 };
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::super::SCRIPT;
@@ -40,6 +42,12 @@ struct World {
     start: Instant,
     /// How likely a command meets with a fault.
     trouble: f64,
+    /// How long a command takes to get here, and a reply to get back.
+    distance: Duration,
+    /// The most microseconds that a command takes here.
+    work: u64,
+    /// When something went wrong.
+    disturbances: Vec<Instant>,
     knows_script: bool,
     buckets: HashMap<String, State>,
     /// The keys that requests may use.
@@ -86,11 +94,19 @@ enum Fate {
 }
 
 impl FakeRedis {
-    pub(super) fn new(seed: u64, trouble: f64, keys: impl Iterator<Item = BucketKey>) -> Self {
+    pub(super) fn new(
+        seed: u64,
+        trouble: f64,
+        distance: Duration,
+        keys: impl Iterator<Item = BucketKey>,
+    ) -> Self {
         Self(Arc::new(Mutex::new(World {
             random: Xoshiro256PlusPlus::seed_from_u64(seed),
             start: Instant::now(),
             trouble,
+            distance,
+            work: 2_000,
+            disturbances: Vec::new(),
             knows_script: false,
             buckets: HashMap::new(),
             keys: keys.map(|key| (key.as_str().to_owned(), key)).collect(),
@@ -101,6 +117,11 @@ impl FakeRedis {
             executed: Vec::new(),
             events: Vec::new(),
         })))
+    }
+
+    /// It takes no time for a command.
+    pub(super) fn is_fast(&self) {
+        self.world().work = 0;
     }
 
     /// Its time.
@@ -118,6 +139,12 @@ impl FakeRedis {
     /// What it has decided so far, in order.
     pub(super) fn executed(&self) -> Vec<Executed> {
         self.world().executed.clone()
+    }
+
+    /// Whether something went wrong in this time.
+    pub(super) fn is_disturbed(&self, time: RangeInclusive<Instant>) -> bool {
+        let disturbances = &self.world().disturbances;
+        disturbances.iter().any(|when| time.contains(when))
     }
 
     pub(super) fn lives(&self) -> u32 {
@@ -143,7 +170,9 @@ impl FakeRedis {
     }
 
     pub(super) fn stall(&self, time: Duration) {
-        self.world().stalled = Instant::now() + time;
+        let mut world = self.world();
+        world.disturbed();
+        world.stalled = Instant::now() + time;
     }
 
     pub(super) fn refuse(&self, refusal: Option<&'static str>) {
@@ -188,10 +217,39 @@ impl FakeRedis {
     }
 }
 
-/// Serves a connection until it is closed.
+/// Serves a connection until it is closed. Commands that are on their way do not wait for one another's replies.
 async fn serve(redis: FakeRedis, stream: DuplexStream) {
-    let mut stream = BufReader::new(stream);
-    while let Some(words) = read(&mut stream).await {
+    let distance = redis.world().distance;
+    let (reader, writer) = tokio::io::split(stream);
+    let (arriving, arrived) = mpsc::unbounded_channel();
+    let (leaving, left) = mpsc::unbounded_channel();
+    let arrive = async move {
+        let mut reader = BufReader::new(reader);
+        while let Some(words) = read(&mut reader).await {
+            if arriving.send((Instant::now() + distance, words)).is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        () = leave(left, writer) => {}
+        () = arrive => {}
+        () = execute(redis, distance, arrived, leaving) => {}
+    }
+}
+
+type Words = Vec<Vec<u8>>;
+
+/// Executes the commands of a connection one after the other.
+async fn execute(
+    redis: FakeRedis,
+    distance: Duration,
+    mut arrived: mpsc::UnboundedReceiver<(Instant, Words)>,
+    leaving: mpsc::UnboundedSender<(Instant, Option<Vec<u8>>)>,
+) {
+    while let Some((arrival, words)) = arrived.recv().await {
+        sleep_until(arrival).await;
         let (fate, delay, stalled) = redis.world().fate();
         redis.note(|| {
             let command = String::from_utf8_lossy(&words[0]);
@@ -201,30 +259,41 @@ async fn serve(redis: FakeRedis, stream: DuplexStream) {
         sleep_until(stalled).await;
         let reply = {
             let mut world = redis.world();
-            if fate == Fate::ClosedBefore {
-                return;
-            }
             match fate {
-                Fate::RequestLost => None,
+                Fate::ClosedBefore | Fate::RequestLost => None,
                 Fate::Garbled => Some(b"?what\r\n".to_vec()),
                 _ => Some(world.answer(&words)),
             }
         };
-        match (fate, reply) {
-            (Fate::Answered | Fate::Garbled, Some(reply)) => {
-                if stream.write_all(&reply).await.is_err() {
-                    return;
-                }
-            }
-            (Fate::ClosedAfter, _) => return,
+        let leaves = match (fate, reply) {
+            (Fate::Answered | Fate::Garbled, Some(reply)) => Some(reply),
+            (Fate::ClosedBefore | Fate::ClosedAfter, _) => None,
             // Nothing more is heard of this connection.
             _ => return std::future::pending().await,
+        };
+        if leaving.send((Instant::now() + distance, leaves)).is_err() {
+            return;
+        }
+    }
+    std::future::pending().await
+}
+
+/// Sends the replies of a connection, until there is none, which closes it.
+async fn leave(
+    mut left: mpsc::UnboundedReceiver<(Instant, Option<Vec<u8>>)>,
+    mut writer: WriteHalf<DuplexStream>,
+) {
+    while let Some((departure, reply)) = left.recv().await {
+        sleep_until(departure).await;
+        let Some(reply) = reply else { return };
+        if writer.write_all(&reply).await.is_err() {
+            return;
         }
     }
 }
 
 /// The next command.
-async fn read(stream: &mut BufReader<DuplexStream>) -> Option<Vec<Vec<u8>>> {
+async fn read(stream: &mut BufReader<ReadHalf<DuplexStream>>) -> Option<Vec<Vec<u8>>> {
     let count = number(stream, b'*').await?;
     let mut words = Vec::with_capacity(count);
     for _ in 0..count {
@@ -237,7 +306,7 @@ async fn read(stream: &mut BufReader<DuplexStream>) -> Option<Vec<Vec<u8>>> {
     Some(words)
 }
 
-async fn number(stream: &mut BufReader<DuplexStream>, mark: u8) -> Option<usize> {
+async fn number(stream: &mut BufReader<ReadHalf<DuplexStream>>, mark: u8) -> Option<usize> {
     let mut line = String::new();
     stream.read_line(&mut line).await.ok()?;
     let line = line.strip_prefix(char::from(mark))?;
@@ -253,7 +322,7 @@ impl World {
     fn fate(&mut self) -> (Fate, Duration, Instant) {
         let is_trouble = self.random.random_bool(self.trouble);
         let micros = match is_trouble {
-            false => self.random.random_range(0..2_000),
+            false => self.random.random_range(0..=self.work),
             true => self.random.random_range(0..200_000),
         };
         let fate = match self.random.random_range(0..8) {
@@ -264,10 +333,21 @@ impl World {
             4 if is_trouble => Fate::Garbled,
             _ => Fate::Answered,
         };
+        if is_trouble {
+            self.disturbed();
+        }
         (fate, Duration::from_micros(micros), self.stalled)
     }
 
+    fn disturbed(&mut self) {
+        self.disturbances.push(Instant::now());
+    }
+
     fn answer(&mut self, words: &[Vec<u8>]) -> Vec<u8> {
+        let is_call = words[0] == b"EVALSHA";
+        if is_call && (self.refusal.is_some() || !self.knows_script) {
+            self.disturbed();
+        }
         match (words[0].as_slice(), self.refusal) {
             (b"HELLO", _) => b"%1\r\n$6\r\nserver\r\n$5\r\nredis\r\n".to_vec(),
             (b"PING", _) => b"+PONG\r\n".to_vec(),
