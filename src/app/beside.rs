@@ -30,7 +30,9 @@ pub(super) fn look_after(
     };
     let seconds = redis.seconds.as_ref().zip(shared.seconds.as_ref());
     let all = [(&redis.others, &shared.others)].into_iter().chain(seconds);
-    let all = select_all(all.flat_map(one).collect::<Vec<_>>());
+    let shortfall = standby.clone().watch_shortfall().boxed();
+    let all = all.flat_map(one).chain([shortfall]);
+    let all = select_all(all.collect::<Vec<_>>());
     all.map(|(never, _, _)| never)
 }
 

@@ -41,9 +41,8 @@ pub(super) fn redis(metrics: &Metrics, standby: &Standby, denials: &Arc<Denials>
     };
     let of_all = breakers.clone();
     store.breaker_state(move || of_all.iter().map(state).max().unwrap_or_default());
-    let of_all = breakers.clone();
-    let is_degraded = |breaker: &Breaker| breaker.condition().is_degraded;
-    store.degraded(move || usize::from(of_all.iter().any(is_degraded)));
+    let of_all = standby.clone();
+    store.degraded(move || usize::from(of_all.is_degraded()));
     let of_all = breakers.clone();
     store.breaker_opened(move || of_all.iter().map(Breaker::times_opened).sum());
     for kind in FailureKind::ALL {

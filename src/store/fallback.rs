@@ -5,12 +5,13 @@
 //! again with the next request.
 
 mod prober;
+mod shortfall;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
@@ -59,6 +60,12 @@ struct Inner {
     untold: AtomicU64,
     /// Requests by what was done with them, [`OnStoreFailure::Error`] among them.
     requests: [AtomicU64; OnStoreFailure::ALL.len()],
+    /// Requests that the store decided, for each [`Fallback`].
+    by_store: Mutex<Vec<Arc<AtomicU64>>>,
+    /// Decisions fall back although no breaker is open.
+    is_short: AtomicBool,
+    /// Why the last of them did.
+    last_miss: Mutex<String>,
 }
 
 impl fmt::Debug for Inner {
@@ -88,6 +95,9 @@ impl Standby {
             warning: Throttle::every(WARN_EVERY),
             untold: AtomicU64::new(0),
             requests: Default::default(),
+            by_store: Mutex::default(),
+            is_short: AtomicBool::new(false),
+            last_miss: Mutex::default(),
         }))
     }
 
@@ -126,6 +136,16 @@ impl Standby {
     #[must_use]
     pub fn buckets(&self) -> usize {
         self.0.buckets.buckets()
+    }
+
+    fn by_store(&self) -> MutexGuard<'_, Vec<Arc<AtomicU64>>> {
+        { self.0.by_store.lock() }.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn last_miss(&self) -> String {
+        { self.0.last_miss.lock() }
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// What was chosen for a charge.
@@ -221,16 +241,17 @@ impl Standby {
             .unwrap_or(Allow)
     }
 
-    /// Logs that the store failed a request, unless it is known that it fails.
+    /// Logs, now and then, that the store failed a request, unless it is known that it fails.
     pub(super) fn warn(&self, error: &StoreError) {
-        // Whether a breaker opens is told by whoever watches it.
-        let is_told = { self.0.breakers.iter() }.any(|breaker| breaker.condition().is_degraded);
-        if is_told {
+        // Whether a breaker opens is logged by its prober.
+        if self.is_degraded() {
             return;
         }
         self.0.untold.fetch_add(1, Ordering::Relaxed);
         if self.0.warning.passes((self.0.clock)()) {
             let requests = self.0.untold.swap(0, Ordering::Relaxed);
+            let mut last = { self.0.last_miss.lock() }.unwrap_or_else(PoisonError::into_inner);
+            *last = error.to_string();
             tracing::warn!(%error, requests, "requests were decided without Redis, each by its policy");
         }
     }
@@ -248,12 +269,20 @@ fn at_share(charge: &Charge, share: Share) -> Charge {
 pub struct Fallback<S> {
     store: S,
     standby: Standby,
+    /// Requests that the store decided. Threads do not share it, so that counting costs them next to nothing.
+    decided: Arc<AtomicU64>,
 }
 
 impl<S: Store> Fallback<S> {
     /// Has `standby` decide when `store` does not.
     pub fn new(store: S, standby: Standby) -> Self {
-        Self { store, standby }
+        let decided = Arc::default();
+        standby.by_store().push(Arc::clone(&decided));
+        Self {
+            store,
+            standby,
+            decided,
+        }
     }
 }
 
@@ -267,7 +296,12 @@ impl<S: Store> Store for Fallback<S> {
             return self.standby.decide(&charges, error);
         }
         match self.store.decide(Arc::clone(&charges), deadline).await {
-            Ok(decision) => Ok(decision),
+            Ok(decision) => {
+                if !matches!(decision.cause, Cause::Policy(_)) {
+                    self.decided.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(decision)
+            }
             Err(error) => {
                 self.standby.warn(&error);
                 self.standby.decide(&charges, error)

@@ -36,7 +36,7 @@ fn a_store_that_fails_is_told_until_it_is_back() {
     browser.wait("document.getElementById('who').textContent.includes('healthy')");
     banner(&browser, "");
     redis.pause();
-    banner(&browser, "The store does not answer");
+    banner(&browser, "Redis does not answer");
     browser.wait(
         "Number(document.getElementById('rate-fallback').textContent.replaceAll(',', '')) > 0",
     );

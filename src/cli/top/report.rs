@@ -144,7 +144,7 @@ fn alarms(status: &Value) -> Vec<String> {
     if store["degraded"] == true {
         let mode = shown(&store["failure_mode"]);
         alarms.push(format!(
-            "degraded: Redis does not decide; STORE_FAILURE_MODE={mode} does, or on_store_failure"
+            "degraded: Redis does not decide, or not in time; STORE_FAILURE_MODE={mode} does, or on_store_failure"
         ));
     }
     let rejected = &status["configuration"]["rejected"];

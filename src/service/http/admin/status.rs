@@ -173,7 +173,7 @@ fn store(seen: &Seen) -> Value {
                 .collect();
             json!({
                 "kind": "redis",
-                "degraded": breakers.iter().any(|breaker| breaker.condition().is_degraded),
+                "degraded": standby.is_degraded(),
                 "buckets": null,
                 "max_buckets": null,
                 "failure_mode": failure_mode.name(),

@@ -19,7 +19,7 @@ export function silent(why) {
 function troubles({ store, healthy, source, configuration }) {
   const found = [];
   if (store.degraded) {
-    found.push([`The store does not answer: this instance decides alone, by its failure mode “${shown(store.failure_mode)}”.`]);
+    found.push([`Redis does not answer, or not in time: the failure policy “${shown(store.failure_mode)}” decides requests.`]);
   }
   const { rejected } = configuration;
   if (rejected) {
