@@ -39,6 +39,7 @@ mod faults;
 mod fleet;
 mod hostile;
 mod integration;
+mod latency;
 mod matching;
 mod metrics;
 mod migrate;
