@@ -59,7 +59,10 @@ fn stat(server: &Ratekeeper, name: &str) -> u64 {
 
 #[test]
 fn incomplete_requests_do_not_keep_other_clients_out() {
-    let mut server = Ratekeeper::start(RULES, [("WORKER_THREADS", "1".to_owned())]);
+    // Rejected calls end with the error itself.
+    let environment = [("WORKER_THREADS", "1"), ("BAD_REQUEST_MODE", "error")];
+    let environment = environment.map(|(name, value)| (name, value.to_owned()));
+    let mut server = Ratekeeper::start(RULES, environment);
     let runtime = Runtime::new().unwrap();
     // Together twice what the server holds of incomplete requests.
     let part = Bytes::from(vec![0; 400_000]);
