@@ -216,7 +216,7 @@ const HEADERS: &str = "
 domain: d
 descriptors:
   - {key: five, rate_limit: {unit: year, requests_per_unit: 5}}
-  - {key: nine, rate_limit: {unit: year, requests_per_unit: 9}}
+  - {key: nine, rate_limit: {unit: year, requests_per_unit: 9, hits: prepaid}}
   - {key: also-five, rate_limit: {unit: day, requests_per_unit: 5}}
   - {key: zero, rate_limit: {unit: year, requests_per_unit: 0}}
   - {key: quota, quota_mode: true, rate_limit: {unit: year, requests_per_unit: 1}}
