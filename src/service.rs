@@ -6,6 +6,7 @@ mod codec;
 mod connections;
 mod convert;
 mod explained;
+mod frames;
 mod front;
 mod http;
 mod metadata;
@@ -20,6 +21,7 @@ pub use buffers::{BufferLimits, RequestBody, ResponseBody};
 pub use codec::{MOST_DESCRIPTORS, MOST_ENTRIES};
 pub use connections::{Connection, Places, connections};
 pub use convert::message_bound;
+pub use frames::{Floods, Frames, Watch};
 pub use front::Front;
 pub use http::{
     Admin, AdminToken, HttpPort, MAX_JSON, NoToken, Page, RulesText, Seen, SeenSource, SeenStore,

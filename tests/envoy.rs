@@ -104,6 +104,66 @@ fn generic_key(key: &str, value: &str) -> Value {
     json!({"generic_key": {"descriptor_key": key, "descriptor_value": value}})
 }
 
+// --- Connections ---
+
+/// Envoy sends the name of its cluster as `:authority` unless it is configured otherwise. Istio's names are no authorities.
+#[test]
+fn a_cluster_with_the_name_that_istio_gives_it_is_served() {
+    const NAME: &str = "outbound|8081||ratelimit.default.svc.cluster.local";
+    let plan = Plan {
+        routes: vec![Route::new(
+            "/",
+            json!([{"actions": [generic_key("plan", "free")]}]),
+        )],
+        cluster: json!({"name": NAME}),
+        filter: json!({"rate_limit_service": {
+            "transport_api_version": "V3",
+            "grpc_service": {"envoy_grpc": {"cluster_name": NAME}},
+        }}),
+        ..Plan::default()
+    };
+    on_every_store(&[], &plan, |mesh| {
+        assert_eq!(mesh.envoy.statuses(5, "/", &[]), [200, 200, 200, 429, 429]);
+    });
+}
+
+/// While this server stands still, Envoy's calls time out, and Envoy resets them. The connection outlives that.
+#[test]
+fn the_connection_outlives_a_stall_that_is_longer_than_the_timeout() {
+    let plan = Plan {
+        routes: vec![Route::new(
+            "/",
+            json!([{"actions": [generic_key("plan", "free")]}]),
+        )],
+        filter: json!({"timeout": "0.05s", "failure_mode_deny": false}),
+        ..Plan::default()
+    };
+    let ratekeeper = Ratekeeper::start(RULES, []);
+    let envoy = Envoy::start(ratekeeper.address(), &plan);
+    let accepted = || {
+        let stats = ratekeeper.debug().get("/stats").body;
+        let count = stats
+            .lines()
+            .find_map(|line| line.strip_prefix("grpc.connections.accepted: "));
+        count.unwrap().parse::<u64>().unwrap()
+    };
+    eventually("the rule is exhausted", || {
+        envoy.get("/", &[]).status == 429
+    });
+    let before = accepted();
+    ratekeeper.signal("STOP");
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                assert_eq!(envoy.statuses(25, "/", &[]), [200; 25], "Envoy fails open");
+            });
+        }
+    });
+    ratekeeper.signal("CONT");
+    eventually("it decides again", || envoy.get("/", &[]).status == 429);
+    assert_eq!(accepted(), before);
+}
+
 // --- Actions ---
 
 #[test]

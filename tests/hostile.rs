@@ -23,7 +23,7 @@ use bytes::Bytes;
 use h2::client::handshake;
 
 use crate::support::{
-    Backend, PATIENCE, Ratekeeper, Redis, ask, check, free_port, json_of, on_every_store, times,
+    Backend, Ratekeeper, Redis, ask, check, free_port, json_of, on_every_store, times,
 };
 
 const RULES: &str = "
@@ -388,7 +388,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 
 /// An HTTP/2 frame.
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut frame = vec![length[1], length[2], length[3], kind, flags];
     frame.extend(stream.to_be_bytes());
@@ -698,28 +698,6 @@ fn connections_that_do_nothing_are_in_nobodys_way() {
     }
     drop(half_open);
     assert_eq!(server.stop().code(), Some(0));
-}
-
-#[test]
-fn calls_that_are_reset_at_once_end_the_connection_not_the_server() {
-    let server = Ratekeeper::start(RULES, []);
-    let mut stream = TcpStream::connect(server.address()).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut calls = [PREFACE, SETTINGS].concat();
-    for call in 0..5_000 {
-        calls.extend(frame(1, 4, 2 * call + 1, &headers()));
-        calls.extend(frame(3, 0, 2 * call + 1, &[0, 0, 0, 8]));
-    }
-    let _ = stream.write_all(&calls);
-    // GOAWAY, for ENHANCE_YOUR_CALM.
-    let mut answer = Vec::<u8>::new();
-    let mut buffer = [0; 4096];
-    while !answer.windows(4).any(|four| four == [0, 0, 0, 11]) {
-        let read = stream.read(&mut buffer).expect("the server says something");
-        assert!(read > 0, "it closed after {} bytes", answer.len());
-        answer.extend(&buffer[..read]);
-    }
-    well_behaved(&server, "afterwards");
 }
 
 /// Calls whose answers nobody reads: in time the server reads no more of them, and it keeps little of what it has.

@@ -37,6 +37,7 @@ mod explained;
 mod failure;
 mod faults;
 mod fleet;
+mod frames;
 mod hostile;
 mod integration;
 mod latency;

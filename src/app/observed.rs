@@ -117,9 +117,10 @@ fn bounds(validity: Validity) -> [u64; 2] {
 
 /// Exports the connections of the gRPC port.
 pub(super) fn connections(metrics: &Metrics, view: &View) {
-    let (places, failures, buffers) = (
+    let (places, failures, floods, buffers) = (
         view.places.clone(),
         view.failures.clone(),
+        view.floods.clone(),
         view.buffers.clone(),
     );
     let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
@@ -130,6 +131,7 @@ pub(super) fn connections(metrics: &Metrics, view: &View) {
             accepted: places.accepted(),
             rejected: places.refused(),
             failed: failures.count(),
+            flooded: floods.count(),
             unread: buffers.unread(),
             evicted: buffers.evicted(),
             late: buffers.late(),

@@ -22,8 +22,8 @@ use crate::limiter::inspect::Inspector;
 use crate::limiter::top::Top;
 use crate::service::pb::rate_limit_service_server::RateLimitService;
 use crate::service::{
-    self, Admin, AdminToken, BufferLimits, ConnectionSettings, Failures, HttpPort, Listener, Page,
-    Places, RulesText, Seen, SeenSource, SeenStore, healthcheck, json, pages,
+    self, Admin, AdminToken, BufferLimits, ConnectionSettings, Failures, Floods, HttpPort,
+    Listener, Page, Places, RulesText, Seen, SeenSource, SeenStore, healthcheck, json, pages,
 };
 use crate::source::History;
 use crate::source::files::Poke;
@@ -62,6 +62,7 @@ pub(super) struct View {
     health: Health,
     pub(super) places: Places,
     pub(super) failures: Failures,
+    pub(super) floods: Floods,
     pub(super) buffers: BufferLimits,
     pub(super) certificates: Option<Arc<Certificates>>,
     http_connections: usize,
@@ -83,6 +84,7 @@ impl View {
             health: health.clone(),
             places: Places::new(most, "GRPC_MAX_CONNECTIONS allows"),
             failures: Failures::default(),
+            floods: Floods::default(),
             buffers: BufferLimits::shared_by(settings.threads),
             certificates,
             http_connections: settings.rim.http_connections,
@@ -91,9 +93,14 @@ impl View {
     }
 
     /// What connections are opened with.
-    pub(super) fn opening(&self) -> (Option<Arc<Certificates>>, Failures, BufferLimits) {
-        let failures = self.failures.clone();
-        (self.certificates.clone(), failures, self.buffers.clone())
+    pub(super) fn opening(&self) -> (Option<Arc<Certificates>>, Failures, Floods, BufferLimits) {
+        let (failures, floods) = (self.failures.clone(), self.floods.clone());
+        (
+            self.certificates.clone(),
+            failures,
+            floods,
+            self.buffers.clone(),
+        )
     }
 
     /// The pages of the debug port.
@@ -176,6 +183,7 @@ impl View {
         add("grpc.connections.unread", self.buffers.unread());
         add("grpc.requests.evicted", self.buffers.evicted());
         add("grpc.requests.late", self.buffers.late());
+        add("grpc.connections.flooded", self.floods.count());
         if let Some(certificates) = &self.certificates {
             add(
                 "tls.certificate.expires_unix_seconds",

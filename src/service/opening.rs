@@ -19,7 +19,7 @@ use super::socket::Socket;
 use crate::tls::{Certificates, advice};
 
 /// The bytes that every HTTP/2 connection begins with, before any frame.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// How connections are opened.
 #[derive(Debug, Clone)]

@@ -26,7 +26,8 @@ use tonic::body::Body;
 
 use super::buffers::{BufferLimits, Buffers, MAX_SEND_BUFFER, RequestBody, ResponseBody};
 use super::connections::Connection;
-use super::opening::Opening;
+use super::frames::{Floods, Frames, Watch};
+use super::opening::{Opening, PREFACE};
 use super::socket::peer;
 use crate::bucket::Micros;
 use crate::clock::Clock;
@@ -38,9 +39,12 @@ use crate::tls::Certificates;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(40);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Calls that a client reset before they were looked at, and calls that were reset because of its
-/// mistakes, until it is told to calm down and its connection is closed ("rapid reset").
-const MAX_PENDING_RESETS: usize = 20;
+/// Maximum number of calls of a connection that the client has reset before they were looked at. It bounds memory: how fast
+/// a client may reset calls is bounded by [`Frames`]. All that is read at once is looked at together; after a stall of this
+/// server, that is a megabyte, in which there are fewer calls of Envoy.
+const MAX_PENDING_RESETS: usize = 10_000;
+
+/// Maximum number of calls of a connection that are reset because of errors of the client.
 const MAX_ERROR_RESETS: usize = 1024;
 
 /// How far the age at which a connection ends is from what was asked for, so that connections that were
@@ -107,7 +111,9 @@ pub struct Grpc<S> {
     grace: Duration,
     ages: RandomState,
     buffers: Buffers,
+    header_bytes: usize,
     failures: Failures,
+    floods: Floods,
     clock: Clock,
 }
 
@@ -120,11 +126,17 @@ impl<S> fmt::Debug for Grpc<S> {
 }
 
 impl<S> Grpc<S> {
-    /// Serves `service`, with TLS if there are certificates; counts what fails to connect.
+    /// Serves `service`, with TLS if there are certificates; counts connections that fail to open or are closed because
+    /// of a flood.
     pub fn new(
         service: S,
         settings: &ConnectionSettings,
-        (certificates, failures, buffers): (Option<Arc<Certificates>>, Failures, BufferLimits),
+        (certificates, failures, floods, buffers): (
+            Option<Arc<Certificates>>,
+            Failures,
+            Floods,
+            BufferLimits,
+        ),
         clock: Clock,
     ) -> Self {
         let mut http2 = http2::Builder::new(TokioExecutor::new());
@@ -150,7 +162,9 @@ impl<S> Grpc<S> {
             grace: settings.age_grace,
             ages: RandomState::new(),
             buffers: Buffers::new(buffers, Arc::clone(&clock)),
+            header_bytes: usize::try_from(settings.header_bytes).unwrap_or(usize::MAX),
             failures,
+            floods,
             clock,
         }
     }
@@ -217,7 +231,9 @@ where
             let response = service.call(request);
             async move { Ok::<_, Infallible>(response.await?.map(|body| ResponseBody::new(body, held))) }
         });
-        let serving = self.http2.serve_connection(TokioIo::new(opened), service);
+        let watch = Watch::new(self.floods.clone(), peer.clone(), Arc::clone(&self.clock));
+        let frames = Frames::new(opened, PREFACE.len(), self.header_bytes, watch);
+        let serving = self.http2.serve_connection(TokioIo::new(frames), service);
         let end = async {
             match self.age {
                 Some(age) => tokio::time::sleep(jittered(age, self.ages.hash_one(number))).await,

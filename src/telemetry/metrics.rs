@@ -54,6 +54,8 @@ pub struct ConnectionCounts {
     pub rejected: u64,
     /// Failed in the TLS handshake or before HTTP/2 was spoken, since the start.
     pub failed: u64,
+    /// Closed because of a flood of control frames or resets, since the start.
+    pub flooded: u64,
     /// Closed because their responses were not read, since the start.
     pub unread: u64,
     /// Incomplete requests that were rejected to make room for others, since the start.
@@ -81,7 +83,7 @@ const CONNECTION_GAUGES: [OfConnections; 2] = [
     ),
 ];
 
-const CONNECTION_COUNTERS: [OfConnections; 6] = [
+const CONNECTION_COUNTERS: [OfConnections; 7] = [
     (
         "ratekeeper_grpc_connections_accepted_total",
         "Connections that the gRPC port has accepted",
@@ -96,6 +98,11 @@ const CONNECTION_COUNTERS: [OfConnections; 6] = [
         "ratekeeper_grpc_connections_failed_total",
         "Connections that failed in the TLS handshake or did not speak HTTP/2",
         |connections| connections.failed,
+    ),
+    (
+        "ratekeeper_grpc_connections_flooded_total",
+        "Connections that were closed because of too many control frames or resets",
+        |connections| connections.flooded,
     ),
     (
         "ratekeeper_grpc_connections_unread_total",
@@ -297,7 +304,7 @@ impl Metrics {
     }
 
     /// Registers the connections of the gRPC port: how many are open now and at most, and how many have been accepted,
-    /// rejected because the maximum was open, or failed before HTTP/2 was spoken.
+    /// rejected because the maximum was open, failed before HTTP/2 was spoken, or closed because of a flood.
     pub fn grpc_connections(&self, connections: &Connections) {
         let registry = &self.registry;
         for (name, help, read) in CONNECTION_GAUGES {

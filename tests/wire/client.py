@@ -1,6 +1,7 @@
 """A client that shares no code with ratekeeper: Envoy's published messages, Google's gRPC.
 
-    client.py call ADDRESS REQUEST     sends a RateLimitRequest, given as protobuf JSON
+    client.py call ADDRESS REQUEST [AUTHORITY]
+                                       sends a RateLimitRequest, given as protobuf JSON
     client.py encode MESSAGE JSON      the bytes of RateLimitRequest or RateLimitResponse, in hex
     client.py decode MESSAGE HEX       the other way round
     client.py health ADDRESS SERVICE   asks grpc.health.v1
@@ -69,8 +70,8 @@ def message_class(name):
     return message_factory.GetMessageClass(POOL.FindMessageTypeByName(f"{PACKAGE}.{name}"))
 
 
-def connect(address):
-    return grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)])
+def connect(address, *options):
+    return grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0), *options])
 
 
 def encode(name, text):
@@ -81,9 +82,9 @@ def decode(name, data):
     return json_format.MessageToDict(message_class(name).FromString(data))
 
 
-def call(address, text):
+def call(address, text, *authority):
     """The answer, or the gRPC status when there is none."""
-    with connect(address) as channel:
+    with connect(address, *[("grpc.default_authority", text) for text in authority]) as channel:
         try:
             answer = channel.unary_unary(METHOD)(encode("RateLimitRequest", text), timeout=SECONDS)
         except grpc.RpcError as error:
