@@ -22,6 +22,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         tonic_prost_build::configure().codec_path("crate::service::codec::BoundedCodec"),
     )?;
     fs::write(out.join("descriptors.bin"), served)?;
+    let health = compile(
+        &["grpc/health/v1/health.proto"],
+        &out.join("health"),
+        tonic_prost_build::configure(),
+    )?;
+    fs::write(out.join("health.bin"), health)?;
     let asked = [
         "envoy/service/discovery/v3/ads.proto",
         "ratelimit/config/ratelimit/v3/rls_conf.proto",

@@ -18,18 +18,19 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
+use tonic::codec::CompressionEncoding::Gzip;
 use tonic::service::Routes;
-use tonic_health::pb::health_server::{Health as HealthService, HealthServer};
 
 use crate::clock;
 use crate::limiter::top::Top;
 use crate::limiter::{InForce, Limiter, LimiterSettings, Record, Sample};
 use crate::rules::LoadOptions;
 use crate::service::pb::DESCRIPTORS;
+use crate::service::pb::health::{self as health_pb, health_server::HealthServer};
 use crate::service::pb::rate_limit_service_server::RateLimitServiceServer;
 use crate::service::{
-    self, BadRequests, Front, Grpc, MAX_JSON, RateLimit, ResponseSettings, SeenSource, SeenStore,
-    connections,
+    self, BadRequests, Front, Grpc, HealthService, MAX_JSON, RateLimit, ResponseSettings,
+    SeenSource, SeenStore, connections,
 };
 use crate::source::{History, Offer, Origin, Refusal, Source};
 use crate::store::Store;
@@ -262,8 +263,8 @@ async fn serve<S: Store>(
     let metrics = Arc::clone(telemetry.metrics());
     let abort = abort.shared();
     let rules = Rules::new(&metrics);
-    let (reporter, health_service) = tonic_health::server::health_reporter();
-    let mut health = Health::new(reporter, settings.rim.health).await;
+    let health_service = HealthService::default();
+    let health = Health::new(health_service.clone(), settings.rim.health);
     let secured = rim::secured(settings.rim.tls.clone())?;
     observed::certificates(&metrics, secured.certificates.as_ref(), &settings.origin);
 
@@ -319,7 +320,7 @@ async fn serve<S: Store>(
         () = announced(shutdown, &health, (stop.delay, abort.clone())) => {}
     }
     tracing::info!(grace = ?stop.grace, "stopping; requests in flight may end");
-    health.end_watching().await;
+    health.end_watching();
     end(workers, ports, stop.grace, abort).await
 }
 
@@ -331,7 +332,7 @@ async fn announced(
     (delay, abort): (Duration, impl Future<Output = ()>),
 ) {
     shutdown.await;
-    health.is_stopping().await;
+    health.is_stopping();
     if delay.is_zero() {
         return;
     }
@@ -425,11 +426,12 @@ async fn end(
 fn front<S: Store>(
     rate_limit: RateLimitServiceServer<RateLimit<S>>,
     calls: (Recorder, BadRequests),
-    health: HealthServer<impl HealthService>,
+    health: HealthService,
 ) -> anyhow::Result<Front<RateLimitServiceServer<RateLimit<S>>>> {
-    let others = Routes::new(health)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?)
+    let rate_limit = rate_limit.accept_compressed(Gzip);
+    let others = Routes::new(HealthServer::new(health).accept_compressed(Gzip))
+        .add_service(reflection().build_v1()?.accept_compressed(Gzip))
+        .add_service(reflection().build_v1alpha()?.accept_compressed(Gzip))
         .prepare();
     Ok(Front::new(rate_limit, others, calls))
 }
@@ -438,7 +440,7 @@ fn front<S: Store>(
 fn reflection() -> tonic_reflection::server::Builder<'static> {
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(health_pb::DESCRIPTORS)
 }
 
 /// The rules in force, and who is told of them.
@@ -508,7 +510,7 @@ impl<'a> Loader<'a> {
                 let now = (clock::system())();
                 rules.history.accepted(version, now);
                 rules.metrics.configuration_loaded(domains, count, now);
-                self.health.rules_are_in_force(domains).await;
+                self.health.rules_are_in_force(domains);
                 // Last, so that whoever reads it finds it true.
                 self.log.add(outcome);
                 Ok(())

@@ -8,6 +8,7 @@ mod convert;
 mod explained;
 mod frames;
 mod front;
+mod health;
 mod http;
 mod metadata;
 mod opening;
@@ -23,6 +24,7 @@ pub use connections::{Connection, Places, connections};
 pub use convert::message_bound;
 pub use frames::{Floods, Frames, Watch};
 pub use front::Front;
+pub use health::HealthService;
 pub use http::{
     Admin, AdminToken, HttpPort, MAX_JSON, NoToken, Page, RulesText, Seen, SeenSource, SeenStore,
     admin, healthcheck, json, pages,
@@ -44,8 +46,16 @@ pub use socket::{Detached, Listener, Socket};
 pub mod pb {
     include!(concat!(env!("OUT_DIR"), "/service/pb.rs"));
 
-    /// All of `proto/` as an encoded `FileDescriptorSet`, for reflection.
+    /// What Envoy calls as an encoded `FileDescriptorSet`, for reflection.
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+    /// The health service, and its descriptors for reflection.
+    pub mod health {
+        include!(concat!(env!("OUT_DIR"), "/health/grpc.health.v1.rs"));
+
+        /// An encoded `FileDescriptorSet`.
+        pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/health.bin"));
+    }
 
     pub use envoy::config::core::v3::HeaderValue;
     pub use envoy::extensions::common::ratelimit::v3::{

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::{Debug, Write as _};
+use std::process::Command;
 
 use prost::Message;
 use prost_types::value::Kind;
@@ -20,7 +21,7 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
-use crate::support::{Ratekeeper, client};
+use crate::support::{Process, Ratekeeper, client, root, tool};
 
 const RULES: &str = "
 domain: wire
@@ -371,7 +372,89 @@ fn health_names_the_server_and_the_service() {
     let health = |service: &str| client(["health", &server.address().to_string(), service]);
     assert_eq!(health(""), "SERVING");
     assert_eq!(health("ratelimit"), "SERVING");
+    assert_eq!(
+        health("envoy.service.ratelimit.v3.RateLimitService"),
+        "SERVING"
+    );
     assert_eq!(health("nobody"), "NOT_FOUND");
+    let all = client(["list", &server.address().to_string()]);
+    let expected = json!({
+        "": "SERVING",
+        "ratelimit": "SERVING",
+        "envoy.service.ratelimit.v3.RateLimitService": "SERVING",
+    });
+    assert_eq!(all, expected);
+}
+
+/// As grpc-go does it: a name that is unknown is reported as that, and the stream stays open.
+#[test]
+fn health_is_watched_under_known_and_unknown_names() {
+    let server = start(&[]);
+    let watch = |service: &str| {
+        let script = root().join("tests/wire/client.py");
+        let address = server.address().to_string();
+        let mut process = Process::start(
+            "the client",
+            Command::new(tool("python"))
+                .arg("-I")
+                .arg(script)
+                .args(["watch", &address, service]),
+        );
+        process
+            .wait_for("it heard a status", |line| Some(line.to_owned()))
+            .map(|line| (process, line))
+            .unwrap_or_else(|ended| panic!("{}", ended.report))
+    };
+    let (mut known, first) = watch("ratelimit");
+    assert_eq!(first, "SERVING");
+    let (unknown, first) = watch("nobody");
+    assert_eq!(first, "SERVICE_UNKNOWN");
+    server.signal("TERM");
+    known
+        .wait_for("it heard a change", |line| {
+            (line == "NOT_SERVING").then_some(())
+        })
+        .unwrap_or_else(|ended| panic!("{}", ended.report));
+    // Both streams end in the same way, and hold the server up no longer.
+    for process in [known, unknown] {
+        let (_, printed) = process.ended();
+        assert_eq!(printed.lines().last(), Some("\"OK\""), "{printed}");
+    }
+    let (status, log) = server.ended();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("every request was answered"), "{log}");
+}
+
+// --- Compression ---
+
+#[test]
+fn a_compressed_request_is_decided_like_any_other() {
+    let server = start(&[]);
+    let address = server.address().to_string();
+    let request = json!({
+        "domain": "wire",
+        "descriptors": [{"entries": [{"key": "weekly", "value": "x".repeat(500)}]}],
+    });
+    let request = request.to_string();
+    let ask = |command: &str| client([command, &address, &request]);
+    let remaining = |answer: Value| answer["statuses"][0]["limitRemaining"].clone();
+    assert_eq!(remaining(ask("call")), 6);
+    assert_eq!(remaining(ask("compressed")), 5);
+}
+
+/// A request that is small, and very large once it is decompressed.
+#[test]
+fn a_request_is_not_decompressed_beyond_the_bound_of_requests() {
+    let server = start(&[]);
+    let address = server.address().to_string();
+    let before = server.peak_memory();
+    let answer = client(["bomb", &address, "40"]);
+    // As any request that is too large.
+    let is_rejected =
+        answer["code"] == "RESOURCE_EXHAUSTED" || answer["overallCode"] == "OVER_LIMIT";
+    assert!(is_rejected, "{answer}");
+    let grown = server.peak_memory() - before;
+    assert!(grown < 24, "{grown} MiB more");
 }
 
 /// What grpcurl does with the older version of the protocol; the messages are compared field by field

@@ -121,7 +121,7 @@ async fn by_the_library(authorities: &[Authority], sizes: &[u8]) {
     let passed = Split::new(frames(split), &[]);
     let seen = Arc::clone(&passed.read);
     let calling = async {
-        let (mut client, connection) = client::handshake::<_, Bytes>(near).await.expect("a connection");
+        let (mut client, connection) = client::handshake(near).await.expect("a connection");
         let calls = async {
             for authority in authorities {
                 client = client.ready().await.expect("room");

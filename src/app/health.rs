@@ -6,13 +6,9 @@ use std::future::pending;
 
 use futures_util::future::select_all;
 use tokio::sync::watch;
-use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
 
+use crate::service::HealthService;
 use crate::store::breaker::Breaker;
-
-/// The names that health is told under: the whole server, and the one that envoyproxy/ratelimit uses.
-const NAMES: [&str; 2] = ["", "ratelimit"];
 
 /// When a server is healthy, as far as its rules go.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,7 +22,7 @@ pub struct HealthSettings {
 /// The health of a server. Clones tell of the same one.
 #[derive(Debug, Clone)]
 pub struct Health {
-    reporter: HealthReporter,
+    service: HealthService,
     causes: watch::Sender<Causes>,
     settings: HealthSettings,
 }
@@ -46,19 +42,19 @@ impl Causes {
 }
 
 impl Health {
-    /// Without rules yet, as this reporter is to tell.
-    pub async fn new(reporter: HealthReporter, settings: HealthSettings) -> Self {
+    /// Without rules yet, reported by this service.
+    pub fn new(service: HealthService, settings: HealthSettings) -> Self {
         let causes = Causes {
             rules_suffice: settings.without_rules && !settings.needs_domain,
             store_answers: true,
             is_stopping: false,
         };
         let health = Self {
-            reporter,
+            service,
             causes: watch::Sender::new(causes),
             settings,
         };
-        health.tell().await;
+        health.tell();
         health
     }
 
@@ -69,14 +65,14 @@ impl Health {
     }
 
     /// There are rules to decide by, with so many domains.
-    pub(super) async fn rules_are_in_force(&self, domains: usize) {
+    pub(super) fn rules_are_in_force(&self, domains: usize) {
         let suffice = domains > 0 || !self.settings.needs_domain;
-        self.change(|causes| causes.rules_suffice = suffice).await;
+        self.change(|causes| causes.rules_suffice = suffice);
     }
 
     /// The server is about to stop.
-    pub(super) async fn is_stopping(&self) {
-        self.change(|causes| causes.is_stopping = true).await;
+    pub(super) fn is_stopping(&self) {
+        self.change(|causes| causes.is_stopping = true);
     }
 
     /// From now on, the server is healthy only while none of these stores is down. One that decides some requests
@@ -91,7 +87,7 @@ impl Health {
             for store in &mut stores {
                 answers &= !store.borrow_and_update().is_down;
             }
-            self.change(|causes| causes.store_answers = answers).await;
+            self.change(|causes| causes.store_answers = answers);
             let changes = stores.iter_mut().map(|store| Box::pin(store.changed()));
             // An error would say that a breaker is gone, but these are held here.
             let _ = select_all(changes).await;
@@ -100,27 +96,19 @@ impl Health {
 
     /// Ends the streams on which health is watched, once they have told what there is to tell: left open,
     /// each would keep its connection, and so the server, until the end of the grace period.
-    pub(super) async fn end_watching(&mut self) {
-        for name in NAMES {
-            self.reporter.clear_service_status(name).await;
-        }
+    pub(super) fn end_watching(&self) {
+        self.service.end_watching();
     }
 
-    async fn change(&self, change: impl FnOnce(&mut Causes)) {
+    fn change(&self, change: impl FnOnce(&mut Causes)) {
         let was_good = self.is_good();
         self.causes.send_modify(change);
         if self.is_good() != was_good {
-            self.tell().await;
+            self.tell();
         }
     }
 
-    async fn tell(&self) {
-        let status = match self.is_good() {
-            true => ServingStatus::Serving,
-            false => ServingStatus::NotServing,
-        };
-        for name in NAMES {
-            self.reporter.set_service_status(name, status).await;
-        }
+    fn tell(&self) {
+        self.service.report(self.is_good());
     }
 }

@@ -4,7 +4,12 @@
                                        sends a RateLimitRequest, given as protobuf JSON
     client.py encode MESSAGE JSON      the bytes of RateLimitRequest or RateLimitResponse, in hex
     client.py decode MESSAGE HEX       the other way round
+    client.py compressed ADDRESS REQUEST
+                                       the same, compressed with gzip
+    client.py bomb ADDRESS MEBIBYTES   sends so many zeros, compressed with gzip
     client.py health ADDRESS SERVICE   asks grpc.health.v1
+    client.py list ADDRESS             asks for the health of all services
+    client.py watch ADDRESS SERVICE    prints each status as it comes, a line each, until the stream ends
     client.py reflect ADDRESS          lists services and compares what reflection serves with what is published
 
 Each prints one JSON value.
@@ -83,13 +88,21 @@ def decode(name, data):
 
 
 def call(address, text, *authority):
+    return send(address, encode("RateLimitRequest", text), authority)
+
+
+def send(address, message, authority=(), compression=grpc.Compression.NoCompression):
     """The answer, or the gRPC status when there is none."""
     with connect(address, *[("grpc.default_authority", text) for text in authority]) as channel:
         try:
-            answer = channel.unary_unary(METHOD)(encode("RateLimitRequest", text), timeout=SECONDS)
+            answer = channel.unary_unary(METHOD)(message, timeout=SECONDS, compression=compression)
         except grpc.RpcError as error:
             return {"code": error.code().name, "details": error.details()}
     return decode("RateLimitResponse", answer)
+
+
+def compressed(address, message):
+    return send(address, message, compression=grpc.Compression.Gzip)
 
 
 def health(address, service):
@@ -100,6 +113,23 @@ def health(address, service):
         except grpc.RpcError as error:
             return error.code().name
     return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+
+
+def list_health(address):
+    with connect(address) as channel:
+        answer = health_pb2_grpc.HealthStub(channel).List(health_pb2.HealthListRequest(), timeout=SECONDS)
+    name = health_pb2.HealthCheckResponse.ServingStatus.Name
+    return {service: name(health.status) for service, health in answer.statuses.items()}
+
+
+def watch(address, service):
+    with connect(address) as channel:
+        try:
+            for answer in health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=service)):
+                print(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status), flush=True)
+        except grpc.RpcError as error:
+            return error.code().name
+    return "OK"
 
 
 def shape(message, shapes):
@@ -148,9 +178,13 @@ def reflect(address):
 
 COMMANDS = {
     "call": call,
+    "compressed": lambda address, text: compressed(address, encode("RateLimitRequest", text)),
+    "bomb": lambda address, mebibytes: compressed(address, bytes(int(mebibytes) << 20)),
     "encode": lambda name, text: encode(name, text).hex(),
     "decode": lambda name, text: decode(name, bytes.fromhex(text)),
     "health": health,
+    "list": list_health,
+    "watch": watch,
     "reflect": reflect,
 }
 

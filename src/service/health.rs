@@ -1,0 +1,175 @@
+//! `grpc.health.v1.Health`, for the whole server and the names of its service.
+//!
+//! tonic-health has no `List`, and ends a `Watch` of a name that it does not know; clients and load balancers expect grpc-go's
+//! behavior, which envoyproxy/ratelimit has: the stream stays open.
+
+use std::pin::Pin;
+
+use futures_util::stream::unfold;
+use tokio::sync::watch;
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status};
+
+use super::pb::health::health_check_response::ServingStatus;
+use super::pb::health::health_server::Health;
+use super::pb::health::{
+    HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
+};
+
+/// The names that health is reported under: the whole server, the one that envoyproxy/ratelimit uses, and the service's own.
+const NAMES: [&str; 3] = [
+    "",
+    "ratelimit",
+    "envoy.service.ratelimit.v3.RateLimitService",
+];
+
+/// What is reported.
+#[derive(Debug, Clone, Copy)]
+struct Report {
+    is_serving: bool,
+    /// Nothing more is reported.
+    is_over: bool,
+}
+
+/// The health service of a server. Clones report the same health.
+#[derive(Debug, Clone)]
+pub struct HealthService(watch::Sender<Report>);
+
+impl Default for HealthService {
+    /// Reports NOT_SERVING.
+    fn default() -> Self {
+        Self(watch::Sender::new(Report {
+            is_serving: false,
+            is_over: false,
+        }))
+    }
+}
+
+impl HealthService {
+    /// Reports SERVING or NOT_SERVING from now on.
+    pub fn report(&self, is_serving: bool) {
+        self.0.send_modify(|report| report.is_serving = is_serving);
+    }
+
+    /// Ends the streams of `Watch`, once they have reported the last change.
+    pub fn end_watching(&self) {
+        self.0.send_modify(|report| report.is_over = true);
+    }
+
+    /// The status of a service now; `None` if its name is unknown.
+    fn status(&self, name: &str) -> Option<ServingStatus> {
+        status(*self.0.borrow(), NAMES.contains(&name))
+    }
+}
+
+fn status(report: Report, is_known: bool) -> Option<ServingStatus> {
+    is_known.then_some(match report.is_serving {
+        true => ServingStatus::Serving,
+        false => ServingStatus::NotServing,
+    })
+}
+
+fn response(status: ServingStatus) -> HealthCheckResponse {
+    HealthCheckResponse {
+        status: status.into(),
+    }
+}
+
+#[tonic::async_trait]
+impl Health for HealthService {
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        let status = self.status(&request.get_ref().service);
+        let status = status.ok_or_else(|| Status::not_found("unknown service"))?;
+        Ok(Response::new(response(status)))
+    }
+
+    async fn list(
+        &self,
+        _: Request<HealthListRequest>,
+    ) -> Result<Response<HealthListResponse>, Status> {
+        let status = |name| Some((name, response(self.status(name)?)));
+        let statuses = NAMES.into_iter().filter_map(status);
+        Ok(Response::new(HealthListResponse {
+            statuses: statuses
+                .map(|(name, status)| (name.to_owned(), status))
+                .collect(),
+        }))
+    }
+
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
+
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let is_known = NAMES.contains(&request.get_ref().service.as_str());
+        let start = (self.0.subscribe(), None);
+        let changes = unfold(start, move |(mut reports, last)| async move {
+            loop {
+                let report = *reports.borrow_and_update();
+                let now = status(report, is_known).unwrap_or(ServingStatus::ServiceUnknown);
+                if last != Some(now) {
+                    return Some((Ok(response(now)), (reports, Some(now))));
+                }
+                if report.is_over || reports.changed().await.is_err() {
+                    return None;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(changes)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_stream::StreamExt as _;
+    use tonic::Code;
+
+    use super::*;
+
+    fn asks(name: &str) -> Request<HealthCheckRequest> {
+        Request::new(HealthCheckRequest {
+            service: name.to_owned(),
+        })
+    }
+
+    #[tokio::test]
+    async fn a_stream_reports_each_change_and_the_last_one_before_it_ends() {
+        let health = HealthService::default();
+        let mut known = health.watch(asks("ratelimit")).await.unwrap().into_inner();
+        let mut unknown = health.watch(asks("other")).await.unwrap().into_inner();
+        let next = async |stream: &mut <HealthService as Health>::WatchStream| {
+            let response = stream.next().await.map(Result::unwrap);
+            response.map(|response| response.status())
+        };
+        assert_eq!(next(&mut known).await, Some(ServingStatus::NotServing));
+        health.report(true);
+        assert_eq!(next(&mut known).await, Some(ServingStatus::Serving));
+        // What is no change is not reported.
+        health.report(true);
+        health.report(false);
+        health.end_watching();
+        assert_eq!(next(&mut known).await, Some(ServingStatus::NotServing));
+        assert_eq!(next(&mut known).await, None);
+        assert_eq!(
+            next(&mut unknown).await,
+            Some(ServingStatus::ServiceUnknown)
+        );
+        assert_eq!(next(&mut unknown).await, None);
+    }
+
+    #[tokio::test]
+    async fn all_names_have_the_same_health() {
+        let health = HealthService::default();
+        health.report(true);
+        for name in NAMES {
+            let response = health.check(asks(name)).await.unwrap().into_inner();
+            assert_eq!(response.status(), ServingStatus::Serving, "{name}");
+        }
+        let unknown = health.check(asks("other")).await.unwrap_err();
+        assert_eq!(unknown.code(), Code::NotFound);
+    }
+}
