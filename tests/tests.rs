@@ -56,6 +56,7 @@ mod redis_protocols;
 mod redis_store;
 mod redis_tls;
 mod rehearsal;
+mod rollout;
 mod scaling;
 mod sentinel;
 mod shutdown;
