@@ -15,7 +15,7 @@ use crate::limiter::{
 };
 use crate::rules::RuleSet;
 use crate::store::memory::{MemoryStore, Stand};
-use crate::store::{Charge, Decision, Store, StoreError};
+use crate::store::{Charge, Decision, Payment, Store, StoreError};
 
 /// A configuration that requests are played against.
 pub(super) struct Rehearsal {
@@ -43,7 +43,25 @@ impl Store for Buckets {
             let said = stands.iter().find(|(hash, _)| *hash == charge.key.hash());
             said.map_or(Stand::AsIs, |&(_, stand)| stand)
         };
+        // Whatever was asked of a bucket that is not recorded whole, its answer is the recorded one.
+        let charges: Vec<Charge> = charges
+            .iter()
+            .map(|charge| match stand(charge) {
+                Stand::AsIs => charge.clone(),
+                Stand::Full => certain(charge, -1),
+                Stand::Empty => certain(charge, 1),
+            })
+            .collect();
         Ok(self.memory.decide_as(&charges, stand))
+    }
+}
+
+/// A charge that a full bucket allows for certain (hits given back), or an empty one denies (a hit).
+fn certain(charge: &Charge, hits: i64) -> Charge {
+    Charge {
+        hits,
+        payment: Payment::Prepaid,
+        ..charge.clone()
     }
 }
 
