@@ -216,7 +216,7 @@ const HEADERS: &str = "
 domain: d
 descriptors:
   - {key: five, rate_limit: {unit: year, requests_per_unit: 5}}
-  - {key: nine, rate_limit: {unit: year, requests_per_unit: 9, hits: prepaid}}
+  - {key: nine, rate_limit: {unit: year, requests_per_unit: 9}}
   - {key: also-five, rate_limit: {unit: day, requests_per_unit: 5}}
   - {key: zero, rate_limit: {unit: year, requests_per_unit: 0}}
   - {key: quota, quota_mode: true, rate_limit: {unit: year, requests_per_unit: 1}}
@@ -257,7 +257,11 @@ fn told(response: &RateLimitResponse) -> String {
 
 #[test]
 fn headers_tell_of_the_status_that_matters_most() {
-    let environment = [("LIMIT_RESPONSE_HEADERS_ENABLED", "true")];
+    let environment = [
+        ("LIMIT_RESPONSE_HEADERS_ENABLED", "true"),
+        // Requests with and without hits of their own meet the same rules here.
+        ("DEFAULT_HITS", "prepaid"),
+    ];
     on_every_store(HEADERS, &environment, |server, store| {
         let row = |descriptors: &[&str], expected: &str| {
             let response = server.ask(ask("d", descriptors)).unwrap();
