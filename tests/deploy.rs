@@ -281,7 +281,7 @@ fn the_rules_pass_the_check() {
                 let path = directory.path().to_str().unwrap();
                 let printed = typed(["check", path], []);
                 assert_eq!(printed.code, 0, "{name}: {}", printed.stderr);
-                assert!(printed.stdout.contains("1 domains"), "{}", printed.stdout);
+                assert!(printed.stdout.contains("1 domain"), "{}", printed.stdout);
                 checked += 1;
             }
         }
