@@ -11,7 +11,7 @@ use crate::support::{Ratekeeper, Redis, ask, check, eventually};
 const RULES: &str = "
 domain: d
 descriptors:
-  - {key: k, rate_limit: {unit: hour, requests_per_unit: 10}}
+  - {key: k, rate_limit: {unit: hour, requests_per_unit: 10, hits: prepaid}}
   - {key: asked, rate_limit: {unit: hour, requests_per_unit: 10}}
 ";
 
