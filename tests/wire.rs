@@ -156,7 +156,7 @@ fn statuses_of_each_kind() -> Value {
 
 #[test]
 fn every_field_of_a_request_counts() {
-    let server = start(&[]);
+    let server = start(&[("DEFAULT_HITS", "prepaid")]);
     let entries = json!([{"key": "weekly", "value": "w"}]);
     let ask = |request_hits: u32, fields: Value| {
         let mut descriptor = fields;
