@@ -83,20 +83,20 @@ where
     type Future =
         Either<Answered<S::Future>, BoxFuture<'static, Result<Self::Response, Infallible>>>;
 
-    fn call(&self, request: Request<RequestBody>) -> Self::Future {
+    fn call(&self, mut request: Request<RequestBody>) -> Self::Future {
         // A path is /service/method.
         let mut parts = request.uri().path().split('/');
         if parts.nth(1) == Some(S::NAME) {
+            request.body_mut().must_arrive_in_time();
             Either::Left(Answered {
-                answer: self.service.clone().call(request.map(RequestBody::in_time)),
+                answer: self.service.clone().call(request),
                 calls: Arc::clone(&self.calls),
             })
         } else {
             let counted = Self::is_counted(request.uri().path());
-            let request = match counted {
-                Some(Method::Check) => request.map(RequestBody::in_time),
-                _ => request,
-            };
+            if counted.is_some() {
+                request.body_mut().must_arrive_in_time();
+            }
             let (began, calls) = (Instant::now(), Arc::clone(&self.calls));
             let answer = self.others.clone().call(request);
             Either::Right(Box::pin(answer.inspect(move |_| {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::TryFutureExt as _;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
@@ -229,7 +230,8 @@ where
             let held = Arc::clone(&held);
             let request = request.map(|body| RequestBody::new(body, Arc::clone(&held)));
             let response = service.call(request);
-            async move { Ok::<_, Infallible>(response.await?.map(|body| ResponseBody::new(body, held))) }
+            // Not an async block, which would hold the call twice.
+            response.map_ok(|response| response.map(|body| ResponseBody::new(body, held)))
         });
         let watch = Watch::new(self.floods.clone(), peer.clone(), Arc::clone(&self.clock));
         let frames = Frames::new(opened, PREFACE.len(), self.header_bytes, watch);

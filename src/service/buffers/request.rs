@@ -56,10 +56,9 @@ impl RequestBody {
         }
     }
 
-    /// The body of a call with one message, which must arrive in time. Messages of a stream may be far apart.
-    pub(in crate::service) fn in_time(mut self) -> Self {
+    /// Bounds the time in which the message must arrive, for calls with one message. Messages of a stream may be far apart.
+    pub(in crate::service) fn must_arrive_in_time(&mut self) {
         self.is_bounded_in_time = true;
-        self
     }
 
     /// Counts a part of a request that is not complete.
