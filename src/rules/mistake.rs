@@ -61,7 +61,7 @@ pub(super) const MAX_MISTAKES: usize = 1_000;
 /// Number of mistakes that messages list; the others are counted.
 pub const MAX_LISTED: usize = 100;
 
-/// What is wrong with a configuration, sorted by file and position; never empty, and at most [`MAX_MISTAKES`].
+/// What is wrong with a configuration, sorted by file and position; never empty, and at most `MAX_MISTAKES` of them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Mistakes(Vec<Mistake>);
 
