@@ -24,6 +24,11 @@ const RECENT: u16 = 1_000;
 /// A kind of call is a substantial part when it is at least one of so many.
 const SUBSTANTIAL: u32 = 10;
 
+/// Refunds are a substantial part when they are at least one of so many. Where Envoy gives an estimate back after each
+/// request, they are about half of the calls. A higher share than for reports, because hits of denied requests are taken
+/// from then on: a client above its limit whose hits are not given back would be denied for as long as it goes on.
+const SUBSTANTIAL_REFUNDS: u32 = 4;
+
 /// Asks are no longer when they are less than one of so many. The gap keeps a rule near the bound from changing all
 /// the time.
 const FEW_ASKS: u32 = 20;
@@ -196,7 +201,7 @@ impl CallCounts {
         let refunds = all - both;
         let is_refunded = match self.pattern {
             Pattern::Refunded => refunds * FEW_REFUNDS >= all,
-            _ => refunds * SUBSTANTIAL >= all && both * SUBSTANTIAL >= all && refunds > 0,
+            _ => refunds * SUBSTANTIAL_REFUNDS >= all && both * SUBSTANTIAL >= all && refunds > 0,
         };
         // Without reports for long it is not the pattern any more. Asks that are never reported (requests that fail
         // cost nothing) do not end it: a client could make many of them.
