@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-use crate::support::{PATIENCE, Ratekeeper, ask, check};
+use crate::support::{PATIENCE, Ratekeeper, ask, check, eventually};
 
 /// The path of the one method.
 const CALL: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
@@ -118,6 +118,50 @@ fn a_request_that_does_not_arrive_in_time_is_rejected() {
         assert_eq!(response.headers()["grpc-status"], "4", "{response:?}");
     }
     assert_eq!(stat(&server, "grpc.requests.late"), 2);
+}
+
+#[test]
+fn many_header_fields_are_bounded_as_incomplete_requests_are() {
+    let server = Ratekeeper::start(RULES, [("WORKER_THREADS", "1".to_owned())]);
+    let runtime = Runtime::new().unwrap();
+    let address = server.address();
+    let held = runtime.block_on(async {
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            let socket = TcpStream::connect(address).await.unwrap();
+            let (mut client, connection) = handshake(socket).await.unwrap();
+            tokio::spawn(connection);
+            // Each field is one byte on the wire, as the table of the connection has it.
+            for _ in 0..500 {
+                client = client.clone().ready().await.unwrap();
+                let mut request = http::Request::post(format!("http://localhost{CALL}"))
+                    .header("content-type", "application/grpc")
+                    .header("te", "trailers")
+                    .body(())
+                    .unwrap();
+                for _ in 0..3_000 {
+                    let value = http::HeaderValue::from_static("1");
+                    request.headers_mut().append("x", value);
+                }
+                held.push(client.send_request(request, false).unwrap());
+            }
+        }
+        // Together three times what the server holds of incomplete requests.
+        tokio::task::spawn_blocking(move || {
+            eventually("requests are rejected", || {
+                stat(&server, "grpc.requests.evicted") > 500
+            });
+            server
+        })
+        .await
+        .map(|server| (held, server))
+        .unwrap()
+    });
+    let (held, server) = held;
+    check(&server, "others", large("a"), "OK: OK 4 of 5/year");
+    let peak = server.peak_memory();
+    assert!(peak < 300, "{peak} MiB");
+    drop((held, runtime));
 }
 
 /// Sends calls of 250 descriptors on a connection whose client makes so much room for each response, and waits until

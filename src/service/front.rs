@@ -71,6 +71,9 @@ impl<S> Front<S> {
 /// The probe of Kubernetes, and of Envoy's health checks.
 const CHECK: &str = "/grpc.health.v1.Health/Check";
 
+/// The other method of health with one message.
+const LIST: &str = "/grpc.health.v1.Health/List";
+
 impl<S> hyper::service::Service<Request<RequestBody>> for Front<S>
 where
     S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>
@@ -94,7 +97,7 @@ where
             })
         } else {
             let counted = Self::is_counted(request.uri().path());
-            if counted.is_some() {
+            if counted.is_some() || request.uri().path() == LIST {
                 request.body_mut().must_arrive_in_time();
             }
             let (began, calls) = (Instant::now(), Arc::clone(&self.calls));

@@ -228,7 +228,8 @@ where
         let (service, held) = (self.service.clone(), buffers.held());
         let service = service_fn(move |request: Request<Incoming>| {
             let held = Arc::clone(&held);
-            let request = request.map(|body| RequestBody::new(body, Arc::clone(&held)));
+            let fields = request.headers().len();
+            let request = request.map(|body| RequestBody::new(body, fields, Arc::clone(&held)));
             let response = service.call(request);
             // Not an async block, which would hold the call twice.
             response.map_ok(|response| response.map(|body| ResponseBody::new(body, held)))

@@ -27,6 +27,7 @@ const CONTINUATION: u8 = 9;
 
 /// Flags of frames.
 const ACK: u8 = 0x1;
+const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
@@ -51,11 +52,13 @@ const SMALL_DATA: usize = 256;
 ///
 /// Envoy resets a call that times out. After a stall of this server, what comes at once is the calls of the whole stall, as
 /// far as the buffers of the sockets hold them: tens of thousands. A client that hedges resets up to half of its calls for
-/// as long as it lives. A client that resets nearly all of them for long, faster than this, only makes work.
+/// as long as it lives. A call that was sent completely pays for its own reset: it costs no more than others, and a client
+/// of Envoy makes Envoy reset as many as it cancels. A client that resets incomplete calls for long, faster than this, only
+/// makes work.
 const RESETS_AT_ONCE: u32 = 50_000;
 const RESETS_PER_SECOND: u32 = 1_000;
 
-/// A reset costs as much as two requests bring.
+/// A reset costs as much as two requests bring, or one that is complete.
 const RESET_COST: u32 = 2;
 const RESET_PER_REQUEST: u32 = 1;
 
@@ -164,6 +167,9 @@ impl Follower {
     /// Counts a frame, once.
     #[inline]
     fn count(&mut self, head: Head, clock: &Clock) -> Result<(), Flood> {
+        if head.kind == DATA && head.flags & END_STREAM != 0 && head.length > 0 {
+            self.resets.earn(RESET_COST - RESET_PER_REQUEST);
+        }
         let cost = match head.kind {
             DATA if head.length >= SMALL_DATA => return Ok(()),
             HEADERS if head.stream > self.last_stream => {

@@ -523,13 +523,19 @@ impl Connection {
         Ok(())
     }
 
-    /// A call; its stream.
-    fn call(&mut self) -> u32 {
+    /// A call without its message; its stream.
+    fn begin(&mut self) -> u32 {
         let stream = self.stream;
         self.stream += 2;
         let headers = frame(1, 4, stream, &[0x83, 0x84, 0x86, 0xbe]);
-        let data = frame(0, 1, stream, &[0; 60]);
-        self.send(&[headers, data].concat()).unwrap();
+        self.send(&headers).unwrap();
+        stream
+    }
+
+    /// A complete call; its stream.
+    fn call(&mut self) -> u32 {
+        let stream = self.begin();
+        self.send(&frame(0, 1, stream, &[0; 60])).unwrap();
         stream
     }
 
@@ -632,12 +638,19 @@ fn the_resets_of_a_stall_are_no_flood_and_those_of_an_attack_are() {
         let stream = hedging.call();
         hedging.send(&reset(stream)).unwrap();
     }
-    // 20,000 calls a second, all reset.
+    // Complete calls that a client of Envoy cancels, all of them, 20,000 a second.
+    let mut cancelled = Connection::new();
+    for _ in 0..200_000 {
+        cancelled.later(50);
+        let stream = cancelled.call();
+        cancelled.send(&reset(stream)).unwrap();
+    }
+    // 20,000 calls a second, all reset before they are complete.
     let mut attacker = Connection::new();
     let mut sent = 0;
     let flood = loop {
         attacker.later(50);
-        let stream = attacker.call();
+        let stream = attacker.begin();
         match attacker.send(&reset(stream)) {
             Ok(()) => sent += 1,
             Err(flood) => break flood,
