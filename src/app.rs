@@ -500,7 +500,7 @@ impl<'a> Loader<'a> {
         let rules = self.rules;
         let version = offer.version();
         let options = self.options;
-        // Many rules take a second or more; meanwhile, connections are accepted.
+        // Many rules take a second or more; connections are accepted during that time.
         let loading = tokio::task::spawn_blocking(move || offer.load(options));
         match loading.await.expect("loading rules does not panic") {
             Ok(loaded) => {
@@ -511,7 +511,7 @@ impl<'a> Loader<'a> {
                 rules.history.accepted(version, now);
                 rules.metrics.configuration_loaded(domains, count, now);
                 self.health.rules_are_in_force(domains);
-                // Last, so that whoever reads it finds it true.
+                // Logged last, when it is true.
                 self.log.add(outcome);
                 Ok(())
             }

@@ -156,7 +156,7 @@ mod tests {
                 passes,
                 "{descriptors} with {entries}: {checked:?}"
             );
-            // Fields that nobody knows, groups among them, hide nothing.
+            // Unknown fields, groups among them, hide nothing.
             let hidden = [&[0xfb, 0x07, 0xfc, 0x07][..], &bytes].concat();
             assert_eq!(RateLimitRequest::check(&hidden).is_ok(), passes);
             let broken = [&bytes[..], &[0xff]].concat();

@@ -38,7 +38,7 @@ impl ResponseBody {
     pub(in crate::service) fn new(mut rest: Body, held: Arc<Held>) -> Self {
         let (mut first, mut early) = (Bytes::new(), None);
         if !rest.is_end_stream() {
-            // Whoever polls the body again registers a waker of its own.
+            // The next poll of the body registers a waker of its own.
             let mut context = Context::from_waker(Waker::noop());
             match Pin::new(&mut rest).poll_frame(&mut context) {
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {

@@ -168,7 +168,7 @@ impl Manner {
         let is_closed = Arc::clone(&stream.is_closed);
         // The driver says nothing itself: what it would tell of its name and version takes a right of its own.
         let silent = RedisConnectionInfo::default().set_skip_set_lib_name();
-        // Whoever connects has a patience of their own.
+        // The caller bounds the time of connecting.
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
         let made = MultiplexedConnection::new_with_config(&silent, stream, config).await;
         let (mut connection, driver) = match made {
