@@ -1,12 +1,12 @@
 //! The composition root: puts store, limiter, sources and services together, runs them, and stops
 //! them in order. The only place that picks a store.
 
-mod beside;
+mod background;
+mod exported_metrics;
 mod health;
 mod listeners;
 mod load_log;
-mod observed;
-mod rim;
+mod ports;
 mod workers;
 
 use std::convert::Infallible;
@@ -47,11 +47,11 @@ use crate::telemetry::{Telemetry, TelemetrySettings};
 
 pub use health::{Health, HealthSettings};
 pub use listeners::{Address, Addresses, Listeners};
-pub use rim::RimSettings;
+pub use ports::RimSettings;
 pub use workers::{Incoming, Serve, Stop, Workers};
 
 use load_log::{LoadLog, Outcome as LoadOutcome};
-use rim::{HttpPorts, View};
+use ports::{HttpPorts, View};
 
 /// Everything that is decided before the server runs.
 #[derive(Debug, Clone)]
@@ -141,7 +141,7 @@ pub async fn run(
     }
     let http_connections = settings.rim.http_connections;
     let prometheus = prometheus
-        .map(|listener| rim::prometheus(listener, http_connections))
+        .map(|listener| ports::prometheus(listener, http_connections))
         .transpose()?;
     let telemetry = Telemetry::start(telemetry, settings.threads, prometheus)?;
     let metrics = telemetry.metrics();
@@ -150,7 +150,7 @@ pub async fn run(
     let served = match settings.store.clone() {
         StoreSettings::Memory { max_buckets } => {
             let store = Arc::new(MemoryStore::new(max_buckets, clock::system()));
-            observed::memory(metrics, &store);
+            exported_metrics::memory(metrics, &store);
             let backend = Backend {
                 seen: SeenStore::Memory(Arc::clone(&store)),
                 store: move || Ok(Arc::clone(&store)),
@@ -200,20 +200,20 @@ fn on_redis(
         always: failure.health_follows,
         seed: RandomState::new().hash_one(0),
     };
-    let beside = beside::look_after(&redis, &shared, &standby, &probe);
+    let beside = background::look_after(&redis, &shared, &standby, &probe);
     let health = match failure.health_follows {
         true => shared.breakers(),
         false => Vec::new(),
     };
-    observed::certificates_for_redis(telemetry.metrics(), &redis);
+    exported_metrics::certificates_for_redis(telemetry.metrics(), &redis);
     // Each thread has a store, and so has /json. Only what is done for requests is counted and traced.
     let redis = redis
         .shared_by(settings.threads.saturating_add(1))
         .observed_by(&telemetry.probe());
     let denials = Arc::new(Denials::default());
-    observed::redis(telemetry.metrics(), &standby, &denials);
+    exported_metrics::redis(telemetry.metrics(), &standby, &denials);
     let give_backs = GiveBacks::default();
-    observed::give_backs(telemetry.metrics(), &give_backs);
+    exported_metrics::give_backs(telemetry.metrics(), &give_backs);
     let seen = SeenStore::Redis {
         failure_mode: failure.fallback.mode,
         standby: standby.clone(),
@@ -247,7 +247,7 @@ fn recording(
         return Ok(None);
     };
     let (path, begun) = (recording.path.display(), Recording::start(recording)?);
-    observed::recording(metrics, &begun);
+    exported_metrics::recording(metrics, &begun);
     tracing::info!(%path, "recording requests, with all that clients say in them");
     Ok(Some((begun, *sample)))
 }
@@ -265,13 +265,13 @@ async fn serve<S: Store>(
     let rules = Rules::new(&metrics);
     let health_service = HealthService::default();
     let health = Health::new(health_service.clone(), settings.rim.health);
-    let secured = rim::secured(settings.rim.tls.clone())?;
-    observed::certificates(&metrics, secured.certificates.as_ref(), &settings.origin);
+    let secured = ports::secured(settings.rim.tls.clone())?;
+    exported_metrics::certificates(&metrics, secured.certificates.as_ref(), &settings.origin);
 
     let mut source = Source::open(settings.origin.clone());
     let connected = source.connected();
     let pokes = secured.poke.into_iter().chain(source.poke()).collect();
-    let reread = rim::reread(settings.rim.reread.clone(), pokes);
+    let reread = ports::reread(settings.rim.reread.clone(), pokes);
     let mut loader = Loader::new(&rules, &health, settings.load);
     if let Some(offer) = source.at_hand() {
         loader.take(&mut source, offer).await;
@@ -291,9 +291,9 @@ async fn serve<S: Store>(
     // What people and probes ask has a store of its own.
     let beside = Arc::new((backend.store)()?);
     let json = rate_limits.over(Arc::clone(&beside), &metrics.recorder());
-    let admin = rim::admin(beside, &settings, &rules.in_force, seen);
+    let admin = ports::admin(beside, &settings, &rules.in_force, seen);
     let mut ports = HttpPorts::new([http, debug], &view, (json, MAX_JSON), admin);
-    observed::connections(&metrics, &view);
+    exported_metrics::connections(&metrics, &view);
     let (seen, opening) = (view.places.clone(), view.opening());
     let (store, bad_requests) = (backend.store, settings.response.bad_requests.clone());
     let serve = move || {

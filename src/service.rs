@@ -5,16 +5,16 @@ mod buffers;
 mod codec;
 mod connections;
 mod convert;
-mod explained;
+mod explanation;
 mod frames;
-mod front;
+mod grpc_router;
+mod grpc_server;
+mod grpc_timeout;
+mod handshake;
 mod health;
 mod http;
 mod metadata;
-mod opening;
-mod patience;
 mod rls;
-mod serving;
 mod socket;
 
 pub use bad_requests::{BadRequestMode, BadRequests};
@@ -23,14 +23,14 @@ pub use codec::{MOST_DESCRIPTORS, MOST_ENTRIES};
 pub use connections::{Connection, Places, connections};
 pub use convert::message_bound;
 pub use frames::{Floods, Frames, Watch};
-pub use front::Front;
+pub use grpc_router::Front;
+pub use grpc_server::{ConnectionSettings, Failures, Grpc};
 pub use health::HealthService;
 pub use http::{
     Admin, AdminToken, HttpPort, MAX_JSON, NoToken, Page, RulesText, Seen, SeenSource, SeenStore,
     admin, healthcheck, json, pages,
 };
 pub use rls::{HeaderNames, RateLimit, ResponseSettings};
-pub use serving::{ConnectionSettings, Failures, Grpc};
 pub use socket::{Detached, Listener, Socket};
 
 /// The wire types, generated from `proto/`.

@@ -7,10 +7,10 @@
 pub mod pem;
 
 mod anchors;
-mod clients;
-mod expiry;
+mod client_verifier;
 mod rotation;
-mod servers;
+mod server_verifier;
+mod validity;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,9 +24,9 @@ use crate::rules::SourceFile;
 use crate::source::files::{Location, SourceError};
 
 pub use anchors::{Anchors, Peer, advice};
-pub use expiry::Validity;
 pub use rotation::{Certificates, follow};
-pub use servers::{Names, Others, ServerVerifier};
+pub use server_verifier::{Names, Others, ServerVerifier};
+pub use validity::Validity;
 
 /// The one protocol that is spoken within: HTTP/2.
 const ALPN: &[u8] = b"h2";
@@ -36,7 +36,7 @@ const ALPN: &[u8] = b"h2";
 pub fn validity_in(path: &Path) -> Option<Validity> {
     let files = Location::Path(path.to_owned()).read().ok()?;
     let mut chains = files.iter().filter_map(|file| pem::certificates(file).ok());
-    expiry::of(chains.next()?.first()?)
+    validity::of(chains.next()?.first()?)
 }
 
 /// What a server shows and asks for.
@@ -189,7 +189,7 @@ impl ServerTls {
         let file = |path: &PathBuf| file(files, path);
         let (certificate, key) = (file(&self.certificate), file(&self.key));
         let chain = pem::certificates(certificate)?;
-        let validity = chain.first().and_then(expiry::of);
+        let validity = chain.first().and_then(validity::of);
         let pair = |cause: rustls::Error| {
             TlsError::Pair {
             certificate: certificate.name.clone(),
@@ -212,7 +212,7 @@ impl ServerTls {
             .map_err(pair)?;
         let builder = match &self.clients {
             None => builder.with_no_client_auth(),
-            Some(clients) => builder.with_client_cert_verifier(clients::verifier(
+            Some(clients) => builder.with_client_cert_verifier(client_verifier::verifier(
                 file(&clients.authorities),
                 clients.name.clone(),
                 provider,

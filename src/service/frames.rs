@@ -14,9 +14,9 @@
 
 mod budget;
 mod floods;
-mod follow;
 mod hpack;
 mod huffman;
+mod scanner;
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -27,7 +27,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 pub use floods::{Floods, Watch};
 
-use follow::{Follower, Then};
+use scanner::{Follower, Then};
 
 /// The most bytes that are read at once while some are held back.
 const READ: usize = 8 << 10;

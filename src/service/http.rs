@@ -4,10 +4,10 @@
 //! has the life of a connection.
 
 mod admin;
+mod admin_page;
 mod body;
+mod debug_pages;
 mod json;
-mod page;
-mod pages;
 mod rlconfig;
 
 use std::collections::VecDeque;
@@ -31,15 +31,15 @@ use tokio_stream::{Stream, StreamExt as _};
 use tower_service::Service as _;
 
 use super::connections::{Connection, Places, connections};
-use super::serving::{closed, drive};
+use super::grpc_server::{closed, drive};
 use super::socket::{Listener, peer};
 use crate::bucket::Micros;
 use crate::clock::Clock;
 use crate::telemetry::Throttle;
 
 pub use admin::{Admin, AdminToken, NoToken, Seen, SeenSource, SeenStore, admin};
+pub use debug_pages::{Page, pages};
 pub use json::{MAX_JSON, json};
-pub use pages::{Page, pages};
 pub use rlconfig::RulesText;
 
 /// Of how many connections that a port may have one may be on its way out.

@@ -6,7 +6,7 @@ use prost_types::{ListValue, Struct, Value};
 use serde_json::{Map, Value as Json};
 
 use super::convert::wire_unit;
-use super::explained::Explanation;
+use super::explanation::Explanation;
 use crate::limiter::{Descriptor, Request, Verdict};
 use crate::store::Cause;
 use crate::text::start;

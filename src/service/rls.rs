@@ -9,9 +9,9 @@ use tonic::{Request as Call, Response, Status as Failure};
 
 use super::bad_requests::BadRequests;
 use super::convert::statuses;
-use super::explained::Explanation;
+use super::explanation::Explanation;
+use super::grpc_timeout;
 use super::metadata::dynamic_metadata;
-use super::patience;
 use super::pb::rate_limit_response::Code as WireCode;
 use super::pb::rate_limit_service_server::RateLimitService;
 use super::pb::{HeaderValue, RateLimitRequest, RateLimitResponse};
@@ -184,7 +184,7 @@ impl<S: Store> RateLimit<S> {
         span: Option<&CallSpan>,
     ) -> Result<Response<RateLimitResponse>, Failure> {
         let patience = match self.limiter.waits() {
-            true => patience::of(call.metadata(), self.least_patience),
+            true => grpc_timeout::of(call.metadata(), self.least_patience),
             false => None,
         };
         let request = match Request::try_from(call.into_inner()) {

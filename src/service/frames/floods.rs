@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::follow::Flood;
+use super::scanner::Flood;
 use crate::bucket::Micros;
 use crate::clock::Clock;
 use crate::telemetry::Throttle;

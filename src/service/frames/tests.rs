@@ -517,7 +517,7 @@ impl Connection {
         }
     }
 
-    fn send(&mut self, bytes: &[u8]) -> Result<(), follow::Flood> {
+    fn send(&mut self, bytes: &[u8]) -> Result<(), scanner::Flood> {
         let followed = self.follower.follow(bytes, &self.clock)?;
         assert_eq!(followed.passed, bytes.len());
         Ok(())
@@ -578,7 +578,7 @@ fn a_flood_of_any_control_frame_is_cut_off() {
             }
             assert!(sent < 60_000, "{kind}");
         };
-        assert_eq!(flood, follow::Flood::ControlFrames, "{kind}");
+        assert_eq!(flood, scanner::Flood::ControlFrames, "{kind}");
         assert!(sent >= 1_000, "{kind}: {sent}");
     }
 }
@@ -657,6 +657,6 @@ fn the_resets_of_a_stall_are_no_flood_and_those_of_an_attack_are() {
         }
         assert!(sent < 200_000);
     };
-    assert_eq!(flood, follow::Flood::Resets);
+    assert_eq!(flood, scanner::Flood::Resets);
     assert!(sent > 50_000, "{sent}");
 }

@@ -4,8 +4,8 @@
 //! media type that none sends without being allowed to, which it never is: no answer has a CORS header. What is
 //! changed is logged, with who did it.
 
-mod asked;
 mod buckets;
+mod parameters;
 mod rules;
 mod status;
 mod token;
@@ -31,7 +31,7 @@ use crate::store::Store;
 pub use status::{Seen, SeenSource, SeenStore};
 pub use token::{AdminToken, NoToken};
 
-use asked::{Parameters, body};
+use parameters::{Parameters, body};
 
 /// What the API says of itself.
 const OPENAPI: &str = include_str!("admin/openapi.json");
@@ -220,9 +220,9 @@ impl<S> Admin<S> {
                     .to_owned(),
             ));
         };
-        asked::is_ours(headers)?;
+        parameters::is_ours(headers)?;
         let sent = headers.get(header::AUTHORIZATION);
-        let sent = sent.and_then(asked::bearer).map(<[u8]>::to_vec);
+        let sent = sent.and_then(parameters::bearer).map(<[u8]>::to_vec);
         let wrong = "changing something needs the header Authorization: Bearer ADMIN_TOKEN";
         let Some(sent) = sent else {
             return Err(Refusal(StatusCode::UNAUTHORIZED, wrong.to_owned()));

@@ -3,7 +3,7 @@
 //! The statuses are envoyproxy/ratelimit's: 200 for OK, 429 for over the limit, 400 for whatever got no
 //! verdict.
 
-mod fields;
+mod duplicate_fields;
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use super::text;
 use crate::service::pb::rate_limit_response::Code;
 use crate::service::pb::rate_limit_service_server::RateLimitService;
 use crate::service::pb::{DESCRIPTORS, RateLimitRequest, RateLimitResponse};
-use fields::EachOnce;
+use duplicate_fields::EachOnce;
 
 /// The most bytes of a body. As JSON, a request takes far more memory than over gRPC, and Envoy does not send it so.
 pub const MAX_JSON: usize = 400 << 10;

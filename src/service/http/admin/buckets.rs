@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::asked::{Body, Parameters};
+use super::parameters::{Body, Parameters};
 use super::top::denial;
 use super::{Admin, Answer, Refusal};
 use crate::limiter::inspect::{Bucket, InspectError};

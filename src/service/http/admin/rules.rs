@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Answer;
-use super::asked::{Parameters, typed};
+use super::parameters::{Parameters, typed};
 use super::status::Seen;
 use crate::limiter::inspect::Inspector;
 use crate::limiter::{CallCounts, Entry, Explanation, Pattern, Snapshot};

@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::asked::Parameters;
+use super::parameters::Parameters;
 use super::{Answer, Refusal, Seen};
 use crate::limiter::top::{Denial, Hot, HotBucket, Window};
 

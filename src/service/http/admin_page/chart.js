@@ -1,6 +1,6 @@
 // Lines over time, drawn as SVG.
 
-import { el, rate, write } from "./words.js";
+import { el, rate, write } from "./render.js";
 
 /** How far back a chart of rates goes at most. */
 export const MINUTES = 5;

@@ -1,7 +1,7 @@
 // Which rule a descriptor meets, and why not the others.
 
-import { get } from "./server.js";
-import { at, el, link, quoted, shown } from "./words.js";
+import { get } from "./api.js";
+import { at, el, link, quoted, shown } from "./render.js";
 
 const form = at("explain-form");
 const fields = { domain: at("explain-domain"), descriptor: at("explain-descriptor") };

@@ -1,7 +1,7 @@
 // The tree of a page of rules. It is built once; then only what changes is written.
 
 import { Spark } from "./chart.js";
-import { count, el, facts, link, quoted, rate, shown, write } from "./words.js";
+import { count, el, facts, link, quoted, rate, shown, write } from "./render.js";
 
 /** How many rates a sparkline has, and over how many of them a mark stays. */
 const LENGTH = 60;

@@ -1,7 +1,7 @@
 // How full a bucket is: a number, a bar, and its last minute as a line.
 
 import { Plot } from "./chart.js";
-import { count, counted, el, shown, write } from "./words.js";
+import { count, counted, el, shown, write } from "./render.js";
 
 const SECONDS = 60;
 

@@ -1,8 +1,8 @@
 // The hottest and the most denied descriptors.
 
-import { get } from "./server.js";
+import { get } from "./api.js";
 import { renew, table } from "./table.js";
-import { at, count, el, link, moment, quoted, write } from "./words.js";
+import { at, count, el, link, moment, quoted, write } from "./render.js";
 
 const ROWS = 20;
 const choices = Array.from(document.querySelectorAll("#top [data-window]"));

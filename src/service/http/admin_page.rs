@@ -21,7 +21,7 @@ const PAGES: &str = "<!-- pages -->";
 /// What the document is made of, by path.
 macro_rules! parts {
     ($($name:literal: $kind:literal),* $(,)?) => {
-        [$((concat!("/page/", $name), concat!($kind, "; charset=utf-8"), include_str!(concat!("page/", $name)))),*]
+        [$((concat!("/page/", $name), concat!($kind, "; charset=utf-8"), include_str!(concat!("admin_page/", $name)))),*]
     };
 }
 
@@ -37,11 +37,11 @@ const PARTS: [(&str, &str, &str); 16] = parts! {
     "overview.js": "text/javascript",
     "rates.js": "text/javascript",
     "rules.js": "text/javascript",
-    "server.js": "text/javascript",
+    "api.js": "text/javascript",
     "table.js": "text/javascript",
     "top.js": "text/javascript",
     "tree.js": "text/javascript",
-    "words.js": "text/javascript",
+    "render.js": "text/javascript",
 };
 
 /// The routes of all but the document.
@@ -62,7 +62,7 @@ pub(super) fn document<'a>(pages: impl Iterator<Item = (&'a str, &'a str)>) -> S
             format!("    <li><a href=\"{place}\">{path}</a>: {about}</li>")
         })
         .collect();
-    include_str!("page/index.html").replace(PAGES, &links.join("\n"))
+    include_str!("admin_page/index.html").replace(PAGES, &links.join("\n"))
 }
 
 /// Whether the client would rather have HTML than plain text: it says so, as browsers do.
@@ -156,7 +156,7 @@ mod tests {
         for (path, kind, module) in PARTS {
             assert!(
                 !module.contains("innerHTML") && !module.contains("://")
-                    || path.ends_with("words.js"),
+                    || path.ends_with("render.js"),
                 "{path}"
             );
             let imports = module.split("from \"./").skip(1);

@@ -1,8 +1,8 @@
 // The configuration in force, and the mistakes of the last one that was rejected.
 
-import { get } from "./server.js";
+import { get } from "./api.js";
 import { table } from "./table.js";
-import { at, count, counted, el, facts, moment, quoted, shown, write } from "./words.js";
+import { at, count, counted, el, facts, moment, quoted, shown, write } from "./render.js";
 
 /** The most that is shown; `/rlconfig` has it all. */
 const FILES = 200;

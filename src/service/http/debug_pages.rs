@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse as _;
 use axum::routing::any;
 
-use super::{page, text};
+use super::{admin_page, text};
 
 /// A page that is written anew each time it is asked for.
 #[derive(Clone)]
@@ -70,15 +70,15 @@ pub fn pages(pages: Vec<Page>) -> Router {
     let list: String = all()
         .map(|(path, about)| format!("{path}: {about}\n"))
         .collect();
-    let document = page::document(all());
+    let document = admin_page::document(all());
     let front = async move |headers: HeaderMap| {
-        if page::accepts_html(&headers) {
-            page::part("text/html; charset=utf-8", document)
+        if admin_page::accepts_html(&headers) {
+            admin_page::part("text/html; charset=utf-8", document)
         } else {
             text(StatusCode::OK, list)
         }
     };
-    let router = page::parts().route("/", any(front));
+    let router = admin_page::parts().route("/", any(front));
     pages.into_iter().fold(router, |router, page| {
         let Page {
             path, kind, write, ..

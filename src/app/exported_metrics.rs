@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::rim::View;
+use super::ports::View;
 use crate::source::Origin;
 use crate::store::FailureKind;
 use crate::store::breaker::{Breaker, BreakerState};

@@ -28,7 +28,7 @@ use tonic::body::Body;
 use super::buffers::{BufferLimits, Buffers, MAX_SEND_BUFFER, RequestBody, ResponseBody};
 use super::connections::Connection;
 use super::frames::{Floods, Frames, Watch};
-use super::opening::{Opening, PREFACE};
+use super::handshake::{Opening, PREFACE};
 use super::socket::peer;
 use crate::bucket::Micros;
 use crate::clock::Clock;

@@ -1,9 +1,9 @@
 // The rules as a tree, with what each admits and denies. The server searches; a page of the list at a time is
 // shown, however many there are.
 
-import { get } from "./server.js";
+import { get } from "./api.js";
 import { tree } from "./tree.js";
-import { at, count, counted, write } from "./words.js";
+import { at, count, counted, write } from "./render.js";
 
 /** The most rules that are shown at once. */
 const PAGE = 200;

@@ -1,6 +1,6 @@
 // Tables that are told again and again, without taking the focus from who reads them.
 
-import { el } from "./words.js";
+import { el } from "./render.js";
 
 /** A table that may be scrolled sideways. `columns`: [title, "n" for numbers]; `rows`: [key, cells]. */
 export function table(label, columns, rows) {

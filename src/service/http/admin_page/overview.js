@@ -1,10 +1,10 @@
 // The first view: how much is admitted and denied, by what, how fast, and in which state the parts are.
 
 import { RateChart } from "./chart.js";
-import { get } from "./server.js";
+import { get } from "./api.js";
 import { renew } from "./table.js";
 import { deniedTable } from "./top.js";
-import { at, count, counted, el, facts, lasting, rate, shown, write } from "./words.js";
+import { at, count, counted, el, facts, lasting, rate, shown, write } from "./render.js";
 
 const RATES = [
   ["admitted", "Admitted"],

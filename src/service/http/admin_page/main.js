@@ -9,9 +9,9 @@ import * as explain from "./explain.js";
 import * as overview from "./overview.js";
 import { History } from "./rates.js";
 import * as rules from "./rules.js";
-import { Failure, Poller, get } from "./server.js";
+import { Failure, Poller, get } from "./api.js";
 import * as top from "./top.js";
-import { at, shown, write } from "./words.js";
+import { at, shown, write } from "./render.js";
 
 /** How soon to ask again when there was no answer, and when the question was refused. */
 const UNANSWERED_MS = 2000;

@@ -1,8 +1,8 @@
 // One descriptor's buckets, filling and draining: asked for again and again, and in between filled by their rate.
 
 import { Gauge } from "./gauge.js";
-import { get, post } from "./server.js";
-import { at, counted, el, facts, lasting, moment, quoted, shown, write } from "./words.js";
+import { get, post } from "./api.js";
+import { at, counted, el, facts, lasting, moment, quoted, shown, write } from "./render.js";
 
 /** The most buckets that are shown. */
 const MOST = 12;

@@ -1,6 +1,6 @@
 // What somebody has to know at once, in red.
 
-import { at, counted, el, moment, shown } from "./words.js";
+import { at, counted, el, moment, shown } from "./render.js";
 
 let heard = null;
 let said = "";
