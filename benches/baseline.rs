@@ -24,7 +24,7 @@ use ratekeeper::service::pb::rate_limit_service_server::{
     RateLimitService, RateLimitServiceServer,
 };
 use ratekeeper::service::pb::{RateLimitRequest, RateLimitResponse};
-use ratekeeper::service::{Connection, Listener, Places, connections};
+use ratekeeper::service::{Connection, ConnectionLimit, Listener, connections};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_stream::Stream;
 use tokio_util::either::Either;
@@ -95,7 +95,7 @@ async fn listen() -> anyhow::Result<impl Stream<Item = Connection>> {
     {
         println!("{}", listener.local_addr()?);
     }
-    let places = Places::new(usize::MAX, "there can be");
+    let places = ConnectionLimit::new(usize::MAX, "there can be");
     Ok(connections(
         Listener::Tcp(listener),
         places,

@@ -29,8 +29,8 @@ use crate::service::pb::DESCRIPTORS;
 use crate::service::pb::health::{self as health_pb, health_server::HealthServer};
 use crate::service::pb::rate_limit_service_server::RateLimitServiceServer;
 use crate::service::{
-    self, BadRequests, Front, Grpc, HealthService, MAX_JSON, RateLimit, ResponseSettings,
-    SeenSource, SeenStore, connections,
+    self, BadRequests, GrpcRouter, GrpcServer, HealthService, MAX_JSON, RateLimit,
+    ResponseSettings, SourceView, StoreView, connections,
 };
 use crate::source::{History, Offer, Origin, Refusal, Source};
 use crate::store::Store;
@@ -47,7 +47,7 @@ use crate::telemetry::{Telemetry, TelemetrySettings};
 
 pub use health::{Health, HealthSettings};
 pub use listeners::{Address, Addresses, Listeners};
-pub use ports::RimSettings;
+pub use ports::PortSettings;
 pub use workers::{Incoming, Serve, Stop, Workers};
 
 use load_log::{LoadLog, Outcome as LoadOutcome};
@@ -77,7 +77,7 @@ pub struct Settings {
     /// How the server stops.
     pub shutdown: ShutdownSettings,
     /// How its ports are served.
-    pub rim: RimSettings,
+    pub ports: PortSettings,
 }
 
 /// How the server stops.
@@ -117,7 +117,7 @@ pub struct FailureSettings {
     /// How they are decided.
     pub fallback: FallbackSettings,
     /// The least time that Redis gets for a decision, also when the caller allows less.
-    pub least_patience: Duration,
+    pub min_store_timeout: Duration,
     /// The server counts as healthy only while Redis answers.
     pub health_follows: bool,
 }
@@ -139,7 +139,7 @@ pub async fn run(
         let (addr, path) = (prometheus.local_addr()?, &telemetry.prometheus_path);
         tracing::info!(%addr, path, "telling metrics to Prometheus");
     }
-    let http_connections = settings.rim.http_connections;
+    let http_connections = settings.ports.http_connections;
     let prometheus = prometheus
         .map(|listener| ports::prometheus(listener, http_connections))
         .transpose()?;
@@ -152,7 +152,7 @@ pub async fn run(
             let store = Arc::new(MemoryStore::new(max_buckets, clock::system()));
             exported_metrics::memory(metrics, &store);
             let backend = Backend {
-                seen: SeenStore::Memory(Arc::clone(&store)),
+                seen: StoreView::Memory(Arc::clone(&store)),
                 store: move || Ok(Arc::clone(&store)),
                 beside: Box::pin(pending()),
                 health: Vec::new(),
@@ -176,7 +176,7 @@ pub async fn run(
 /// Where buckets are to live.
 struct Backend<F> {
     /// What can be seen of it.
-    seen: SeenStore,
+    seen: StoreView,
     /// Makes the store of a thread.
     store: F,
     /// What has to go on beside the requests; never ends.
@@ -214,7 +214,7 @@ fn on_redis(
     exported_metrics::redis(telemetry.metrics(), &standby, &denials);
     let give_backs = GiveBacks::default();
     exported_metrics::give_backs(telemetry.metrics(), &give_backs);
-    let seen = SeenStore::Redis {
+    let seen = StoreView::Redis {
         failure_mode: failure.fallback.mode,
         standby: standby.clone(),
         names: vec!["redis", "redis per second"],
@@ -264,14 +264,14 @@ async fn serve<S: Store>(
     let abort = abort.shared();
     let rules = Rules::new(&metrics);
     let health_service = HealthService::default();
-    let health = Health::new(health_service.clone(), settings.rim.health);
-    let secured = ports::secured(settings.rim.tls.clone())?;
+    let health = Health::new(health_service.clone(), settings.ports.health);
+    let secured = ports::secured(settings.ports.tls.clone())?;
     exported_metrics::certificates(&metrics, secured.certificates.as_ref(), &settings.origin);
 
     let mut source = Source::open(settings.origin.clone());
     let connected = source.connected();
     let pokes = secured.poke.into_iter().chain(source.poke()).collect();
-    let reread = ports::reread(settings.rim.reread.clone(), pokes);
+    let reread = ports::reread(settings.ports.reread.clone(), pokes);
     let mut loader = Loader::new(&rules, &health, settings.load);
     if let Some(offer) = source.at_hand() {
         loader.take(&mut source, offer).await;
@@ -281,9 +281,9 @@ async fn serve<S: Store>(
     let (threads, stop) = (settings.threads, settings.shutdown);
     let ([grpc, http, debug], _files) = listeners.into_parts();
     let max_bytes = service::message_bound(&settings.limiter.bounds);
-    let connection = settings.rim.connections.clone();
+    let connection = settings.ports.connections.clone();
     let rate_limits = RateLimits::new(&settings, (telemetry, recording), &rules.in_force);
-    let origin = SeenSource {
+    let origin = SourceView {
         place: settings.origin.place(),
         connected,
     };
@@ -302,7 +302,7 @@ async fn serve<S: Store>(
             .max_decoding_message_size(max_bytes);
         let calls = (recorder, bad_requests.clone());
         let front = front(rate_limit, calls, health_service.clone())?;
-        let grpc = Grpc::new(front, &connection, opening.clone(), clock::system());
+        let grpc = GrpcServer::new(front, &connection, opening.clone(), clock::system());
         Ok(Box::new(|incoming, stop| grpc.serve(incoming, stop).map(Ok).boxed_local()) as Serve)
     };
     let mut workers = Workers::start(threads, serve).await?;
@@ -353,7 +353,7 @@ struct RateLimits {
     limiter: LimiterSettings,
     response: ResponseSettings,
     timeout: Option<Duration>,
-    least_patience: Duration,
+    min_store_timeout: Duration,
     tracing: Tracing,
     top: Top,
     recording: Option<(Handle, Sample)>,
@@ -370,9 +370,9 @@ impl RateLimits {
             limiter: settings.limiter.clone(),
             response: settings.response.clone(),
             timeout: settings.store.timeout(),
-            least_patience: settings.failure.least_patience,
+            min_store_timeout: settings.failure.min_store_timeout,
             tracing: telemetry.tracing().clone(),
-            top: Top::new(settings.rim.top_size),
+            top: Top::new(settings.ports.top_size),
             recording: recording.map(|(recording, sample)| (recording.handle(), *sample)),
         }
     }
@@ -388,7 +388,7 @@ impl RateLimits {
             .noted_by(self.top.noter())
             .recorded_by(record);
         RateLimit::new(limiter, self.response.clone())
-            .patient_for(self.least_patience)
+            .patient_for(self.min_store_timeout)
             .traced_by(self.tracing.clone())
     }
 }
@@ -427,13 +427,13 @@ fn front<S: Store>(
     rate_limit: RateLimitServiceServer<RateLimit<S>>,
     calls: (Recorder, BadRequests),
     health: HealthService,
-) -> anyhow::Result<Front<RateLimitServiceServer<RateLimit<S>>>> {
+) -> anyhow::Result<GrpcRouter<RateLimitServiceServer<RateLimit<S>>>> {
     let rate_limit = rate_limit.accept_compressed(Gzip);
     let others = Routes::new(HealthServer::new(health).accept_compressed(Gzip))
         .add_service(reflection().build_v1()?.accept_compressed(Gzip))
         .add_service(reflection().build_v1alpha()?.accept_compressed(Gzip))
         .prepare();
-    Ok(Front::new(rate_limit, others, calls))
+    Ok(GrpcRouter::new(rate_limit, others, calls))
 }
 
 /// What grpcurl asks to do without .proto files, in both versions of the protocol.

@@ -20,15 +20,15 @@ mod socket;
 pub use bad_requests::{BadRequestMode, BadRequests};
 pub use buffers::{BufferLimits, RequestBody, ResponseBody};
 pub use codec::{MOST_DESCRIPTORS, MOST_ENTRIES};
-pub use connections::{Connection, Places, connections};
+pub use connections::{Connection, ConnectionLimit, connections};
 pub use convert::message_bound;
-pub use frames::{Floods, Frames, Watch};
-pub use grpc_router::Front;
-pub use grpc_server::{ConnectionSettings, Failures, Grpc};
+pub use frames::{FloodCount, FloodReporter, Frames};
+pub use grpc_router::GrpcRouter;
+pub use grpc_server::{ConnectionSettings, FailedConnections, GrpcServer};
 pub use health::HealthService;
 pub use http::{
-    Admin, AdminToken, HttpPort, MAX_JSON, NoToken, Page, RulesText, Seen, SeenSource, SeenStore,
-    admin, healthcheck, json, pages,
+    Admin, AdminToken, HttpPort, MAX_JSON, NoToken, Page, RulesText, ServerView, SourceView,
+    StoreView, admin, healthcheck, json, pages,
 };
 pub use rls::{HeaderNames, RateLimit, ResponseSettings};
 pub use socket::{Detached, Listener, Socket};

@@ -25,7 +25,7 @@ use crate::source::files::{Location, SourceError};
 
 pub use anchors::{Anchors, Peer, advice};
 pub use rotation::{Certificates, follow};
-pub use server_verifier::{Names, Others, ServerVerifier};
+pub use server_verifier::{NameCheck, ServerVerifier, SystemRoots};
 pub use validity::Validity;
 
 /// The one protocol that is spoken within: HTTP/2.

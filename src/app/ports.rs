@@ -22,8 +22,9 @@ use crate::limiter::inspect::Inspector;
 use crate::limiter::top::Top;
 use crate::service::pb::rate_limit_service_server::RateLimitService;
 use crate::service::{
-    self, Admin, AdminToken, BufferLimits, ConnectionSettings, Failures, Floods, HttpPort,
-    Listener, Page, Places, RulesText, Seen, SeenSource, SeenStore, healthcheck, json, pages,
+    self, Admin, AdminToken, BufferLimits, ConnectionLimit, ConnectionSettings, FailedConnections,
+    FloodCount, HttpPort, Listener, Page, RulesText, ServerView, SourceView, StoreView,
+    healthcheck, json, pages,
 };
 use crate::source::History;
 use crate::source::files::Poke;
@@ -37,7 +38,7 @@ const SIGNALS_LOGGED_EVERY: Micros = 10_000_000;
 
 /// How the ports of a server are served.
 #[derive(Debug, Clone)]
-pub struct RimSettings {
+pub struct PortSettings {
     /// What connections to the gRPC port may do.
     pub connections: ConnectionSettings,
     /// What they are secured with; `None` for plaintext.
@@ -60,9 +61,9 @@ pub(super) struct View {
     rules: Arc<InForce>,
     metrics: Arc<Metrics>,
     health: Health,
-    pub(super) places: Places,
-    pub(super) failures: Failures,
-    pub(super) floods: Floods,
+    pub(super) places: ConnectionLimit,
+    pub(super) failures: FailedConnections,
+    pub(super) floods: FloodCount,
     pub(super) buffers: BufferLimits,
     pub(super) certificates: Option<Arc<Certificates>>,
     http_connections: usize,
@@ -77,23 +78,30 @@ impl View {
         certificates: Option<Arc<Certificates>>,
         settings: &Settings,
     ) -> Self {
-        let most = settings.rim.connections.connections;
+        let most = settings.ports.connections.connections;
         Self {
             rules: Arc::clone(&rules.in_force),
             metrics: Arc::clone(&rules.metrics),
             health: health.clone(),
-            places: Places::new(most, "GRPC_MAX_CONNECTIONS allows"),
-            failures: Failures::default(),
-            floods: Floods::default(),
+            places: ConnectionLimit::new(most, "GRPC_MAX_CONNECTIONS allows"),
+            failures: FailedConnections::default(),
+            floods: FloodCount::default(),
             buffers: BufferLimits::shared_by(settings.threads),
             certificates,
-            http_connections: settings.rim.http_connections,
+            http_connections: settings.ports.http_connections,
             started: Instant::now(),
         }
     }
 
     /// What connections are opened with.
-    pub(super) fn opening(&self) -> (Option<Arc<Certificates>>, Failures, Floods, BufferLimits) {
+    pub(super) fn opening(
+        &self,
+    ) -> (
+        Option<Arc<Certificates>>,
+        FailedConnections,
+        FloodCount,
+        BufferLimits,
+    ) {
         let (failures, floods) = (self.failures.clone(), self.floods.clone());
         (
             self.certificates.clone(),
@@ -135,11 +143,11 @@ impl View {
     pub(super) fn seen(
         &self,
         (history, top): (&History, &Top),
-        source: SeenSource,
-        store: SeenStore,
-    ) -> Seen {
+        source: SourceView,
+        store: StoreView,
+    ) -> ServerView {
         let health = self.health.clone();
-        Seen {
+        ServerView {
             instance: gethostname().to_string_lossy().into_owned(),
             started: self.started,
             clock: clock::system(),
@@ -150,9 +158,9 @@ impl View {
             top: top.clone(),
             source,
             store,
-            refusals: Seen::throttle(),
+            refusals: ServerView::throttle(),
             search: Mutex::default(),
-            readers: Seen::readers(),
+            readers: ServerView::readers(),
         }
     }
 
@@ -251,7 +259,7 @@ pub(super) fn admin<S: Store>(
     store: S,
     settings: &Settings,
     rules: &Arc<InForce>,
-    seen: Seen,
+    seen: ServerView,
 ) -> Router {
     let timeout = settings.store.timeout().unwrap_or_default();
     let share = settings.failure.fallback.share;
@@ -259,7 +267,7 @@ pub(super) fn admin<S: Store>(
     service::admin(Admin {
         inspector: Inspector::new(store, Arc::clone(rules), limiter, (timeout, share)),
         seen,
-        token: settings.rim.admin_token.clone(),
+        token: settings.ports.admin_token.clone(),
     })
 }
 

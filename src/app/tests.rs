@@ -42,7 +42,7 @@ fn settings(origin: Origin) -> Settings {
                 share: Share::WHOLE,
                 max_buckets: 10,
             },
-            least_patience: Duration::ZERO,
+            min_store_timeout: Duration::ZERO,
             health_follows: false,
         },
         limiter: LimiterSettings {
@@ -65,12 +65,12 @@ fn settings(origin: Origin) -> Settings {
             delay: Duration::ZERO,
             grace: Duration::from_secs(10),
         },
-        rim: RimSettings {
+        ports: PortSettings {
             connections: ConnectionSettings {
                 connections: 10,
                 streams: 10,
                 header_bytes: 10_000,
-                patience: Duration::from_secs(10),
+                handshake_timeout: Duration::from_secs(10),
                 age: None,
                 age_grace: Duration::ZERO,
             },
@@ -115,7 +115,7 @@ async fn a_panic_ends_one_request_and_nothing_else() {
     let rules = "{ domain: d, descriptors: [{ key: k, rate_limit: { unit: year, requests_per_unit: 9 } }] }";
     fs::write(&file, rules).unwrap();
     let backend = Backend {
-        seen: SeenStore::Memory(Arc::new(MemoryStore::new(10, clock::system()))),
+        seen: StoreView::Memory(Arc::new(MemoryStore::new(10, clock::system()))),
         store: || Ok(Panics(MemoryStore::new(10, clock::system()))),
         beside: Box::pin(pending()),
         health: Vec::new(),

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use super::mistakes::Mistakes;
 use super::options::Configuration;
 use super::{Outcome, tell_mistakes};
-use crate::app::{self, Listeners, RimSettings, Settings, ShutdownSettings};
+use crate::app::{self, Listeners, PortSettings, Settings, ShutdownSettings};
 use crate::limiter::{Bounds, LimiterSettings};
 
 use admin::AdminOptions;
@@ -96,7 +96,7 @@ pub(super) fn run(
     args.redis.say_what_has_no_effect();
     args.tls.warn_about_clients();
     environment::tell(&args.tls.unused(), &variables());
-    share_open_files(&mut settings.rim);
+    share_open_files(&mut settings.ports);
     // Requests are served by threads of their own, with runtimes of their own.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -202,7 +202,7 @@ impl Args {
                 delay: self.listen.shutdown_delay,
                 grace: self.listen.shutdown_grace_period,
             },
-            rim: RimSettings {
+            ports: PortSettings {
                 connections: self.connections.settings(),
                 tls,
                 http_connections: HTTP_CONNECTIONS,

@@ -62,7 +62,7 @@ impl Connection<Detached> {
 
 /// The places that connections of a listener have.
 #[derive(Debug, Clone)]
-pub struct Places {
+pub struct ConnectionLimit {
     free: Arc<Semaphore>,
     count: usize,
     bound: &'static str,
@@ -76,7 +76,7 @@ struct Seen {
     refused: AtomicU64,
 }
 
-impl Places {
+impl ConnectionLimit {
     /// So many; the log says that there are as many as `bound`.
     #[must_use]
     pub fn new(count: usize, bound: &'static str) -> Self {
@@ -130,7 +130,7 @@ impl Places {
 /// waits in a queue.
 pub fn connections(
     listener: Listener,
-    places: Places,
+    places: ConnectionLimit,
     clock: Clock,
 ) -> impl Stream<Item = Connection> {
     let warning = Throttle::every(WARN_EVERY);

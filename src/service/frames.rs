@@ -25,9 +25,9 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-pub use floods::{Floods, Watch};
+pub use floods::{FloodCount, FloodReporter};
 
-use scanner::{Follower, Then};
+use scanner::{FrameScanner, Then};
 
 /// The most bytes that are read at once while some are held back.
 const READ: usize = 8 << 10;
@@ -39,9 +39,9 @@ const KEPT: usize = 1 << 10;
 #[derive(Debug)]
 pub struct Frames<S> {
     stream: S,
-    follower: Follower,
+    follower: FrameScanner,
     held: Held,
-    watch: Watch,
+    watch: FloodReporter,
 }
 
 /// Bytes that were read and not passed on yet.
@@ -59,10 +59,10 @@ struct Held {
 impl<S> Frames<S> {
     /// Follows the frames on `stream`, which begin after `preface` bytes, for a library that accepts headers of so many
     /// bytes.
-    pub fn new(stream: S, preface: usize, header_bytes: usize, watch: Watch) -> Self {
+    pub fn new(stream: S, preface: usize, header_bytes: usize, watch: FloodReporter) -> Self {
         Self {
             stream,
-            follower: Follower::new(preface, header_bytes, watch.clock()),
+            follower: FrameScanner::new(preface, header_bytes, watch.clock()),
             held: Held::default(),
             watch,
         }

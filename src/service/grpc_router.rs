@@ -29,7 +29,7 @@ use crate::telemetry::metrics::{Method, Recorder};
 /// Calls of one service go straight to it; all others are looked up among the routes, which costs more
 /// than what most calls cost us.
 #[derive(Debug, Clone)]
-pub struct Front<S> {
+pub struct GrpcRouter<S> {
     service: S,
     others: Routes,
     calls: Arc<Calls>,
@@ -42,7 +42,7 @@ struct Calls {
     bad_requests: BadRequests,
 }
 
-impl<S> Front<S> {
+impl<S> GrpcRouter<S> {
     /// `service`, which counts its calls itself, and all others, whose calls are counted here.
     ///
     /// They are called without being asked whether they are ready, which generated services and routes
@@ -74,7 +74,7 @@ const CHECK: &str = "/grpc.health.v1.Health/Check";
 /// The other method of health with one message.
 const LIST: &str = "/grpc.health.v1.Health/List";
 
-impl<S> hyper::service::Service<Request<RequestBody>> for Front<S>
+impl<S> hyper::service::Service<Request<RequestBody>> for GrpcRouter<S>
 where
     S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>
         + NamedService

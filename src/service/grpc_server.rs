@@ -27,7 +27,7 @@ use tonic::body::Body;
 
 use super::buffers::{BufferLimits, Buffers, MAX_SEND_BUFFER, RequestBody, ResponseBody};
 use super::connections::Connection;
-use super::frames::{Floods, Frames, Watch};
+use super::frames::{FloodCount, FloodReporter, Frames};
 use super::handshake::{Opening, PREFACE};
 use super::socket::peer;
 use crate::bucket::Micros;
@@ -65,7 +65,7 @@ pub struct ConnectionSettings {
     /// The most bytes of a call's headers.
     pub header_bytes: u32,
     /// How long a connection may take until HTTP/2 is spoken on it.
-    pub patience: Duration,
+    pub handshake_timeout: Duration,
     /// How old it may grow; `None` for any age.
     pub age: Option<Duration>,
     /// How long its calls in flight may take to end then.
@@ -74,12 +74,12 @@ pub struct ConnectionSettings {
 
 /// Connections that failed before anything was asked on them, for all threads.
 #[derive(Debug, Clone)]
-pub struct Failures {
+pub struct FailedConnections {
     count: Arc<AtomicU64>,
     warning: Throttle,
 }
 
-impl Default for Failures {
+impl Default for FailedConnections {
     fn default() -> Self {
         Self {
             count: Arc::default(),
@@ -88,7 +88,7 @@ impl Default for Failures {
     }
 }
 
-impl Failures {
+impl FailedConnections {
     /// How many there were.
     #[must_use]
     pub fn count(&self) -> u64 {
@@ -104,7 +104,7 @@ impl Failures {
 }
 
 /// Serves gRPC on connections.
-pub struct Grpc<S> {
+pub struct GrpcServer<S> {
     service: S,
     http2: http2::Builder<TokioExecutor>,
     opening: Opening,
@@ -113,20 +113,20 @@ pub struct Grpc<S> {
     ages: RandomState,
     buffers: Buffers,
     header_bytes: usize,
-    failures: Failures,
-    floods: Floods,
+    failures: FailedConnections,
+    floods: FloodCount,
     clock: Clock,
 }
 
-impl<S> fmt::Debug for Grpc<S> {
+impl<S> fmt::Debug for GrpcServer<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Grpc")
+        f.debug_struct("GrpcServer")
             .field("opening", &self.opening)
             .finish_non_exhaustive()
     }
 }
 
-impl<S> Grpc<S> {
+impl<S> GrpcServer<S> {
     /// Serves `service`, with TLS if there are certificates; counts connections that fail to open or are closed because
     /// of a flood.
     pub fn new(
@@ -134,8 +134,8 @@ impl<S> Grpc<S> {
         settings: &ConnectionSettings,
         (certificates, failures, floods, buffers): (
             Option<Arc<Certificates>>,
-            Failures,
-            Floods,
+            FailedConnections,
+            FloodCount,
             BufferLimits,
         ),
         clock: Clock,
@@ -157,7 +157,7 @@ impl<S> Grpc<S> {
             http2,
             opening: Opening {
                 certificates,
-                patience: settings.patience,
+                patience: settings.handshake_timeout,
             },
             age: settings.age,
             grace: settings.age_grace,
@@ -171,7 +171,7 @@ impl<S> Grpc<S> {
     }
 }
 
-impl<S> Grpc<S>
+impl<S> GrpcServer<S>
 where
     S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>
         + Clone
@@ -234,7 +234,7 @@ where
             // Not an async block, which would hold the call twice.
             response.map_ok(|response| response.map(|body| ResponseBody::new(body, held)))
         });
-        let watch = Watch::new(self.floods.clone(), peer.clone(), Arc::clone(&self.clock));
+        let watch = FloodReporter::new(self.floods.clone(), peer.clone(), Arc::clone(&self.clock));
         let frames = Frames::new(opened, PREFACE.len(), self.header_bytes, watch);
         let serving = self.http2.serve_connection(TokioIo::new(frames), service);
         let end = async {

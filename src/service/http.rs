@@ -30,14 +30,14 @@ use tokio::time::sleep;
 use tokio_stream::{Stream, StreamExt as _};
 use tower_service::Service as _;
 
-use super::connections::{Connection, Places, connections};
+use super::connections::{Connection, ConnectionLimit, connections};
 use super::grpc_server::{closed, drive};
 use super::socket::{Listener, peer};
 use crate::bucket::Micros;
 use crate::clock::Clock;
 use crate::telemetry::Throttle;
 
-pub use admin::{Admin, AdminToken, NoToken, Seen, SeenSource, SeenStore, admin};
+pub use admin::{Admin, AdminToken, NoToken, ServerView, SourceView, StoreView, admin};
 pub use debug_pages::{Page, pages};
 pub use json::{MAX_JSON, json};
 pub use rlconfig::RulesText;
@@ -90,7 +90,7 @@ impl HttpPort {
     /// Serves the routes on the listener, on at most so many connections.
     #[must_use]
     pub fn new(listener: Listener, router: Router, max_connections: usize, clock: Clock) -> Self {
-        let places = Places::new(max_connections, "a port of HTTP serves");
+        let places = ConnectionLimit::new(max_connections, "a port of HTTP serves");
         Self {
             connections: Box::pin(connections(listener, places, Arc::clone(&clock))),
             router,

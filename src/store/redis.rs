@@ -53,7 +53,7 @@ pub use login::Login;
 pub use sentinel::Sentinels;
 pub use servers::{Common, Servers};
 pub use settings::{RedisSettings, Topology};
-pub use tls::{ClientCertificate, Names, Others, RedisTls, TlsError};
+pub use tls::{ClientCertificate, NameCheck, RedisTls, SystemRoots, TlsError};
 
 /// The text of the script that decides a batch.
 pub const SCRIPT: &str = include_str!("redis/decide.lua");
@@ -185,7 +185,7 @@ type Meaning = fn(String, &RedisError) -> StoreError;
 struct Server {
     pool: Pool<Connector>,
     connector: Connector,
-    /// The connection of the last call. Others are sent over it while it waits for replies.
+    /// The connection of the last call. SystemRoots are sent over it while it waits for replies.
     current: Mutex<Weak<Pooled>>,
     failure: LastFailure,
     breaker: Option<Breaker>,

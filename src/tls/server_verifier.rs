@@ -16,22 +16,22 @@ use super::provider;
 
 /// What is done about the name in a server's certificate.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Names {
+pub enum NameCheck {
     /// It must be the one that the server is reached by.
     #[default]
-    Verified,
+    Required,
     /// It may be any. That the certificate is signed by an authority is verified all the same.
-    Ignored,
+    Skipped,
 }
 
 /// Who may have signed a server's certificate, beside the authorities of a file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Others {
+pub enum SystemRoots {
     /// The authorities of the system.
     #[default]
-    System,
+    Trusted,
     /// None.
-    Nobody,
+    Ignored,
 }
 
 /// Trusts servers whose certificate an authority signed, or whose certificate is itself an anchor.
@@ -39,7 +39,7 @@ pub enum Others {
 pub struct ServerVerifier {
     roots: RootCertStore,
     anchors: Anchors,
-    names: Names,
+    names: NameCheck,
     provider: Arc<CryptoProvider>,
 }
 
@@ -50,12 +50,12 @@ impl ServerVerifier {
     /// When one of them cannot be an authority, or there is none at all.
     pub fn trusting(
         own: Vec<CertificateDer<'static>>,
-        others: Others,
-        names: Names,
+        others: SystemRoots,
+        names: NameCheck,
     ) -> Result<Self, Error> {
         let mut roots = match others {
-            Others::System => of_system().clone(),
-            Others::Nobody => RootCertStore::empty(),
+            SystemRoots::Trusted => of_system().clone(),
+            SystemRoots::Ignored => RootCertStore::empty(),
         };
         for certificate in &own {
             roots.add(certificate.clone())?;
@@ -111,7 +111,7 @@ impl ServerCertVerifier for ServerVerifier {
                 algorithms,
             )?;
         }
-        if self.names == Names::Verified {
+        if self.names == NameCheck::Required {
             verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
         }
         Ok(ServerCertVerified::assertion())

@@ -75,7 +75,7 @@ impl FailureOptions {
                 share: self.local_fallback_share,
                 max_buckets,
             },
-            least_patience: self.redis_min_timeout,
+            min_store_timeout: self.redis_min_timeout,
             health_follows: self.redis_health_check_active_connection,
         }
     }

@@ -150,7 +150,7 @@ impl ConnectionOptions {
             connections: self.grpc_max_connections,
             streams: self.grpc_max_concurrent_streams,
             header_bytes: self.grpc_max_header_bytes,
-            patience: self.grpc_handshake_timeout,
+            handshake_timeout: self.grpc_handshake_timeout,
             age: (!age.is_zero()).then_some(age),
             age_grace: self.grpc_max_connection_age_grace,
         }

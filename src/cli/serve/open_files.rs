@@ -1,6 +1,6 @@
 //! How the open files that the process may have are shared: each connection is one, and so is each connection to Redis.
 
-use crate::app::RimSettings;
+use crate::app::PortSettings;
 
 /// The most connections of a port of HTTP, of which there are up to three.
 pub(super) const HTTP_CONNECTIONS: usize = 512;
@@ -14,15 +14,15 @@ const LEAST_REST: usize = 64;
 
 /// Lets the process open as many files as it may, and reduces the connections so that Redis, health checks, metrics and
 /// reloads still find free ones when all connections are open.
-pub(super) fn share_open_files(rim: &mut RimSettings) {
+pub(super) fn share_open_files(ports: &mut PortSettings) {
     let Some(limit) = raised_limit() else {
         return;
     };
     let (grpc, http) = shares(limit);
-    rim.http_connections = rim.http_connections.min(http);
-    let wanted = rim.connections.connections;
+    ports.http_connections = ports.http_connections.min(http);
+    let wanted = ports.connections.connections;
     if wanted > grpc {
-        rim.connections.connections = grpc;
+        ports.connections.connections = grpc;
         tracing::warn!(
             open_files = limit,
             connections = grpc,

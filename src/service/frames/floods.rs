@@ -14,12 +14,12 @@ const WARN_EVERY: Micros = 10_000_000;
 
 /// Counts connections that were closed because of too many control frames or resets, for all threads.
 #[derive(Debug, Clone)]
-pub struct Floods {
+pub struct FloodCount {
     count: Arc<AtomicU64>,
     warning: Throttle,
 }
 
-impl Default for Floods {
+impl Default for FloodCount {
     fn default() -> Self {
         Self {
             count: Arc::default(),
@@ -28,7 +28,7 @@ impl Default for Floods {
     }
 }
 
-impl Floods {
+impl FloodCount {
     /// The number of such connections since the server started.
     #[must_use]
     pub fn count(&self) -> u64 {
@@ -38,24 +38,24 @@ impl Floods {
 
 /// What a connection needs to report a flood.
 #[derive(Clone)]
-pub struct Watch {
-    floods: Floods,
+pub struct FloodReporter {
+    floods: FloodCount,
     peer: String,
     clock: Clock,
 }
 
-impl std::fmt::Debug for Watch {
+impl std::fmt::Debug for FloodReporter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Watch")
+        f.debug_struct("FloodReporter")
             .field("peer", &self.peer)
             .finish_non_exhaustive()
     }
 }
 
-impl Watch {
+impl FloodReporter {
     /// For a connection of `peer`, the address of the client.
     #[must_use]
-    pub fn new(floods: Floods, peer: String, clock: Clock) -> Self {
+    pub fn new(floods: FloodCount, peer: String, clock: Clock) -> Self {
         Self {
             floods,
             peer,

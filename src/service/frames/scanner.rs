@@ -82,7 +82,7 @@ impl fmt::Display for Flood {
 
 /// What is to become of bytes that were looked at.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Followed {
+pub(super) struct Scanned {
     /// So many of them can be passed on.
     pub(super) passed: usize,
     pub(super) then: Then,
@@ -99,7 +99,7 @@ pub(super) enum Then {
 
 /// Follows the frames that a client sends.
 #[derive(Debug)]
-pub(super) struct Follower {
+pub(super) struct FrameScanner {
     /// The bytes to come that belong to a frame that can be passed on.
     skip: usize,
     /// The longest header block that is read.
@@ -111,7 +111,7 @@ pub(super) struct Follower {
     resets: Budget,
 }
 
-impl Follower {
+impl FrameScanner {
     /// Begins with the first frame, after so many bytes. Header blocks of more bytes than `max_block` are not read.
     pub(super) fn new(after: usize, max_block: usize, clock: &Clock) -> Self {
         let now = clock();
@@ -133,7 +133,7 @@ impl Follower {
     ///
     /// # Errors
     /// [`Flood`] if the connection is to be closed.
-    pub(super) fn follow(&mut self, bytes: &[u8], clock: &Clock) -> Result<Followed, Flood> {
+    pub(super) fn follow(&mut self, bytes: &[u8], clock: &Clock) -> Result<Scanned, Flood> {
         let mut passed = 0;
         loop {
             let skipped = self.skip.min(bytes.len() - passed);
@@ -141,7 +141,7 @@ impl Follower {
             let rest = &bytes[passed..];
             let Some(head) = Head::read(rest) else {
                 let then = Then::Needs(HEAD);
-                return Ok(Followed { passed, then });
+                return Ok(Scanned { passed, then });
             };
             self.skip = HEAD + head.length;
             if head.kind == HEADERS && head.length <= MAX_PAYLOAD {
@@ -150,13 +150,13 @@ impl Follower {
                     Block::Needs(length) => {
                         self.skip = 0;
                         let then = Then::Needs(length);
-                        return Ok(Followed { passed, then });
+                        return Ok(Scanned { passed, then });
                     }
                     Block::Becomes(length, with) => {
                         self.skip = 0;
                         self.count(head, clock)?;
                         let then = Then::Replace(length, with);
-                        return Ok(Followed { passed, then });
+                        return Ok(Scanned { passed, then });
                     }
                 }
             }

@@ -28,7 +28,7 @@ fn runtime() -> Runtime {
 }
 
 fn frames<S>(stream: S, clock: Clock) -> Frames<S> {
-    let watch = Watch::new(Floods::default(), "a test".to_owned(), clock);
+    let watch = FloodReporter::new(FloodCount::default(), "a test".to_owned(), clock);
     Frames::new(stream, PREFACE.len(), HEADER_BYTES, watch)
 }
 
@@ -494,11 +494,11 @@ fn a_block_without_end_is_not_held_back() {
     }
 }
 
-// --- Floods ---
+// --- FloodCount ---
 
 /// A connection under a clock that the test moves.
 struct Connection {
-    follower: Follower,
+    follower: FrameScanner,
     now: Arc<AtomicU64>,
     clock: Clock,
     stream: u32,
@@ -510,7 +510,7 @@ impl Connection {
         let shown = Arc::clone(&now);
         let clock: Clock = Arc::new(move || shown.load(Ordering::Relaxed));
         Self {
-            follower: Follower::new(0, HEADER_BYTES, &clock),
+            follower: FrameScanner::new(0, HEADER_BYTES, &clock),
             now,
             clock,
             stream: 1,

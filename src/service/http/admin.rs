@@ -28,7 +28,7 @@ use super::body::NoBody;
 use crate::limiter::inspect::Inspector;
 use crate::store::Store;
 
-pub use status::{Seen, SeenSource, SeenStore};
+pub use status::{ServerView, SourceView, StoreView};
 pub use token::{AdminToken, NoToken};
 
 use parameters::{Parameters, body};
@@ -42,7 +42,7 @@ pub struct Admin<S> {
     /// Looks at buckets and changes them.
     pub inspector: Inspector<S>,
     /// What can be seen of the server.
-    pub seen: Seen,
+    pub seen: ServerView,
     /// Who may change something; nobody without.
     pub token: Option<AdminToken>,
 }

@@ -11,7 +11,7 @@ use super::trouble::Trouble;
 use super::{Settings, TlsFiles};
 use crate::rules::SourceFile;
 use crate::source::files::{Location, SourceError};
-use crate::tls::{Names, Others, ServerVerifier, pem};
+use crate::tls::{NameCheck, ServerVerifier, SystemRoots, pem};
 
 /// The option that names the file of authorities.
 const AUTHORITIES: &str = "CONFIG_GRPC_XDS_SERVER_TLS_CACERT";
@@ -80,7 +80,7 @@ fn tls(files: &TlsFiles) -> Result<(ClientTlsConfig, Arc<ServerVerifier>), Troub
         }
         None => Vec::new(),
     };
-    let verifier = ServerVerifier::trusting(own, Others::System, Names::Verified)
+    let verifier = ServerVerifier::trusting(own, SystemRoots::Trusted, NameCheck::Required)
         .map_err(|error| Trouble::of_file(AUTHORITIES, &error.to_string()))?;
     let mut tls = ClientTlsConfig::new();
     if let Some((certificate, key)) = &files.identity {

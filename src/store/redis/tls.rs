@@ -11,7 +11,7 @@ use tokio_rustls::rustls::{self, ClientConfig, version};
 
 use crate::tls::{ServerVerifier, provider};
 
-pub use crate::tls::{Names, Others};
+pub use crate::tls::{NameCheck, SystemRoots};
 
 /// How TLS is spoken to servers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,11 +20,11 @@ pub struct RedisTls {
     /// `None`: those of the system alone.
     pub authorities: Option<PathBuf>,
     /// Whether those of the system may have signed it where there is a file.
-    pub others: Others,
+    pub others: SystemRoots,
     /// What to show to a server that asks who we are.
     pub client: Option<ClientCertificate>,
     /// Whether the certificate must be for the name that the server is reached by.
-    pub names: Names,
+    pub names: NameCheck,
 }
 
 /// A certificate and its key, in PEM files.

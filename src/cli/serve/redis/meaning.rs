@@ -10,8 +10,8 @@ use super::super::super::mistakes::Mistakes;
 use super::super::super::options::{RedisType, Secret};
 use super::{Certificates, SocketType};
 use crate::store::redis::{
-    Address, ClientCertificate, Endpoint, Login, Names, Others, RedisSettings, RedisTls, Sentinels,
-    Topology,
+    Address, ClientCertificate, Endpoint, Login, NameCheck, RedisSettings, RedisTls, Sentinels,
+    SystemRoots, Topology,
 };
 
 /// Everything that is typed for one Redis; `prefix` begins the names of its variables.
@@ -278,13 +278,13 @@ impl Certificates {
         Ok(RedisTls {
             authorities: self.redis_tls_cacert.clone(),
             others: match self.redis_tls_cacert_only {
-                true => Others::Nobody,
-                false => Others::System,
+                true => SystemRoots::Ignored,
+                false => SystemRoots::Trusted,
             },
             client,
             names: match self.redis_tls_skip_hostname_verification {
-                true => Names::Ignored,
-                false => Names::Verified,
+                true => NameCheck::Skipped,
+                false => NameCheck::Required,
             },
         })
     }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::Answer;
 use super::parameters::{Parameters, typed};
-use super::status::Seen;
+use super::status::ServerView;
 use crate::limiter::inspect::Inspector;
 use crate::limiter::{CallCounts, Entry, Explanation, Pattern, Snapshot};
 use crate::rules::{
@@ -22,7 +22,7 @@ const ANY: usize = 1 << 32;
 
 // --- All rules ---
 
-pub(super) fn list(seen: &Seen, parameters: &Parameters) -> Answer {
+pub(super) fn list(seen: &ServerView, parameters: &Parameters) -> Answer {
     // A search looks at every rule. One at a time leaves the other processors to requests.
     let _one_at_a_time = seen.searching();
     let search = parameters.get("search").unwrap_or_default().to_lowercase();
@@ -66,7 +66,7 @@ fn contains_ignoring_case(text: &[u8], search: &[u8]) -> bool {
     search.is_empty() || windows.any(|window| window.eq_ignore_ascii_case(search))
 }
 
-fn rule(seen: &Seen, snapshot: &Snapshot, domain: &Domain, found: &Match<'_>) -> Value {
+fn rule(seen: &ServerView, snapshot: &Snapshot, domain: &Domain, found: &Match<'_>) -> Value {
     let Match { rule, nodes } = *found;
     let segments: Vec<String> = nodes
         .map(|node| composite(&node.key, node.value.as_deref()))

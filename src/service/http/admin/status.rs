@@ -30,7 +30,7 @@ const WARN_EVERY: Micros = 1_000_000;
 const MAX_READERS: usize = 8;
 
 /// What can be seen of a server.
-pub struct Seen {
+pub struct ServerView {
     /// What the machine is called that it runs on.
     pub instance: String,
     /// When it started.
@@ -46,9 +46,9 @@ pub struct Seen {
     /// What became of configurations.
     pub history: History,
     /// Where they come from.
-    pub source: SeenSource,
+    pub source: SourceView,
     /// Where buckets live.
-    pub store: SeenStore,
+    pub store: StoreView,
     /// Which buckets are asked for most.
     pub top: Top,
     /// Passes when it may be told that something was refused.
@@ -61,7 +61,7 @@ pub struct Seen {
 
 /// Where configurations come from.
 #[derive(Debug, Clone)]
-pub struct SeenSource {
+pub struct SourceView {
     /// The file, directory or server.
     pub place: String,
     /// Whether there is a connection to it; `None` for files.
@@ -70,7 +70,7 @@ pub struct SeenSource {
 
 /// Where buckets live.
 #[derive(Debug, Clone)]
-pub enum SeenStore {
+pub enum StoreView {
     /// In memory.
     Memory(Arc<MemoryStore>),
     /// In Redis.
@@ -86,9 +86,9 @@ pub enum SeenStore {
     },
 }
 
-impl fmt::Debug for Seen {
+impl fmt::Debug for ServerView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Seen")
+        f.debug_struct("ServerView")
             .field("instance", &self.instance)
             .field("source", &self.source)
             .field("store", &self.store)
@@ -96,7 +96,7 @@ impl fmt::Debug for Seen {
     }
 }
 
-impl Seen {
+impl ServerView {
     /// Permits for the clients that read the whole configuration.
     #[must_use]
     pub fn readers() -> Arc<Semaphore> {
@@ -123,7 +123,7 @@ impl Seen {
     }
 }
 
-pub(super) fn status(seen: &Seen, can_change: bool) -> Value {
+pub(super) fn status(seen: &ServerView, can_change: bool) -> Value {
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "instance": seen.instance,
@@ -146,9 +146,9 @@ pub(super) fn status(seen: &Seen, can_change: bool) -> Value {
 
 // --- The store ---
 
-fn store(seen: &Seen) -> Value {
+fn store(seen: &ServerView) -> Value {
     match &seen.store {
-        SeenStore::Memory(memory) => json!({
+        StoreView::Memory(memory) => json!({
             "kind": "memory",
             "degraded": false,
             "buckets": memory.buckets(),
@@ -159,7 +159,7 @@ fn store(seen: &Seen) -> Value {
             "fallback_buckets": 0,
             "latency": null,
         }),
-        SeenStore::Redis {
+        StoreView::Redis {
             failure_mode,
             standby,
             names,
@@ -243,7 +243,7 @@ fn fallback_decisions(metrics: &Metrics) -> Value {
 
 // --- The configuration ---
 
-fn source(source: &SeenSource) -> Value {
+fn source(source: &SourceView) -> Value {
     let connected = source.connected.as_ref();
     let kind = if connected.is_some() { "xds" } else { "files" };
     json!({
@@ -263,7 +263,7 @@ fn rejected(rejected: Option<&Rejected>) -> Value {
     })
 }
 
-fn summary(seen: &Seen) -> Value {
+fn summary(seen: &ServerView) -> Value {
     let Record {
         accepted,
         rejected: refused,
@@ -279,7 +279,7 @@ fn summary(seen: &Seen) -> Value {
     })
 }
 
-pub(super) fn configuration(seen: &Seen) -> Value {
+pub(super) fn configuration(seen: &ServerView) -> Value {
     let Record {
         accepted,
         rejected: refused,

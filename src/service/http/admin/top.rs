@@ -4,14 +4,14 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use super::parameters::Parameters;
-use super::{Answer, Refusal, Seen};
+use super::{Answer, Refusal, ServerView};
 use crate::limiter::top::{Denial, Hot, HotBucket, Window};
 
 /// How many buckets are told, unless more are asked for, and the most.
 const SOME: usize = 20;
 const MOST: usize = 100;
 
-pub(super) fn top(seen: &Seen, parameters: &Parameters) -> Answer {
+pub(super) fn top(seen: &ServerView, parameters: &Parameters) -> Answer {
     let window = match parameters.get("window") {
         None | Some("minute") => Window::Minute,
         Some("hour") => Window::Hour,
