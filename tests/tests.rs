@@ -29,7 +29,6 @@ mod connections;
 mod demo;
 mod deploy;
 mod deployments;
-
 mod envoy;
 mod examples;
 mod excess;
@@ -51,6 +50,7 @@ mod outage;
 mod page;
 mod per_second;
 mod ports;
+mod public;
 mod redis_login;
 mod redis_protocols;
 mod redis_store;
@@ -65,6 +65,7 @@ mod source;
 mod split;
 mod statsd;
 mod stores;
+mod tidy;
 mod tls;
 mod top;
 mod traces;
@@ -72,29 +73,3 @@ mod wire;
 mod xds;
 mod xds_trouble;
 mod xds_wire;
-
-use std::collections::BTreeSet;
-use std::fs;
-use std::path::Path;
-
-/// A file that is not declared above would not be compiled, and its tests would pass unseen.
-#[test]
-fn every_file_of_tests_is_part_of_the_program() {
-    let files: BTreeSet<String> = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
-        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
-        .filter(|name| name != "tests")
-        .collect();
-    let declared: BTreeSet<String> = include_str!("tests.rs")
-        .lines()
-        .filter_map(|line| {
-            line.trim_start_matches("pub ")
-                .strip_prefix("mod ")?
-                .strip_suffix(';')
-        })
-        .map(str::to_owned)
-        .collect();
-    assert_eq!(files, declared);
-}

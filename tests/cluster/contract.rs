@@ -1,7 +1,6 @@
 //! The contract of a store, on a cluster.
 
 use std::cell::RefCell;
-use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -28,8 +27,6 @@ pub(crate) struct InCluster {
     /// A clock for each slot, as a script reads but one; and the node that has it.
     clocks: Vec<(String, usize)>,
     nodes: Vec<MultiplexedConnection>,
-    /// Until the test is over.
-    _cluster: Arc<Cluster>,
 }
 
 impl InCluster {
@@ -69,7 +66,6 @@ impl InCluster {
             life: 0,
             clocks,
             nodes,
-            _cluster: cluster,
         }
     }
 }

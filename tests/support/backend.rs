@@ -1,7 +1,5 @@
 //! The stores that a test runs on.
 
-use std::sync::Arc;
-
 use super::{Cluster, Redis};
 
 /// Where the server keeps its buckets in a test.
@@ -12,7 +10,7 @@ pub enum Backend {
     /// In a Redis of the test's own.
     Redis(Redis),
     /// In a Redis Cluster that tests share, under names of the test's own.
-    Cluster(Arc<Cluster>),
+    Cluster(&'static Cluster),
 }
 
 impl Backend {

@@ -1,11 +1,12 @@
 //! A real Redis Cluster: six redis-servers, three of them masters with a replica each.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use redis::FromRedisValue;
 use tempfile::TempDir;
 
+use super::process::Guard;
 use super::{Redis, eventually, free_port};
 
 /// How long a node may be silent until the others take it for dead, in milliseconds. Short, so that a test
@@ -64,17 +65,20 @@ impl Cluster {
         self.replicate();
     }
 
-    /// One for all tests that run at the same time and leave it whole. It is stopped when the last of them
-    /// is over.
-    pub fn shared() -> Arc<Self> {
-        static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
-        // A test that failed while it started one left nothing behind.
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.upgrade().unwrap_or_else(|| {
-            let started = Arc::new(Self::start());
-            *shared = Arc::downgrade(&started);
-            started
-        })
+    /// One cluster for all tests that leave it whole. It takes seconds to start, so it runs until the test program ends.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<(Cluster, Guard)> = OnceLock::new();
+        let (cluster, _) = SHARED.get_or_init(|| {
+            let cluster = Self::start();
+            let nodes = || cluster.nodes.iter().filter_map(|node| node.redis.as_ref());
+            let directories = nodes().map(Redis::directory);
+            let guard = Guard::new(
+                nodes().map(Redis::id),
+                directories.chain([cluster.directory.path()]),
+            );
+            (cluster, guard)
+        });
+        cluster
     }
 
     /// What keys of nobody else begin with.

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::mem;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Mutex, PoisonError};
@@ -160,6 +161,31 @@ impl Drop for Process {
             let rest: String = lines.iter().map(|line| line + "\n").collect();
             eprintln!("--- all that {} printed:\n{}{rest}---", self.name, self.log);
         }
+    }
+}
+
+/// Kills processes that live in a static, which is never dropped, when the test program ends, however it ends.
+#[derive(Debug)]
+pub(super) struct Guard {
+    /// The shell reads from it until it is closed with this program.
+    _shell: Child,
+}
+
+impl Guard {
+    /// Guards processes, given by their ids, and the directories to remove with them.
+    pub(super) fn new<'a>(
+        processes: impl Iterator<Item = u32>,
+        directories: impl Iterator<Item = &'a Path>,
+    ) -> Self {
+        let ids: Vec<String> = processes.map(|id| id.to_string()).collect();
+        let script = format!("read -r _; kill -9 {}; rm -rf \"$@\"", ids.join(" "));
+        let shell = Command::new("sh")
+            .args(["-c", &script, "sh"])
+            .args(directories)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self { _shell: shell }
     }
 }
 

@@ -84,6 +84,16 @@ impl Redis {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// The id of the process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// The directory that it runs in.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// Its port.
     pub fn port(&self) -> u16 {
         self.port
