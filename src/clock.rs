@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::bucket::Micros;
+use crate::time::Micros;
 
 /// Tells the time.
 pub type Clock = Arc<dyn Fn() -> Micros + Send + Sync>;

@@ -16,10 +16,8 @@
 //! - [`clock`], [`telemetry`]: what time it is, and what is told; `timer`: deadlines finer than a millisecond.
 
 pub mod app;
-pub mod bucket;
 pub mod cli;
 pub mod clock;
-pub mod key;
 pub mod limiter;
 pub mod rules;
 mod secret_file;
@@ -27,6 +25,7 @@ pub mod service;
 pub mod source;
 pub mod store;
 pub mod telemetry;
-pub mod text;
 mod timer;
 pub mod tls;
+
+pub use ratekeeper_core::{bucket, key, text, time};

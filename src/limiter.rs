@@ -27,12 +27,12 @@ use siphasher::sip::SipHasher13;
 use thiserror::Error;
 use tokio::time::Instant;
 
-use crate::bucket::Micros;
 use crate::key::KeyFormat;
 use crate::rules::{Algorithm, Domain, Hits, Limit, Limits, Match, RuleSet};
 use crate::store::{Cause, Charge, Decision, Store, StoreError};
 use crate::telemetry::Throttle;
 use crate::telemetry::metrics::{Metrics, Recorder, Series};
+use crate::time::Micros;
 
 pub use explain::{Explanation, explain};
 pub use record::{Record, Sample};

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;
 use proptest::test_runner::{TestCaseError, TestRunner};
-use ratekeeper::bucket::Micros;
+use ratekeeper::key::Placement;
 use ratekeeper::store::denied::RememberedDenials;
 use ratekeeper::store::memory::MemoryStore;
 use ratekeeper::store::split::{PerSecond, Places, Split, SplitContext};
 use ratekeeper::store::{Basis, Cause, Charge, Decision, Outcome, Store, StoreError};
+use ratekeeper::time::Micros;
 use tokio::runtime;
 use tokio::time::{Duration, Instant};
 
@@ -112,7 +113,7 @@ fn as_from_the_store(decision: Decision) -> Decision {
 fn of_seconds(requests: Vec<Vec<Charge>>) -> Vec<Vec<Charge>> {
     let mark = |charge: Charge| match charge.key.as_str().ends_with(['0', '1']) {
         true => Charge {
-            terms: charge.terms.per_second(),
+            key: charge.key.placed(Placement::PerSecond),
             ..charge
         },
         false => charge,

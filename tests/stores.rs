@@ -13,12 +13,13 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use ratekeeper::bucket::{Micros, Terms};
+use ratekeeper::bucket::Terms;
 use ratekeeper::key::{BucketKey, HashTag, KeyFormat, LimitTag};
 use ratekeeper::store::denied::RememberedDenials;
 use ratekeeper::store::memory::MemoryStore;
 use ratekeeper::store::redis::{RedisSettings, RedisStore, SCRIPT};
 use ratekeeper::store::{Cause, Charge, Decision, MAX_HITS, Outcome, Part, Payment, Store};
+use ratekeeper::time::Micros;
 use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
 use tokio::runtime::Runtime;

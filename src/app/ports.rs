@@ -15,7 +15,6 @@ use tokio::sync::watch;
 
 use super::health::{Health, HealthSettings};
 use super::{Rules, Settings};
-use crate::bucket::Micros;
 use crate::clock;
 use crate::limiter::InForce;
 use crate::limiter::inspect::Inspector;
@@ -31,6 +30,7 @@ use crate::source::files::Poke;
 use crate::store::Store;
 use crate::telemetry::Throttle;
 use crate::telemetry::metrics::{Metrics, Port};
+use crate::time::Micros;
 use crate::tls::{Certificates, ServerTls, TlsError, follow};
 
 /// How often SIGHUP is logged at most, in microseconds.

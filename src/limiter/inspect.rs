@@ -272,7 +272,7 @@ impl<S: Store> Inspector<S> {
         let keys = bucket_keys(rules, &self.settings.keys, domain, &request.descriptors[0]);
         let pattern = snapshot.call_counts(rule.id).pattern();
         let targets = limits.iter().zip(keys).map(|(limit, key)| Target {
-            key,
+            key: key.placed(limit.placement()),
             rule: Arc::clone(rule),
             limit: limit.clone(),
             terms: pattern.under(limit.hits).terms(limit),

@@ -365,7 +365,8 @@ impl Plan<'_> {
                 applied.charge = charges.add(Charge {
                     key: keys
                         .key(&stem, tag)
-                        .of_limit(snapshot.limit_number(slot, applied.index)),
+                        .of_limit(snapshot.limit_number(slot, applied.index))
+                        .placed(applied.limit.placement()),
                     terms: pattern.terms(&applied.limit),
                     hits: pattern.hits(&applied.limit, hits),
                     payment: applied.payment,
@@ -398,17 +399,19 @@ impl Plan<'_> {
                 let stem = keys.stem(&request.domain, segments(descriptor, Some(&found)));
                 let pattern = self.uses.pattern(found.rule.id);
                 let place = self.stands_for(at);
-                // Where nothing else of the request is, it does not go for what is only tried.
-                let beside = place.beside(&charges.list).map(|charge| charge.terms);
+                // A request is not sent to another store for a limit that is only tried.
+                let placement = place
+                    .beside(&charges.list)
+                    .map(|charge| charge.key.placement());
                 let (hits, call) = (request.hits(descriptor), Call::of(request, descriptor));
                 for (index, limit) in found.rule.candidates.iter().enumerate() {
                     let pattern = pattern.under(limit.hits);
-                    let terms = pattern.terms(limit);
                     let charge = charges.add(Charge {
                         key: keys
                             .candidate_key(&stem, tag(limit, index, false))
-                            .of_limit(snapshot.limit_number(found.rule.id, CANDIDATES + index)),
-                        terms: beside.map_or(terms, |beside| terms.beside(&beside)),
+                            .of_limit(snapshot.limit_number(found.rule.id, CANDIDATES + index))
+                            .placed(placement.unwrap_or_else(|| limit.placement())),
+                        terms: pattern.terms(limit),
                         hits: pattern.hits(limit, hits),
                         payment: pattern.payment(call, hits),
                         part: place.part(),

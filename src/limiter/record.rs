@@ -14,13 +14,13 @@ use super::request::{Descriptor, Override, Request};
 use super::usage::Pattern;
 use super::verdict::{Code, Verdict};
 use super::{RECORD_VERSION, Snapshot};
-use crate::bucket::Micros;
 use crate::clock::Clock;
 use crate::key::Segment;
 use crate::store::Outcome;
 use crate::telemetry::metrics::DecidedBy;
 use crate::telemetry::recording::Lines;
 use crate::text::Text;
+use crate::time::Micros;
 
 /// The part of all buckets that is recorded.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::request::Request;
-use crate::bucket::Micros;
 use crate::store::{Charge, Decision, Part, without_candidates};
+use crate::time::Micros;
 
 use sliding::Sliding;
 use sum::Sum;

@@ -8,10 +8,10 @@ use super::Snapshot;
 use super::plan::{Applied, Ask, Limited, Plan};
 use super::tally::Tally;
 use super::usage::Pattern;
-use crate::bucket::Micros;
 use crate::rules::{Algorithm, Limit, Rule, Unit};
 use crate::store::{Cause, OnStoreFailure, Outcome};
 use crate::telemetry::metrics::{DecidedBy, Told};
+use crate::time::Micros;
 
 /// The answer to a request.
 #[derive(Debug, Clone)]

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use crate::bucket::{MAX_PERIOD, Micros, Terms};
+use crate::bucket::{MAX_PERIOD, Terms};
+use crate::key::Placement;
+use crate::time::Micros;
 
 /// The unit of a limit's period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -190,13 +192,18 @@ impl Limit {
     #[must_use]
     pub fn terms_with_debt(&self, max_debt: u32) -> Terms {
         let (rate, period) = (self.requests_per_unit, self.period());
-        let terms = match self.algorithm {
+        match self.algorithm {
             Algorithm::TokenBucket => Terms::token_bucket(rate, period, self.burst, max_debt),
             Algorithm::FixedWindow => Terms::fixed_window(self.burst, period, max_debt),
-        };
+        }
+    }
+
+    /// Which store holds the limit's buckets.
+    #[must_use]
+    pub fn placement(&self) -> Placement {
         match self.unit {
-            Unit::Second => terms.per_second(),
-            _ => terms,
+            Unit::Second => Placement::PerSecond,
+            _ => Placement::Common,
         }
     }
 }

@@ -7,10 +7,10 @@ use std::fmt::Display;
 
 use super::pb::RateLimitResponse;
 use super::pb::rate_limit_response::Code;
-use crate::bucket::Micros;
 use crate::clock;
 use crate::telemetry::Throttle;
 use crate::telemetry::metrics::Recorder;
+use crate::time::Micros;
 
 /// The shortest time between two warnings.
 const WARN_EVERY: Micros = 10_000_000;

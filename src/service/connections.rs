@@ -10,9 +10,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_stream::Stream;
 
 use super::socket::{Detached, Listener, Socket, attach, detach};
-use crate::bucket::Micros;
 use crate::clock::Clock;
 use crate::telemetry::Throttle;
+use crate::time::Micros;
 
 /// How long nothing is accepted after accepting failed. What fails then, such as that the process has
 /// no file descriptor left, fails again at once; without a pause, trying would take a whole processor

@@ -9,8 +9,8 @@ use prost_types::Value;
 use super::metadata::{number, string, structure, value_of};
 use super::pb::HeaderValue;
 use super::rls::{header, shown};
-use crate::bucket::Micros;
 use crate::limiter::{Code, Status, Verdict};
+use crate::time::Micros;
 
 /// The rule that decided: its limit's name, else its path.
 const RULE: &str = "x-ratekeeper-rule";

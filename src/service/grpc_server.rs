@@ -30,9 +30,9 @@ use super::connections::Connection;
 use super::frames::{FloodCount, FloodReporter, Frames};
 use super::handshake::{Opening, PREFACE};
 use super::socket::peer;
-use crate::bucket::Micros;
 use crate::clock::Clock;
 use crate::telemetry::Throttle;
+use crate::time::Micros;
 use crate::tls::Certificates;
 
 /// How often a silent connection is asked whether it is still there, and how long it may

@@ -33,9 +33,9 @@ use tower_service::Service as _;
 use super::connections::{Connection, ConnectionLimit, connections};
 use super::grpc_server::{closed, drive};
 use super::socket::{Listener, peer};
-use crate::bucket::Micros;
 use crate::clock::Clock;
 use crate::telemetry::Throttle;
+use crate::time::Micros;
 
 pub use admin::{Admin, AdminToken, NoToken, ServerView, SourceView, StoreView, admin};
 pub use debug_pages::{Page, pages};

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Told;
-use crate::bucket::Micros;
+use crate::time::Micros;
 
 /// The history; clones are the same one.
 #[derive(Debug, Clone, Default)]

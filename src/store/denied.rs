@@ -17,8 +17,9 @@ use tokio::time::Instant;
 
 use super::settle::{passes, would_pass};
 use super::{Basis, Cause, Charge, Decision, Outcome, Payment, Store, StoreError};
-use crate::bucket::{Micros, State};
+use crate::bucket::State;
 use crate::key::Prehashed;
+use crate::time::Micros;
 
 /// The longest that a denial is remembered.
 pub const LONGEST: Duration = Duration::from_secs(1);

@@ -20,9 +20,10 @@ use super::memory::{MemoryStore, Stand};
 use super::{
     Basis, Cause, Charge, Decision, OnStoreFailure, Part, Store, StoreError, without_candidates,
 };
-use crate::bucket::{Micros, Share};
+use crate::bucket::Share;
 use crate::clock::Clock;
 use crate::telemetry::Throttle;
+use crate::time::Micros;
 
 pub use prober::{Probe, Prober};
 

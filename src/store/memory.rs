@@ -17,9 +17,10 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::{Charge, Decision, Settled, Store, StoreError, settle};
-use crate::bucket::{Micros, State};
+use crate::bucket::State;
 use crate::clock::Clock;
 use crate::telemetry::Throttle;
+use crate::time::Micros;
 
 use shard::Shard;
 

@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
-use crate::bucket::Micros;
+use crate::time::Micros;
 use calls::Shard;
 use copies::Copies;
 use pulled::Pulled;

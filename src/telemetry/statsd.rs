@@ -15,8 +15,8 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::Throttle;
 use super::metrics::{Hits, Metrics, Times, Tried};
-use crate::bucket::Micros;
 use crate::clock::{self, Clock};
+use crate::time::Micros;
 
 /// The most bytes of a datagram: what fits a frame of Ethernet in any case.
 const DATAGRAM: usize = 1432;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::bucket::Micros;
+use crate::time::Micros;
 
 /// Lets a recurring message through once per interval, all its clones together.
 #[derive(Debug, Clone)]

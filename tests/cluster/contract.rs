@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use ratekeeper::bucket::Micros;
 use ratekeeper::key::{BucketKey, GROUPS, HashTag, KeyFormat, LimitTag, Segment};
 use ratekeeper::store::redis::{ClusterStore, RedisSettings, SCRIPT, Topology, slot};
 use ratekeeper::store::split::{Split, SplitContext};
 use ratekeeper::store::{Charge, Decision, Store};
+use ratekeeper::time::Micros;
 use redis::aio::MultiplexedConnection;
 use tokio::runtime::Runtime;
 

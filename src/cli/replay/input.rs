@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 
 use super::access_log::AccessLog;
 use super::recorded::Recorded;
-use crate::bucket::Micros;
 use crate::limiter::Code;
 use crate::telemetry::recording;
+use crate::time::Micros;
 
 /// How many requests are read ahead, all files together: about 100 MB, and some seconds of a busy server.
 const AHEAD: usize = 200_000;

@@ -5,9 +5,9 @@ mod line;
 use serde_json::Value;
 
 use super::when;
-use crate::bucket::Micros;
 use crate::limiter::{Code, Descriptor, Override, Pattern, RECORD_VERSION, Request};
 use crate::rules::Unit;
+use crate::time::Micros;
 
 use line::{CodeName, DescriptorLine, EntryLine, LimitLine, Line, Time};
 

@@ -8,7 +8,6 @@ use futures_util::FutureExt as _;
 use tokio::time::Instant;
 
 use super::recorded::Recorded;
-use crate::bucket::Micros;
 use crate::clock::Clock;
 use crate::limiter::{
     Code, InForce, LimitError, Limiter, LimiterSettings, Pattern, Verdict, charged_keys,
@@ -16,6 +15,7 @@ use crate::limiter::{
 use crate::rules::RuleSet;
 use crate::store::memory::{MemoryStore, Stand};
 use crate::store::{Charge, Decision, Payment, Store, StoreError};
+use crate::time::Micros;
 
 /// A configuration that requests are played against.
 pub(super) struct Rehearsal {

@@ -6,8 +6,8 @@ use super::comparison::Comparison;
 use super::input::Told;
 use super::series::Axis;
 use super::tally::{RuleTally, Tally};
-use crate::bucket::Micros;
 use crate::rules::{Limits, Rule};
+use crate::time::Micros;
 
 /// How many of the most are told.
 pub(super) const MOST: usize = 10;

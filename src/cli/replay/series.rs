@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::bucket::Micros;
+use crate::time::Micros;
 
 /// The most spans.
 const MOST: u64 = 200;

@@ -3,9 +3,9 @@
 use super::frequent::Frequent;
 use super::recorded::Recorded;
 use super::series::{Axis, Series};
-use crate::bucket::Micros;
 use crate::limiter::{Code, Descriptor, Request, Status, Verdict};
 use crate::text::{Text, readable};
+use crate::time::Micros;
 
 /// How many are told of who was denied first.
 pub(super) const FIRST: usize = 10;

@@ -4,7 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::Number;
 
-use crate::bucket::Micros;
+use crate::time::Micros;
 
 /// What is told of a time that cannot be read.
 const ADVICE: &str = "write a time as 2026-11-24T21:00:00.5Z, or as seconds, milliseconds or microseconds since 1970";

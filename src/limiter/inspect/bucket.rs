@@ -1,11 +1,12 @@
 //! What a bucket says to people, and whether it can be changed.
 
 use super::InspectError;
-use crate::bucket::{Micros, State, Terms};
+use crate::bucket::{State, Terms};
 use crate::key::BucketKey;
 use crate::rules::Limit;
 use crate::store::{MAX_HITS, OnStoreFailure};
 use crate::telemetry::metrics::DecidedBy;
+use crate::time::Micros;
 
 /// A bucket, as it was found or made.
 #[derive(Debug, Clone, PartialEq, Eq)]

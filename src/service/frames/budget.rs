@@ -1,7 +1,7 @@
 //! How much of something a connection may do: at once, per second, and for each of its requests.
 
-use crate::bucket::Micros;
 use crate::clock::Clock;
+use crate::time::Micros;
 
 /// An allowance that grows with time and requests, up to its capacity.
 ///

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::scanner::Flood;
-use crate::bucket::Micros;
 use crate::clock::Clock;
 use crate::telemetry::Throttle;
+use crate::time::Micros;
 
 /// The shortest time between two warnings.
 const WARN_EVERY: Micros = 10_000_000;

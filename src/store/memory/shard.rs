@@ -8,8 +8,9 @@ mod limits;
 
 use indexmap::IndexMap;
 
-use crate::bucket::{Micros, State};
+use crate::bucket::State;
 use crate::key::Prehashed;
+use crate::time::Micros;
 
 use limits::Limits;
 

@@ -6,9 +6,10 @@ use std::iter;
 use bb8_redis::redis::{Cmd, FromRedisValue, Value};
 use smallvec::SmallVec;
 
-use crate::bucket::{Micros, State};
+use crate::bucket::State;
 use crate::key::{BucketKey, Prehashed};
 use crate::store::{Charge, Decision, Part, Payment, settle};
+use crate::time::Micros;
 
 /// What the script divides the part of a candidate by. No request has nearly as many charges.
 pub(super) const CANDIDATE_SHIFT: f64 = 67_108_864.0;

@@ -42,9 +42,9 @@ use map::Map;
 use slots::Address;
 use ways::Ways;
 
+pub use crate::key::slot;
 pub use node::Node;
 pub use probe::{NodeProbe, is_of_the_whole};
-pub use slots::slot;
 
 /// What is said of a request whose bucket is nowhere to be found.
 const TORN: &str = "TRYAGAIN for a single bucket, which the nodes of a cluster do not say";

@@ -27,12 +27,13 @@ use tokio::time::{Instant, sleep};
 
 use self::fake::Executed;
 use super::{Endpoint, RedisSettings, RedisStore};
-use crate::bucket::{Micros, Share, Terms};
+use crate::bucket::{Share, Terms};
 use crate::clock::Clock;
 use crate::key::{BucketKey, KeyFormat, LimitTag, Segment};
 use crate::store::denied::RememberedDenials;
 use crate::store::fallback::{Fallback, FallbackSettings, Probe, Prober, Standby};
 use crate::store::{Cause, Charge, Decision, OnStoreFailure, Part, Payment, Store, StoreError};
+use crate::time::Micros;
 
 use fake::FakeRedis;
 

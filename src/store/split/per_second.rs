@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::Places;
+use crate::key::Placement;
 use crate::store::{Charge, Decision, Store, StoreError};
 
 /// Marks the places of the store for limits of a second.
@@ -21,9 +22,9 @@ pub struct PerSecond<S> {
 
 impl<S> PerSecond<S> {
     fn of(&self, charge: &Charge) -> &S {
-        match charge.terms.is_per_second() {
-            true => &self.seconds,
-            false => &self.others,
+        match charge.key.placement() {
+            Placement::PerSecond => &self.seconds,
+            Placement::Common => &self.others,
         }
     }
 }
@@ -44,9 +45,9 @@ impl<S: Places> Store for PerSecond<S> {
 impl<S: Places> Places for PerSecond<S> {
     fn place(&self, charge: &Charge) -> u32 {
         let place = self.of(charge).place(charge);
-        match charge.terms.is_per_second() {
-            true => place | OF_SECONDS,
-            false => place,
+        match charge.key.placement() {
+            Placement::PerSecond => place | OF_SECONDS,
+            Placement::Common => place,
         }
     }
 

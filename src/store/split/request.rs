@@ -10,10 +10,10 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::{Places, Work};
-use crate::bucket::Micros;
 use crate::store::fallback::Standby;
 use crate::store::settle::passes;
 use crate::store::{Basis, Cause, Charge, Decision, Outcome, Part, Payment, StoreError};
+use crate::time::Micros;
 
 /// What is left of the time of a request after two round trips, at least: timers and threads are late by less.
 const MARGIN: Duration = Duration::from_millis(1);
@@ -251,7 +251,7 @@ impl<'a, S: Places> Request<'a, S> {
         let members = self.portions[at].members.iter().copied();
         let members: Vec<usize> = members.filter(|&one| !self.is_done(one, order)).collect();
         let charges = members.iter().map(|&member| &self.charges[member]);
-        let charges = charges.map(|charge| charge.ordered(order, quotas_apart));
+        let charges = charges.map(|charge| ordered(charge, order, quotas_apart));
         (members.clone(), charges.collect())
     }
 
@@ -322,7 +322,7 @@ impl<'a, S: Places> Request<'a, S> {
         }
         let charges = members.iter().map(|&member| &self.charges[member]);
         let charges: Vec<Charge> = charges
-            .map(|charge| charge.ordered(order, quotas_apart))
+            .map(|charge| ordered(charge, order, quotas_apart))
             .collect();
         let decision = standby.stand_in(&charges);
         for ((member, charge), outcome) in members.into_iter().zip(&charges).zip(decision.outcomes)
@@ -485,7 +485,7 @@ impl<'a, S: Places> Request<'a, S> {
 
 /// What a charge would get by its policy.
 fn ask(standby: &Standby, charge: &Charge) -> Option<Outcome> {
-    let question = charge.ordered(Order::Ask, false);
+    let question = ordered(charge, Order::Ask, false);
     standby.stand_in(&[question]).outcomes.pop()
 }
 
@@ -497,30 +497,23 @@ type Reply = (
     Result<Decision, StoreError>,
 );
 
-impl Charge {
-    /// The charge as it is sent with an order. A quota that is denied in one place need not be the last one: where
-    /// quotas are apart, the vote is taken here.
-    fn ordered(&self, order: Order, quotas_apart: bool) -> Self {
-        let mut charge = self.clone();
-        match order {
-            Order::Take if quotas_apart && matches!(charge.part, Part::Quota(_)) => {
-                charge.part = Part::Shadow;
-            }
-            Order::Take => {}
-            Order::Ask => {
-                charge.part = Part::Shadow;
-                if !charge.is_report() {
-                    charge.payment = Payment::Question;
-                }
+/// The charge as it is sent with an order. A quota that is denied in one place need not be the last one: where
+/// quotas are apart, the vote is taken here.
+fn ordered(charge: &Charge, order: Order, quotas_apart: bool) -> Charge {
+    let mut charge = charge.clone();
+    match order {
+        Order::Take if quotas_apart && matches!(charge.part, Part::Quota(_)) => {
+            charge.part = Part::Shadow;
+        }
+        Order::Take => {}
+        Order::Ask => {
+            charge.part = Part::Shadow;
+            if !charge.is_report() {
+                charge.payment = Payment::Question;
             }
         }
-        charge
     }
-
-    /// Whether its hits, once taken, have to be given back when the request is denied.
-    fn is_taking(&self) -> bool {
-        self.payment == Payment::Prepaid && self.hits > 0
-    }
+    charge
 }
 
 impl Portion {

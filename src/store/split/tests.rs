@@ -13,10 +13,11 @@ use tokio::task::yield_now;
 use tokio::time::{Duration, Instant};
 
 use super::{GiveBacks, Places, Split, SplitContext};
-use crate::bucket::{Micros, Terms};
+use crate::bucket::Terms;
 use crate::key::{KeyFormat, LimitTag};
 use crate::store::memory::MemoryStore;
 use crate::store::{Charge, Decision, Part, Payment, Store, StoreError};
+use crate::time::Micros;
 
 const SECOND: Micros = 1_000_000;
 const START: Micros = 1_800_000_000 * SECOND;

@@ -3,7 +3,7 @@
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Registry};
 
 use super::{counter, counters, gauge, registered};
-use crate::bucket::Micros;
+use crate::time::Micros;
 
 /// Of requests, and of the metrics themselves.
 #[derive(Debug)]

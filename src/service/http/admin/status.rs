@@ -9,7 +9,6 @@ use std::time::Instant;
 use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 
-use crate::bucket::Micros;
 use crate::clock::Clock;
 use crate::limiter::InForce;
 use crate::limiter::top::Top;
@@ -22,6 +21,7 @@ use crate::store::memory::MemoryStore;
 use crate::store::{FailureKind, OnStoreFailure};
 use crate::telemetry::Throttle;
 use crate::telemetry::metrics::{DecidedBy, Distribution, Metrics, Told};
+use crate::time::Micros;
 
 /// The shortest time between two log lines about what the API refused to do.
 const WARN_EVERY: Micros = 1_000_000;

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::Cluster;
 use super::node::Node;
-use super::slots::slot;
 use crate::key::BucketKey;
+use crate::key::slot;
 use crate::store::redis::Server;
 use crate::store::redis::batch::Batch;
 use crate::store::{Cause, Charge, Decision, FailureKind, Store, StoreError};

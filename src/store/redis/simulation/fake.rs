@@ -25,9 +25,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::super::SCRIPT;
 use super::super::batch::CANDIDATE_SHIFT;
-use crate::bucket::{Micros, State, Terms};
+use crate::bucket::{State, Terms};
 use crate::key::BucketKey;
 use crate::store::{Charge, Decision, Part, Payment, settle};
+use crate::time::Micros;
 
 /// Some time in 2026.
 const START: Micros = 1_790_000_000_000_000;

@@ -8,6 +8,7 @@
 
 mod hash_tag;
 mod parsed;
+mod slot;
 
 use std::fmt::{self, Write as _};
 use std::hash::{BuildHasher as _, BuildHasherDefault, Hash, Hasher, RandomState};
@@ -20,6 +21,7 @@ use crate::text::start;
 
 pub use hash_tag::{GROUPS, HashTag};
 pub use parsed::{NotAKey, ParsedKey};
+pub use slot::slot;
 
 /// The longest key, in bytes, apart from the prefix. Longer ones are shortened to a hash.
 pub const MAX_LEN: usize = 200;
@@ -39,6 +41,17 @@ pub struct BucketKey {
     hash: u128,
     text: Box<str>,
     limit: u32,
+    placement: Placement,
+}
+
+/// Which store holds a bucket, where limits of one second may have a store of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Placement {
+    /// The store for most limits.
+    #[default]
+    Common,
+    /// The store for limits whose unit is the second.
+    PerSecond,
 }
 
 /// What keys are hashed under: drawn once per process, so that no client can aim at a collision.
@@ -55,6 +68,7 @@ impl BucketKey {
             hash: hasher.finish128().as_u128(),
             text: text.into(),
             limit: 0,
+            placement: Placement::Common,
         }
     }
 
@@ -69,6 +83,19 @@ impl BucketKey {
     #[must_use]
     pub fn limit(&self) -> u32 {
         self.limit
+    }
+
+    /// The same key, of a bucket in the store for this placement.
+    #[must_use]
+    pub fn placed(self, placement: Placement) -> Self {
+        Self { placement, ..self }
+    }
+
+    /// Which store holds the bucket. Two keys with one text are equal whatever their placement is: a limit whose unit
+    /// changes keeps its buckets where there is one store.
+    #[must_use]
+    pub fn placement(&self) -> Placement {
+        self.placement
     }
 
     /// The key as it stands in Redis.

@@ -3,8 +3,9 @@
 
 use smallvec::SmallVec;
 
-use super::{Basis, Cause, Charge, Decision, Outcome, Part, Payment};
-use crate::bucket::{Micros, State};
+use crate::bucket::State;
+use crate::charge::{Basis, Cause, Charge, Decision, Outcome, Part, Payment};
+use crate::time::Micros;
 
 /// What a request gets, and which of its buckets that changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,12 +68,18 @@ pub fn settle(
 
 impl Charge {
     /// Whether it tells of what is done already, rather than asks for it.
-    pub(super) fn is_report(&self) -> bool {
+    pub fn is_report(&self) -> bool {
         match self.payment {
             Payment::Prepaid => self.hits < 0,
             Payment::Postpaid | Payment::GivenBack { .. } => true,
             Payment::Question => false,
         }
+    }
+
+    /// Whether its hits, once taken, have to be given back when the request is denied.
+    #[must_use]
+    pub fn is_taking(&self) -> bool {
+        self.payment == Payment::Prepaid && self.hits > 0
     }
 
     /// Whether its hits are taken at all.
@@ -94,7 +101,7 @@ impl Charge {
 impl Outcome {
     /// What a charge would get on a bucket in this state; still to be [told](Self::tell) what the
     /// bucket means to the caller once it is known what was taken.
-    pub(super) fn alone(charge: &Charge, state: State, now: Micros) -> Self {
+    pub fn alone(charge: &Charge, state: State, now: Micros) -> Self {
         Self {
             admitted: state.admits(&charge.terms, charge.hits),
             remaining: 0,
@@ -107,7 +114,7 @@ impl Outcome {
     }
 
     /// Works out what the bucket, as it is after the request, means to the caller.
-    pub(super) fn tell(&mut self, charge: &Charge, now: Micros) {
+    pub fn tell(&mut self, charge: &Charge, now: Micros) {
         self.remaining = self.state.remaining(&charge.terms);
         self.full_in = self.state.full_in(now);
         self.retry_in = match self.admitted {
@@ -119,7 +126,7 @@ impl Outcome {
 
 /// Whether the request would pass if the candidates of this part were limits like others, in the place of the
 /// charges that they stand in for.
-pub(super) fn would_pass(charges: &[Charge], outcomes: &[Outcome], candidate: Part) -> bool {
+pub fn would_pass(charges: &[Charge], outcomes: &[Outcome], candidate: Part) -> bool {
     let Part::Candidate { from, to } = candidate else {
         return false;
     };
@@ -134,7 +141,7 @@ pub(super) fn would_pass(charges: &[Charge], outcomes: &[Outcome], candidate: Pa
 }
 
 /// Whether a request passes whose charges, by their parts, are admitted each alone, or not.
-pub(super) fn passes(fares: impl Iterator<Item = (Part, bool)> + Clone) -> bool {
+pub fn passes(fares: impl Iterator<Item = (Part, bool)> + Clone) -> bool {
     let denied = |part: Part| {
         let mut fares = fares.clone();
         fares.any(|(other, admitted)| other == part && !admitted)

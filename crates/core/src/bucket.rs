@@ -14,8 +14,7 @@ mod share;
 
 pub use share::{NoShare, Share};
 
-/// Microseconds since the Unix epoch. Values below 2^53 are exact in Redis's Lua as well.
-pub type Micros = u64;
+pub use crate::time::Micros;
 
 /// The longest period that a limit may have: 100 years of 365 days, in microseconds.
 ///
@@ -37,8 +36,6 @@ pub struct Terms {
     capacity: u32,
     /// The most that can be taken: the capacity and the debt that postpaid hits may run up.
     ceiling: u64,
-    /// The unit of the limit is the second. Changes nothing in the arithmetic.
-    is_per_second: bool,
 }
 
 impl Terms {
@@ -81,32 +78,7 @@ impl Terms {
             period,
             capacity,
             ceiling: u64::from(capacity) + u64::from(max_debt),
-            is_per_second: false,
         }
-    }
-
-    /// The same, of a limit whose unit is the second: such buckets may live in a place of their own.
-    #[must_use]
-    pub fn per_second(self) -> Self {
-        Self {
-            is_per_second: true,
-            ..self
-        }
-    }
-
-    /// The same, of a bucket that lives where that of `other` does.
-    #[must_use]
-    pub fn beside(self, other: &Self) -> Self {
-        Self {
-            is_per_second: other.is_per_second,
-            ..self
-        }
-    }
-
-    /// Whether the unit of the limit is the second.
-    #[must_use]
-    pub fn is_per_second(&self) -> bool {
-        self.is_per_second
     }
 
     fn with_period(self, period: Micros) -> Self {

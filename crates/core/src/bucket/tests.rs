@@ -211,8 +211,8 @@ fn call() -> impl Strategy<Value = Call> {
         2 => Just(0_i64),
         3 => 1..=i64::from(u32::MAX),
         2 => -5..=-1_i64,
-        1 => Just(crate::store::MAX_HITS),
-        1 => Just(-crate::store::MAX_HITS),
+        1 => Just(crate::charge::MAX_HITS),
+        1 => Just(-crate::charge::MAX_HITS),
     ];
     (
         step,

@@ -81,13 +81,13 @@ impl Text {
 }
 
 /// As much of the start of a text as fits into so many bytes.
-pub(crate) fn start(text: &str, most: usize) -> &str {
+pub fn start(text: &str, most: usize) -> &str {
     let mut ends = (0..=most.min(text.len())).rev();
     ends.find_map(|end| text.get(..end)).unwrap_or_default()
 }
 
 /// Bytes for people: those that are no UTF-8 are shown as `\xFF`.
-pub(crate) fn readable(bytes: &[u8]) -> Cow<'_, str> {
+pub fn readable(bytes: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = std::str::from_utf8(bytes) {
         return Cow::Borrowed(text);
     }

@@ -82,8 +82,7 @@ mod tests {
     use std::collections::{BTreeSet, HashMap};
 
     use super::*;
-    use crate::key::{KeyFormat, LimitTag, Segment};
-    use crate::store::redis::slot;
+    use crate::key::{KeyFormat, LimitTag, Segment, slot};
 
     fn key(hash_tag: HashTag, domain: &str, value: &str, index: usize) -> String {
         let format = KeyFormat::new("rk:").with_hash_tag(hash_tag);

@@ -78,7 +78,6 @@ impl Terms {
             period,
             capacity: u32::try_from(capacity).expect("a share of a u32 is a u32"),
             ceiling: capacity + debt,
-            ..self
         }
     }
 }
