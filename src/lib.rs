@@ -19,7 +19,6 @@ pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod limiter;
-pub mod rules;
 mod secret_file;
 pub mod service;
 pub mod source;
@@ -29,3 +28,4 @@ mod timer;
 pub mod tls;
 
 pub use ratekeeper_core::{bucket, key, text, time};
+pub use ratekeeper_rules as rules;
