@@ -1,6 +1,9 @@
 //! Which limit a descriptor meets: every rule of the walk through the tree, told by the limit that
 //! the answer shows and by what `explain` calls the rule.
 
+mod shared;
+mod wildcards;
+
 use ratekeeper::service::pb::rate_limit_descriptor::Entry;
 use ratekeeper::service::pb::{RateLimitDescriptor, RateLimitRequest};
 
@@ -223,92 +226,6 @@ descriptors:
     rate_limit: {unit: year, requests_per_unit: 29}
 ";
 
-#[test]
-fn a_star_matches_any_text() {
-    on_every_store(WILDCARDS, &[], |server, store| {
-        let row = |descriptor, expected| {
-            let row = format!("{descriptor} on {store}");
-            check(server, &row, ask("wild", &[descriptor]), expected);
-        };
-        for matching in ["end=foo", "end=foo1", "end=foo2", "end=foo*"] {
-            row(matching, "OK: OK 10 of 11/year");
-        }
-        for matching in ["middle=barb", "middle=barab", "middle=bar123b"] {
-            row(matching, "OK: OK 13 of 14/year");
-        }
-        for matching in [
-            "many=foobarbaz",
-            "many=foo123bar456baz",
-            "many=foobarbarbaz",
-        ] {
-            row(matching, "OK: OK 14 of 15/year");
-        }
-        row("start=a.png", "OK: OK 15 of 16/year");
-        row("start=.png", "OK: OK 15 of 16/year");
-        row("any=", "OK: OK 16 of 17/year");
-        row("any=thing", "OK: OK 16 of 17/year");
-        row("dots=a.c", "OK: OK 17 of 18/year");
-        row("x-user=ann", "OK: OK 18 of 19/year");
-        row("x-=", "OK: OK 18 of 19/year");
-        row("outer=one,inner=goo2", "OK: OK 24 of 25/year");
-        for other in [
-            "end=fo",
-            "end=bar",
-            "end=xfoo",
-            "plain=foo1",
-            "middle=bara",
-            "middle=xbarb",
-            "middle=ba",
-            "many=foo123baz",
-            "many=bar456baz",
-            "start=png",
-            "dots=abc",
-            "y-user=ann",
-            "outer=two,inner=goo2",
-            "outer=one,inner=go",
-        ] {
-            row(other, "OK: OK");
-        }
-    });
-}
-
-#[test]
-fn exact_comes_before_wildcards_in_their_order_before_the_key_alone() {
-    on_every_store(WILDCARDS, &[], |server, store| {
-        let row = |descriptor, expected| {
-            let row = format!("{descriptor} on {store}");
-            check(server, &row, ask("wild", &[descriptor]), expected);
-        };
-        row("order=aaaa", "OK: OK 23 of 24/year");
-        // The first that matches, not the longest.
-        row("order=aaab", "OK: OK 21 of 22/year");
-        row("order=b", "OK: OK 20 of 21/year");
-        // What was taken is not reconsidered when it turns out to lead nowhere.
-        row("stuck=exact,only=this", "OK: OK 25 of 26/year");
-        row("stuck=exact,only=that", "OK: OK");
-        row("stuck=exact", "OK: OK");
-        row("stuck=else,only=that", "OK: OK 27 of 28/year");
-        row("stuck=else", "OK: OK 26 of 27/year");
-        row("stuck=other,only=that", "OK: OK");
-        row("stuck=other", "OK: OK 28 of 29/year");
-    });
-}
-
-#[test]
-fn every_value_of_a_wildcard_or_a_key_has_a_bucket_of_its_own() {
-    on_every_store(WILDCARDS, &[], |server, store| {
-        for descriptor in [
-            "end=foo", "end=foo1", "alone=1", "alone=2", "x-a=1", "x-b=1",
-        ] {
-            let row = format!("{descriptor} on {store}");
-            let response = server.ask(ask("wild", &[descriptor])).unwrap();
-            let full = response.statuses[0].current_limit.as_ref().unwrap();
-            let left = full.requests_per_unit - 1;
-            assert_eq!(response.statuses[0].limit_remaining, left, "{row}");
-        }
-    });
-}
-
 // --- share_threshold ---
 
 const SHARED: &str = "
@@ -353,92 +270,6 @@ descriptors:
       - {key: resource, value: res*v2, share_threshold: true, rate_limit: {unit: year, requests_per_unit: 111}}
   - {key: h-*, share_threshold: true, rate_limit: {unit: year, requests_per_unit: 112}}
 ";
-
-#[test]
-fn values_share_a_bucket_where_the_rule_says_so() {
-    on_every_store(SHARED, &[], |server, store| {
-        // Each group is charged on one bucket, so that what is left falls from row to row.
-        for group in [
-            &["files=files/a.pdf", "files=files/b.csv", "files=files/"][..],
-            &["route=api/v1,method=GET", "route=api/v2,method=GET"],
-            // Only the entry with the pattern is shared; the other values count apart.
-            &["route=api/v1,method=PUT", "route=api/v2,method=PUT"],
-            &[
-                "service=svc/user,endpoint=get",
-                "service=svc/cart,endpoint=get",
-            ],
-            &[
-                "nested=parent,files=nested/1",
-                "nested=parent,files=nested/2",
-            ],
-            &[
-                "path=path/a,file=file/1,type=pdf",
-                "path=path/b,file=file/1,type=pdf",
-            ],
-            &[
-                "path=path/a,file=file/2,type=pdf",
-                "path=path/b,file=file/2,type=pdf",
-            ],
-            &[
-                "path=path/a,file=file/1,type=doc",
-                "path=path/b,file=file/1,type=doc",
-            ],
-            &["user=user/a,resource=res/1", "user=user/b,resource=res/2"],
-            // An exact sibling comes first and has a bucket of its own.
-            &["file=test1", "file=test1"],
-            &["file=test2", "file=test23", "file=test123"],
-            &[
-                "midpath=/api/v1",
-                "midpath=/api-beta-v1",
-                "midpath=/apiXYZv1",
-            ],
-            &["rpc=svcAepBrpc", "rpc=svcXXXepYYYrpc", "rpc=svceprpc"],
-            &[
-                "tenant=t1prod,resource=resAv2",
-                "tenant=t99prod,resource=resBBBv2",
-            ],
-            // A pattern in the key shares the values; other keys are other buckets.
-            &["h-a=1", "h-a=2"],
-            &["h-b=1"],
-            &["apart=files/a"],
-            &["apart=files/b"],
-        ] {
-            let mut taken = 0;
-            for descriptor in group {
-                taken += 1;
-                let response = server.ask(ask("shared", &[descriptor])).unwrap();
-                let status = &response.statuses[0];
-                let limit = status.current_limit.as_ref().expect(descriptor);
-                assert_eq!(
-                    status.limit_remaining,
-                    limit.requests_per_unit - taken,
-                    "{descriptor} on {store}"
-                );
-            }
-        }
-        for other in ["midpath=/api/v2", "rpc=svcABCrpc"] {
-            check(server, other, ask("shared", &[other]), "OK: OK");
-        }
-    });
-}
-
-#[test]
-fn a_value_that_looks_like_the_pattern_is_the_pattern() {
-    // In the bucket key a shared pattern has stars and a value cannot, so nobody else can reach it.
-    let rules = "
-domain: d
-descriptors:
-  - {key: a, value: x*, share_threshold: true, rate_limit: {unit: year, requests_per_unit: 5}}
-  - {key: b, value: x*, rate_limit: {unit: year, requests_per_unit: 5}}
-";
-    on_every_store(rules, &[], |server, store| {
-        let row = |descriptor, expected| check(server, store, ask("d", &[descriptor]), expected);
-        row("a=x*", "OK: OK 4 of 5/year");
-        row("a=xy", "OK: OK 3 of 5/year");
-        row("b=x*", "OK: OK 4 of 5/year");
-        row("b=xy", "OK: OK 4 of 5/year");
-    });
-}
 
 // --- Several descriptors ---
 
