@@ -1,6 +1,9 @@
 //! Which configuration is refused, and what is said of it: by `check`, and by a server that starts
 //! with it.
 
+mod files;
+mod limits;
+
 use std::fs;
 use std::path::Path;
 
@@ -8,7 +11,7 @@ use tempfile::TempDir;
 use tonic::Code;
 use tonic_health::pb::health_check_response::ServingStatus;
 
-use crate::support::{Ratekeeper, ask, check, typed};
+use crate::support::{Ratekeeper, ask, typed};
 
 /// Files by name and text.
 type Files<'a> = &'a [(&'a str, &'a str)];
@@ -310,140 +313,6 @@ fn with_limit(limit: &str) -> String {
     format!("domain: d\ndescriptors: [{{key: k, rate_limit: {{{limit}}}}}]\n")
 }
 
-#[test]
-fn limits_that_make_no_sense_are_refused() {
-    for (limit, mistake) in [
-        ("unit: foo", "2:43: invalid rate limit unit 'foo'"),
-        ("unit: unknown", "2:43: invalid rate limit unit 'unknown'"),
-        (
-            "unit: days",
-            "2:43: invalid rate limit unit 'days'; did you mean 'day'?",
-        ),
-        ("requests_per_unit: 1", "2:36: invalid rate limit unit ''"),
-        (
-            "unit: , requests_per_unit: 1",
-            "2:36: invalid rate limit unit ''",
-        ),
-        (
-            "unlimited: true, unit: day",
-            "2:60: should not specify rate limit unit when unlimited",
-        ),
-        (
-            "unit: day, replaces: [{name: ''}]",
-            "2:66: should not have an empty replaces entry",
-        ),
-        (
-            "unit: day, replaces: [{name: }]",
-            "2:60: should not have an empty replaces entry",
-        ),
-        (
-            "unit: day, replaces: [{}]",
-            "2:59: should not have an empty replaces entry",
-        ),
-        (
-            "unit: day, name: x, replaces: [{name: x}]",
-            "2:75: replaces should not contain name of same descriptor",
-        ),
-        // What the reference does not know.
-        (
-            "unit: day, unit_multiplier: 0",
-            "2:65: unit_multiplier must be a whole number from 1",
-        ),
-        (
-            "unit: year, unit_multiplier: 101",
-            "2:66: a period of 101 times one year is longer than",
-        ),
-        (
-            "unit: day, requests_per_unit: 1, burst: 0",
-            "2:77: burst must be a whole number from 1",
-        ),
-        (
-            "unit: day, algorithm: leaky",
-            "2:59: algorithm cannot be 'leaky'",
-        ),
-        ("unit: day, hits: later", "2:54: hits cannot be 'later'"),
-        (
-            "unit: day, requests_per_unit: 1, algorithm: fixed_window, burst: 5",
-            "2:102: burst means nothing with algorithm: fixed_window",
-        ),
-        (
-            "unit: day, requests_per_unit: 1, hits: prepaid, max_debt: 5",
-            "2:95: max_debt means nothing with hits: prepaid",
-        ),
-    ] {
-        refused_file(limit, &with_limit(limit), &[&format!("a.yaml:{mistake}")]);
-    }
-    refused_file(
-        "an empty list of limits",
-        "domain: d\ndescriptors: [{key: k, rate_limit: []}]\n",
-        &["a.yaml:2:36: rate_limit is an empty list"],
-    );
-    refused_file(
-        "unlimited among limits",
-        "domain: d\ndescriptors:\n- key: k\n  rate_limit:\n  - {unit: day}\n  - {unlimited: true}\n",
-        &["a.yaml:6:5: unlimited has no place among other limits"],
-    );
-}
-
-#[test]
-fn what_stands_beside_the_limit_is_checked() {
-    let row = |name: &str, beside: &str, mistake: &str| {
-        let text = format!("domain: d\ndescriptors: [{{key: k, {beside}}}]\n");
-        refused_file(name, &text, &[&format!("a.yaml:{mistake}")]);
-    };
-    row(
-        "share_threshold without a pattern",
-        "value: v, share_threshold: true",
-        "2:51: share_threshold can only be used with wildcard values (containing '*'), but found key 'k_v'",
-    );
-    row(
-        "metadata that is no map",
-        "metadata: [1]",
-        "2:34: error parsing metadata: ",
-    );
-    row(
-        "a mode that is no boolean",
-        "shadow_mode: maybe",
-        "2:37: shadow_mode must be true or false",
-    );
-    row(
-        "a mode in quotes",
-        "quota_mode: 'true'",
-        "2:36: quota_mode must be true or false",
-    );
-    row(
-        "an unknown failure mode",
-        "on_store_failure: open",
-        "2:42: on_store_failure cannot be 'open'",
-    );
-}
-
-#[test]
-fn all_mistakes_of_all_files_are_told_at_once() {
-    refused(
-        "three files",
-        &[
-            (
-                "a.yaml",
-                "domain: d\ndescriptors:\n- key: ''\n- {key: k, rate_limit: {unit: foo}}\n- {key: k, shadow: 1}\n",
-            ),
-            ("b.yml", "descriptors: []\n"),
-            ("c.json", "{\"domain\": \"d\", \"descriptor\": []}"),
-            ("right.yaml", "domain: right\n"),
-        ],
-        &[],
-        &[
-            "a.yaml:3:8: descriptor has empty key",
-            "a.yaml:4:31: invalid rate limit unit 'foo'",
-            "a.yaml:5:3: duplicate descriptor composite key 'd.k'",
-            "a.yaml:5:12: config error, unknown key 'shadow'",
-            "b.yml:1:1: config file cannot have empty domain",
-            "c.json:1:12: duplicate domain 'd' in config file",
-            "c.json:1:17: config error, unknown key 'descriptor'",
-        ],
-    );
-}
-
 // --- What is accepted ---
 
 /// Checks that `check` and a server accept the files.
@@ -538,66 +407,4 @@ descriptors:
     ] {
         accepted(row, &[("a.yaml", text)], &[]);
     }
-}
-
-#[test]
-fn no_file_at_all_is_a_configuration_without_domains() {
-    let server = accepted("no files", &[], &[]);
-    check(&server, "no domains", ask("d", &["k=v"]), "OK: OK");
-}
-
-#[test]
-fn files_of_one_domain_are_merged_when_asked_for() {
-    let server = accepted(
-        "two files",
-        &[
-            (
-                "a.yaml",
-                "domain: d\ndescriptors: [{key: k, value: v1, rate_limit: {unit: day, requests_per_unit: 10}}]\n",
-            ),
-            (
-                "b.yaml",
-                "domain: d\ndescriptors: [{key: k, value: v2, rate_limit: {unit: year, requests_per_unit: 20}}]\n",
-            ),
-        ],
-        &[("MERGE_DOMAIN_CONFIG", "true")],
-    );
-    let request = ask("d", &["k=v1", "k=v2", "k=v3"]);
-    check(
-        &server,
-        "merged",
-        request,
-        "OK: OK 9 of 10/day | OK 19 of 20/year | OK",
-    );
-}
-
-#[test]
-fn patterns_of_merged_files_come_in_the_order_of_file_names() {
-    // The reference takes files in random order, so there it is left to chance which pattern wins.
-    let server = accepted(
-        "two files",
-        &[
-            (
-                "b.yaml",
-                "domain: d\ndescriptors: [{key: k, value: v*, rate_limit: {unit: day, requests_per_unit: 2}}]\n",
-            ),
-            (
-                "a.yaml",
-                "domain: d\ndescriptors: [{key: k, value: '*1', rate_limit: {unit: day, requests_per_unit: 1}}]\n",
-            ),
-        ],
-        &[("MERGE_DOMAIN_CONFIG", "true")],
-    );
-    check(
-        &server,
-        "both match",
-        ask("d", &["k=v1"]),
-        "OK: OK 0 of 1/day",
-    );
-    check(
-        &server,
-        "only one matches",
-        ask("d", &["k=v2"]),
-        "OK: OK 1 of 2/day",
-    );
 }
