@@ -1,5 +1,7 @@
-//! Compiles `proto/` to Rust, without `protoc`: what is served, together with the descriptor set that
-//! reflection serves, and apart from it what management servers are asked.
+//! Compiles `proto/` to Rust for the package `ratekeeper-api`, without `protoc`.
+//!
+//! The services that ratekeeper serves are compiled together with the descriptors for reflection. The xDS services that it
+//! calls are compiled apart from them, because both have messages of the same packages.
 
 use std::path::{Path, PathBuf};
 use std::{error::Error, fs};
@@ -9,8 +11,11 @@ use prost_types::FileDescriptorSet;
 use prost_types::field_descriptor_proto::Type;
 use tonic_prost_build::Builder;
 
+/// The `.proto` files, as seen from the package that is built, `crates/api`.
+const PROTO: &str = "../../proto";
+
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo:rerun-if-changed=proto");
+    println!("cargo:rerun-if-changed={PROTO}");
     #[expect(
         clippy::disallowed_methods,
         reason = "cargo tells a build script by the environment"
@@ -19,7 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let served = compile(
         &["envoy/service/ratelimit/v3/rls.proto"],
         &out.join("service"),
-        tonic_prost_build::configure().codec_path("crate::service::codec::BoundedCodec"),
+        tonic_prost_build::configure().codec_path("crate::codec::BoundedCodec"),
     )?;
     fs::write(out.join("descriptors.bin"), served)?;
     let health = compile(
@@ -68,7 +73,7 @@ fn read_as_bytes(descriptors: &mut FileDescriptorSet, message: &str, field: &str
 
 /// Compiles files to Rust in a directory, and returns them as an encoded `FileDescriptorSet`.
 fn compile(files: &[&str], out: &Path, builder: Builder) -> Result<Vec<u8>, Box<dyn Error>> {
-    let mut descriptors = protox::compile(files, ["proto"])?;
+    let mut descriptors = protox::compile(files, [PROTO])?;
     let encoded = descriptors.encode_to_vec();
     for (message, field) in BYTES {
         read_as_bytes(&mut descriptors, message, field);

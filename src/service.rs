@@ -2,7 +2,6 @@
 
 mod bad_requests;
 mod buffers;
-mod codec;
 mod connections;
 mod convert;
 mod explanation;
@@ -19,7 +18,6 @@ mod socket;
 
 pub use bad_requests::{BadRequestMode, BadRequests};
 pub use buffers::{BufferLimits, RequestBody, ResponseBody};
-pub use codec::{MOST_DESCRIPTORS, MOST_ENTRIES};
 pub use connections::{Connection, ConnectionLimit, connections};
 pub use convert::message_bound;
 pub use frames::{FloodCount, FloodReporter, Frames};
@@ -33,36 +31,5 @@ pub use http::{
 pub use rls::{HeaderNames, RateLimit, ResponseSettings};
 pub use socket::{Detached, Listener, Socket};
 
-/// The wire types, generated from `proto/`.
-#[allow(
-    missing_docs,
-    unreachable_pub,
-    unused_qualifications,
-    clippy::all,
-    clippy::pedantic,
-    clippy::allow_attributes_without_reason,
-    reason = "generated; documented by the .proto files"
-)]
-pub mod pb {
-    include!(concat!(env!("OUT_DIR"), "/service/pb.rs"));
-
-    /// What Envoy calls as an encoded `FileDescriptorSet`, for reflection.
-    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
-
-    /// The health service, and its descriptors for reflection.
-    pub mod health {
-        include!(concat!(env!("OUT_DIR"), "/health/grpc.health.v1.rs"));
-
-        /// An encoded `FileDescriptorSet`.
-        pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/health.bin"));
-    }
-
-    pub use envoy::config::core::v3::HeaderValue;
-    pub use envoy::extensions::common::ratelimit::v3::{
-        RateLimitDescriptor, rate_limit_descriptor,
-    };
-    pub use envoy::service::ratelimit::v3::{
-        RateLimitRequest, RateLimitResponse, rate_limit_response, rate_limit_service_client,
-        rate_limit_service_server,
-    };
-}
+pub use ratekeeper_api::codec::{MOST_DESCRIPTORS, MOST_ENTRIES};
+pub use ratekeeper_api::pb;

@@ -12,7 +12,7 @@ use h2::{client, server};
 use http::uri::Authority;
 use http::{Request, Response};
 use libfuzzer_sys::fuzz_target;
-use ratekeeper::service::{Floods, Frames, Watch};
+use ratekeeper::service::{FloodCount, FloodReporter, Frames};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::runtime::{Builder, Runtime};
 
@@ -25,7 +25,7 @@ fn runtime() -> Runtime {
 }
 
 fn frames<S>(stream: S) -> Frames<S> {
-    let watch = Watch::new(Floods::default(), "a fuzzer".to_owned(), Arc::new(|| 0));
+    let watch = FloodReporter::new(FloodCount::default(), "a fuzzer".to_owned(), Arc::new(|| 0));
     Frames::new(stream, PREFACE.len(), HEADER_BYTES, watch)
 }
 

@@ -31,33 +31,11 @@ use stream::{Event, SILENCE, Stream};
 use trouble::{Trouble, shown};
 
 pub use backoff::Retry;
+pub use ratekeeper_api::xds as pb;
 pub use resources::Update;
 
 /// The type of the resources that are asked for.
 pub const TYPE_URL: &str = "type.googleapis.com/ratelimit.config.ratelimit.v3.RateLimitConfig";
-
-/// The wire types, generated from `proto/`.
-#[allow(
-    missing_docs,
-    unreachable_pub,
-    unused_qualifications,
-    clippy::all,
-    clippy::pedantic,
-    clippy::allow_attributes_without_reason,
-    reason = "generated; documented by the .proto files"
-)]
-pub mod pb {
-    include!(concat!(env!("OUT_DIR"), "/xds/pb.rs"));
-
-    pub use envoy::config::core::v3::Node;
-    pub use envoy::service::discovery::v3::{
-        DiscoveryRequest, DiscoveryResponse, aggregated_discovery_service_client,
-        aggregated_discovery_service_server,
-    };
-    pub use ratelimit::config::ratelimit::v3::{
-        RateLimitConfig, RateLimitDescriptor, RateLimitPolicy, RateLimitReplace, RateLimitUnit,
-    };
-}
 
 /// Which management server, and how to speak to it.
 #[derive(Debug, Clone)]

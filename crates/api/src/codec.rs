@@ -12,7 +12,7 @@ use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder};
 use tonic_prost::{ProstDecoder, ProstEncoder};
 
-use super::pb::{RateLimitRequest, RateLimitResponse};
+use crate::pb::{RateLimitRequest, RateLimitResponse};
 
 /// The most descriptors of a request that are decoded, whatever `MAX_DESCRIPTORS` says.
 pub const MOST_DESCRIPTORS: usize = 65_536;
@@ -25,7 +25,7 @@ const SMALL: usize = 64 << 10;
 
 /// Encodes with prost, and decodes with prost what is [`Bounded`].
 #[derive(Debug)]
-pub(crate) struct BoundedCodec<T, U>(PhantomData<(T, U)>);
+pub struct BoundedCodec<T, U>(PhantomData<(T, U)>);
 
 impl<T, U> Default for BoundedCodec<T, U> {
     fn default() -> Self {
@@ -54,7 +54,7 @@ where
 
 /// Decodes what is [`Bounded`].
 #[derive(Debug)]
-pub(crate) struct BoundedDecoder<U>(ProstDecoder<U>);
+pub struct BoundedDecoder<U>(ProstDecoder<U>);
 
 impl<U: Message + Default + Bounded> Decoder for BoundedDecoder<U> {
     type Item = U;
@@ -69,7 +69,7 @@ impl<U: Message + Default + Bounded> Decoder for BoundedDecoder<U> {
 }
 
 /// A message whose memory is bounded.
-pub(crate) trait Bounded {
+pub trait Bounded {
     /// Refuses an encoded message that would take too much memory.
     fn check(bytes: &[u8]) -> Result<(), Status>;
 }
@@ -123,8 +123,8 @@ fn for_each<'b>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::pb::RateLimitDescriptor;
-    use crate::service::pb::rate_limit_descriptor::Entry;
+    use crate::pb::RateLimitDescriptor;
+    use crate::pb::rate_limit_descriptor::Entry;
 
     /// A request of so many descriptors with so many entries each, all empty.
     fn encoded(descriptors: usize, entries: usize) -> Vec<u8> {
