@@ -12,6 +12,7 @@
 //! - [`text`]: pure; the bytes that clients send as text.
 //! - [`key`]: pure; what a bucket is called.
 //! - [`bucket`]: pure; the arithmetic of one limit.
+//! - [`watch`]: files that change.
 //! - [`tls`]: certificates and how they are replaced; `secret_file`: files that hold a secret.
 //! - [`clock`], [`telemetry`]: what time it is, and what is told; `timer`: deadlines finer than a millisecond.
 
@@ -26,6 +27,7 @@ pub mod store;
 pub mod telemetry;
 mod timer;
 pub mod tls;
+pub mod watch;
 
 pub use ratekeeper_core::{bucket, key, text, time};
 pub use ratekeeper_rules as rules;

@@ -3,7 +3,6 @@
 //! A source hands over what it has, at the start and whenever that changes, as an [`Offer`]. It never
 //! decides what is in force; whoever does tells it, by [`Source::answer`].
 
-pub mod files;
 mod history;
 mod told;
 pub mod xds;
@@ -16,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use crate::rules::{LoadOptions, Mistake, RuleSet, SourceFile};
-use files::{Changes, Location, Poke, SourceError};
+use crate::watch::{Changes, Location, Poke, ReadError, TextFile, watch};
 use told::told;
 
 pub use history::{Accepted, History, Record, Rejected};
@@ -40,7 +39,7 @@ pub enum Source {
     /// Files.
     Files {
         /// What they said at the start, until it is offered.
-        first: Option<Result<Vec<SourceFile>, SourceError>>,
+        first: Option<Result<Vec<TextFile>, ReadError>>,
         /// What they say from then on.
         changes: Changes,
     },
@@ -52,7 +51,7 @@ pub enum Source {
 #[derive(Debug)]
 pub enum Offer {
     /// What files say.
-    Files(Result<Vec<SourceFile>, SourceError>),
+    Files(Result<Vec<TextFile>, ReadError>),
     /// What a management server sent.
     Xds(xds::Update),
 }
@@ -62,7 +61,7 @@ pub enum Offer {
 pub enum Refusal {
     /// There is nothing to read.
     #[error("{0}")]
-    Unreadable(#[from] SourceError),
+    Unreadable(#[from] ReadError),
     /// It was read, and this is wrong with it.
     #[error("{0}")]
     Mistakes(Told),
@@ -91,7 +90,7 @@ impl Source {
     pub fn open(origin: Origin) -> Self {
         match origin {
             Origin::Files(location) => {
-                let (first, changes) = files::watch(location);
+                let (first, changes) = watch(location);
                 Self::Files {
                     first: Some(first),
                     changes,
@@ -175,7 +174,7 @@ impl Offer {
     pub fn load(self, options: LoadOptions) -> Result<RuleSet, Refusal> {
         match self {
             Self::Files(files) => {
-                let loaded = RuleSet::load(&files?, options);
+                let loaded = RuleSet::load(&rule_files(files?), options);
                 loaded.map_err(|mistakes| Refusal::Mistakes(shown_mistakes(mistakes.as_slice())))
             }
             Self::Xds(update) => update.load(options).map_err(Refusal::Mistakes),
@@ -183,8 +182,24 @@ impl Offer {
     }
 }
 
+/// Reads the rule files at a location once, sorted by name.
+///
+/// # Errors
+/// When anything that should be read cannot be. There is no partial result.
+pub fn read(location: &Location) -> Result<Vec<SourceFile>, ReadError> {
+    location.read().map(rule_files)
+}
+
+/// Files as the configuration language takes them.
+fn rule_files(files: Vec<TextFile>) -> Vec<SourceFile> {
+    let files = files.into_iter();
+    files
+        .map(|TextFile { name, text }| SourceFile { name, text })
+        .collect()
+}
+
 /// A hash of what files say, whatever they are called.
-fn digest(files: &[SourceFile]) -> String {
+fn digest(files: &[TextFile]) -> String {
     let mut hasher = Sha256::new();
     for file in files {
         hasher.update(Sha256::digest(&file.text));

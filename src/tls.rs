@@ -20,8 +20,7 @@ use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{self, InconsistentKeys, ServerConfig, version};
 
-use crate::rules::SourceFile;
-use crate::source::files::{Location, SourceError};
+use crate::watch::{Location, ReadError, TextFile};
 
 pub use anchors::{Anchors, Peer, advice};
 pub use rotation::{Certificates, follow};
@@ -72,7 +71,7 @@ pub enum TlsError {
     },
     /// A file cannot be read.
     #[error(transparent)]
-    File(SourceError),
+    File(ReadError),
     /// A file has something else in it.
     #[error("{path} has no {what} in it; it must hold one as PEM, from BEGIN to END")]
     Nothing {
@@ -109,16 +108,17 @@ pub enum TlsError {
     },
 }
 
-impl From<SourceError> for TlsError {
-    fn from(error: SourceError) -> Self {
+impl From<ReadError> for TlsError {
+    fn from(error: ReadError) -> Self {
         match error {
-            SourceError::NotFound { path, missing }
-            | SourceError::DanglingLink { path, missing } => Self::Missing { path, missing },
-            SourceError::NotUtf8 { path, .. } => Self::Damaged {
+            ReadError::NotFound { path, missing } | ReadError::DanglingLink { path, missing } => {
+                Self::Missing { path, missing }
+            }
+            ReadError::NotUtf8 { path, .. } => Self::Damaged {
                 path: path.display().to_string(),
                 cause: "it is not text; is it DER? Then have openssl make PEM of it".to_owned(),
             },
-            SourceError::NotAFile { path } => Self::Damaged {
+            ReadError::NotAFile { path } => Self::Damaged {
                 path: path.display().to_string(),
                 cause: "it is a directory or the like; name the file in it".to_owned(),
             },
@@ -185,7 +185,7 @@ impl ServerTls {
         all.cloned().collect()
     }
 
-    fn understand(&self, files: &[SourceFile]) -> Result<Loaded, TlsError> {
+    fn understand(&self, files: &[TextFile]) -> Result<Loaded, TlsError> {
         let file = |path: &PathBuf| file(files, path);
         let (certificate, key) = (file(&self.certificate), file(&self.key));
         let chain = pem::certificates(certificate)?;
@@ -230,7 +230,7 @@ impl ServerTls {
 }
 
 /// What a file said.
-fn file<'f>(files: &'f [SourceFile], path: &Path) -> &'f SourceFile {
+fn file<'f>(files: &'f [TextFile], path: &Path) -> &'f TextFile {
     let name = path.display().to_string();
     files
         .iter()

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ratekeeper::source::files::{Changes, Location, SourceError, watch};
+use ratekeeper::watch::{Changes, Location, ReadError, watch};
 use tempfile::TempDir;
 
 /// Long enough for any machine; only a failing test waits for it. Yet shorter than the time after
@@ -48,7 +48,7 @@ fn runtime(root: &Path, ignore_dot_files: bool) -> Location {
 }
 
 /// The texts of the next change, in the order of names.
-async fn next(changes: &mut Changes) -> Result<Vec<String>, SourceError> {
+async fn next(changes: &mut Changes) -> Result<Vec<String>, ReadError> {
     let files = tokio::time::timeout(PATIENCE, changes.next())
         .await
         .expect("a change is told");
@@ -214,7 +214,7 @@ async fn a_path_that_appears_later_is_noticed() {
     let dir = temp();
     let file = dir.path().join("not/yet/there/a.yaml");
     let (files, mut changes) = watch(Location::Path(file.clone()));
-    assert!(matches!(files, Err(SourceError::NotFound { .. })));
+    assert!(matches!(files, Err(ReadError::NotFound { .. })));
     write(&file, "1");
     until(&mut changes, &["1"]).await;
 }

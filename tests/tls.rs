@@ -9,10 +9,10 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ratekeeper::rules::SourceFile;
 use ratekeeper::service::pb::rate_limit_service_client::RateLimitServiceClient;
 use ratekeeper::service::pb::{RateLimitRequest, RateLimitResponse};
 use ratekeeper::tls::{pem, provider};
+use ratekeeper::watch::TextFile;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -115,7 +115,7 @@ pub(crate) fn answered(
 
 /// The certificate that a handshake shows now.
 fn shown_by(server: &Ratekeeper, authority: &Authority) -> CertificateDer<'static> {
-    let roots = pem::authorities(&SourceFile {
+    let roots = pem::authorities(&TextFile {
         name: "the authority".to_owned(),
         text: authority.pem().to_owned(),
     });
@@ -139,7 +139,7 @@ fn shown_by(server: &Ratekeeper, authority: &Authority) -> CertificateDer<'stati
 }
 
 fn certificate_in(pair: &Pair) -> CertificateDer<'static> {
-    let file = SourceFile {
+    let file = TextFile {
         name: "a certificate".to_owned(),
         text: fs::read_to_string(&pair.certificate).unwrap(),
     };

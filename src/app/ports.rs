@@ -26,12 +26,12 @@ use crate::service::{
     healthcheck, json, pages,
 };
 use crate::source::History;
-use crate::source::files::Poke;
 use crate::store::Store;
 use crate::telemetry::Throttle;
 use crate::telemetry::metrics::{Metrics, Port};
 use crate::time::Micros;
 use crate::tls::{Certificates, ServerTls, TlsError, follow};
+use crate::watch::Poke;
 
 /// How often SIGHUP is logged at most, in microseconds.
 const SIGNALS_LOGGED_EVERY: Micros = 10_000_000;

@@ -14,8 +14,8 @@ use crate::rules::Algorithm;
 use crate::service::ConnectionSettings;
 use crate::service::pb::rate_limit_service_client::RateLimitServiceClient;
 use crate::service::pb::{RateLimitDescriptor, RateLimitRequest, rate_limit_descriptor};
-use crate::source::files::Location;
 use crate::store::{Charge, Decision, OnStoreFailure, StoreError};
+use crate::watch::Location;
 
 /// A store with a mistake: it panics at more than one hit.
 struct Panics(MemoryStore);

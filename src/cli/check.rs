@@ -8,6 +8,7 @@ use super::Outcome;
 use super::options::Configuration;
 use super::output::{counted, stderr, stdout};
 use crate::rules::{Hits, Limits, LoadOptions, Rule, RuleSet};
+use crate::source;
 use crate::source::shown_mistakes;
 
 /// What can be typed.
@@ -29,7 +30,7 @@ pub(super) struct Args {
 /// Prints what is in the files, or everything that is wrong with them. What is allowed and probably not meant is
 /// printed, too, and changes nothing of the outcome.
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let files = args.configuration.location_or(args.path.as_ref()).read()?;
+    let files = source::read(&args.configuration.location_or(args.path.as_ref()))?;
     let options = LoadOptions {
         strict: args.strict,
         ..args.configuration.load_options()

@@ -10,7 +10,8 @@ use super::Outcome;
 use super::options::Reading;
 use super::output::{stderr, stdout};
 use crate::rules::{Change, RuleSet};
-use crate::source::files::Location;
+use crate::source;
+use crate::watch::Location;
 
 /// What can be typed.
 #[derive(Debug, clap::Args)]
@@ -65,7 +66,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
 
 impl Args {
     fn load(&self, path: &Path) -> anyhow::Result<RuleSet> {
-        let files = Location::Path(path.to_owned()).read()?;
+        let files = source::read(&Location::Path(path.to_owned()))?;
         RuleSet::load(&files, self.reading.load_options())
             .map_err(|mistakes| anyhow::anyhow!("{mistakes}"))
             .with_context(|| format!("{} has mistakes", path.display()))

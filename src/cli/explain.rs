@@ -7,6 +7,7 @@ use super::options::{Configuration, Keys, RedisType};
 use super::output::{stderr, stdout};
 use crate::limiter::{Typed, explain};
 use crate::rules::RuleSet;
+use crate::source;
 
 /// What can be typed.
 #[derive(Debug, clap::Args)]
@@ -37,7 +38,7 @@ pub(super) struct Args {
 
 /// Prints the way through the tree, the rule, its limits and their buckets.
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let files = args.configuration.location().read()?;
+    let files = source::read(&args.configuration.location())?;
     let rules = match RuleSet::load(&files, args.configuration.load_options()) {
         Ok(rules) => rules,
         Err(mistakes) => {

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 
 use crate::key::{HashTag, KeyFormat};
 use crate::rules::{Algorithm, Hits, LoadOptions};
-use crate::source::files::Location;
+use crate::watch::Location;
 
 /// Where the rules are and how they are read.
 #[derive(Debug, Args)]

@@ -29,7 +29,8 @@ use super::Outcome;
 use super::output::{stderr, stdout};
 use crate::limiter::{LimitError, Verdict};
 use crate::rules::{LoadOptions, RuleSet};
-use crate::source::files::Location;
+use crate::source;
+use crate::watch::Location;
 use comparison::{Before, Comparison};
 use input::Input;
 pub(super) use options::Args;
@@ -76,7 +77,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
 
 /// The rules, or all that is wrong with them.
 fn load(location: &Location, options: LoadOptions) -> anyhow::Result<Result<RuleSet, String>> {
-    let files = location.read()?;
+    let files = source::read(location)?;
     Ok(RuleSet::load(&files, options).map_err(|mistakes| mistakes.to_string()))
 }
 

@@ -12,11 +12,11 @@ use tokio_rustls::rustls::{DigitallySignedStruct, DistinguishedName, Error, Sign
 
 use super::anchors::{Anchors, Peer};
 use super::{TlsError, pem};
-use crate::rules::SourceFile;
+use crate::watch::TextFile;
 
 /// What verifies the certificates of clients; each must show one.
 pub(super) fn verifier(
-    authorities: &SourceFile,
+    authorities: &TextFile,
     name: Option<ServerName<'static>>,
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {

@@ -5,13 +5,13 @@ use tokio_rustls::rustls::pki_types::pem::{Error, PemObject as _};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::TlsError;
-use crate::rules::SourceFile;
+use crate::watch::TextFile;
 
 /// All certificates of a file, in its order; at least one.
 ///
 /// # Errors
 /// When there is none, or one is damaged.
-pub fn certificates(file: &SourceFile) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub fn certificates(file: &TextFile) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let all: Vec<_> = CertificateDer::pem_slice_iter(file.text.as_bytes())
         .collect::<Result<_, _>>()
         .map_err(|error| damaged(file, "certificate", &error))?;
@@ -27,7 +27,7 @@ const WITHOUT_PASSWORD: &str = "private key without a password";
 ///
 /// # Errors
 /// When there is none, or it is damaged.
-pub fn key(file: &SourceFile) -> Result<PrivateKeyDer<'static>, TlsError> {
+pub fn key(file: &TextFile) -> Result<PrivateKeyDer<'static>, TlsError> {
     // As OpenSSL wrote keys with a password before version 1.
     if file.text.contains("Proc-Type: 4,ENCRYPTED") {
         return Err(nothing(file, WITHOUT_PASSWORD));
@@ -40,7 +40,7 @@ pub fn key(file: &SourceFile) -> Result<PrivateKeyDer<'static>, TlsError> {
 ///
 /// # Errors
 /// When there is none, or one cannot be an authority.
-pub fn authorities(file: &SourceFile) -> Result<RootCertStore, TlsError> {
+pub fn authorities(file: &TextFile) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(file)? {
         roots
@@ -53,14 +53,14 @@ pub fn authorities(file: &SourceFile) -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
-fn nothing(file: &SourceFile, what: &'static str) -> TlsError {
+fn nothing(file: &TextFile, what: &'static str) -> TlsError {
     TlsError::Nothing {
         path: file.name.clone(),
         what,
     }
 }
 
-fn damaged(file: &SourceFile, what: &'static str, error: &Error) -> TlsError {
+fn damaged(file: &TextFile, what: &'static str, error: &Error) -> TlsError {
     match error {
         Error::NoItemsFound => nothing(file, what),
         // The library shows the bytes of the line that it stumbled over; in a key they are nobody's business.

@@ -10,7 +10,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{Loaded, ServerTls, TlsError, Validity};
 use crate::clock::Clock;
-use crate::source::files::{self, Changes, Poke};
+use crate::watch::{Changes, Poke, watch};
 
 /// What handshakes are made with now, for all threads.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ pub fn follow(
     tls: ServerTls,
     clock: Clock,
 ) -> Result<(Arc<Certificates>, Poke, impl Future<Output = Infallible>), TlsError> {
-    let (files, changes) = files::watch(tls.location());
+    let (files, changes) = watch(tls.location());
     let loaded = tls.understand(&files?)?;
     tell_expiry("gRPC is served with TLS", &loaded, &clock);
     let certificates = Arc::new(Certificates {

@@ -8,7 +8,8 @@ use super::finding::{Finding, Kind};
 use crate::rules::{
     Algorithm, Difference, Hits, LoadOptions, Mistake, Position, RuleSet, SourceFile,
 };
-use crate::source::files::Location;
+use crate::source;
+use crate::watch::Location;
 
 /// What the two do otherwise, whatever the rules; and what to set to have it as it was.
 const BEHAVIOUR: &[(&str, &str)] = &[
@@ -59,7 +60,7 @@ pub(super) fn read(
     environment: &Environment,
 ) -> Result<Vec<SourceFile>, Finding> {
     if let Some(path) = path {
-        let read = Location::Path(path.to_owned()).read();
+        let read = source::read(&Location::Path(path.to_owned()));
         let read =
             read.map_err(|error| Finding::new(Kind::ChangeFirst, "the rules", error.to_string()))?;
         if read.is_empty() {
@@ -85,7 +86,7 @@ pub(super) fn read(
         ignore_dot_files: environment.is_on("RUNTIME_IGNOREDOTFILES"),
         watch_root: true,
     });
-    location.read().map_err(|error| {
+    source::read(&location).map_err(|error| {
         let what = format!("they were not checked: {error}. Name them with --rules");
         Finding::new(Kind::ChangeFirst, "the rules", what)
     })

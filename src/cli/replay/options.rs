@@ -8,7 +8,7 @@ use super::input::{Broken, Reading};
 use crate::key::KeyFormat;
 use crate::limiter::{Bounds, LimiterSettings};
 use crate::rules::LoadOptions;
-use crate::source::files::Location;
+use crate::watch::Location;
 
 const AFTER_HELP: &str = "\
 Lines are those that RECORD_PATH makes a server write, or such as

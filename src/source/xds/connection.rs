@@ -9,9 +9,8 @@ use tonic::transport::{Channel, ClientTlsConfig, Endpoint, Identity};
 
 use super::trouble::Trouble;
 use super::{Settings, TlsFiles};
-use crate::rules::SourceFile;
-use crate::source::files::{Location, SourceError};
 use crate::tls::{NameCheck, ServerVerifier, SystemRoots, pem};
+use crate::watch::{Location, ReadError, TextFile};
 
 /// The option that names the file of authorities.
 const AUTHORITIES: &str = "CONFIG_GRPC_XDS_SERVER_TLS_CACERT";
@@ -71,7 +70,7 @@ fn tls(files: &TlsFiles) -> Result<(ClientTlsConfig, Arc<ServerVerifier>), Troub
     let own = match &files.authority {
         Some(path) => {
             let text = read(AUTHORITIES, path, "certificate")?;
-            let file = SourceFile {
+            let file = TextFile {
                 name: path.display().to_string(),
                 text,
             };
@@ -102,7 +101,7 @@ fn tls(files: &TlsFiles) -> Result<(ClientTlsConfig, Arc<ServerVerifier>), Troub
 fn read(option: &str, path: &Path, what: &str) -> Result<String, Trouble> {
     let files = Location::Path(path.to_owned()).read();
     let files = files.map_err(|error| match error {
-        SourceError::NotFound { path, .. } => {
+        ReadError::NotFound { path, .. } => {
             let wrong = format!("{} does not exist; check what is mounted", path.display());
             Trouble::of_file(option, &wrong)
         }

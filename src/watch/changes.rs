@@ -5,7 +5,7 @@
 
 use std::future::pending;
 use std::io;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::Receiver;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -13,10 +13,9 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tracing::error;
 
-use super::sentinel::Sentinel;
+use super::events::Events;
 use super::survey::{Survey, survey};
-use super::{Location, SourceError};
-use crate::rules::SourceFile;
+use super::{Location, Poke, ReadError, TextFile};
 
 /// Nothing is read before events have been absent for so long: a save is several of them.
 const QUIET: Duration = Duration::from_millis(50);
@@ -31,7 +30,7 @@ const MAX_WALKS: usize = 8;
 const IDLE_PARTS: u32 = 20;
 
 /// What the files say, all of them.
-type Files = Result<Vec<SourceFile>, SourceError>;
+type Files = Result<Vec<TextFile>, ReadError>;
 
 /// Reads the files, and watches them from then on: no change after the first result is missed.
 ///
@@ -40,7 +39,7 @@ type Files = Result<Vec<SourceFile>, SourceError>;
 /// # Examples
 /// ```
 /// # tokio::runtime::Runtime::new()?.block_on(async {
-/// use ratekeeper::source::files::{Location, watch};
+/// use ratekeeper::watch::{Location, watch};
 ///
 /// let directory = tempfile::tempdir()?;
 /// let file = directory.path().join("rules.yaml");
@@ -55,7 +54,7 @@ type Files = Result<Vec<SourceFile>, SourceError>;
 /// ```
 #[must_use = "what is watched is worth reading"]
 pub fn watch(location: Location) -> (Files, Changes) {
-    let (files, changes, thread) = begin(location, Sentinel::new);
+    let (files, changes, thread) = begin(location, Events::new);
     if let Err(cause) = thread {
         // `Changes` tell the consumer; why it happened is known only here.
         error!(%cause, "the thread that watches files could not be started");
@@ -80,7 +79,7 @@ impl Changes {
     ///
     /// # Errors
     /// When the files cannot be read now. Waiting goes on afterwards; once they can be read again,
-    /// they are told even if they say what they said before. [`SourceError::Unwatched`] is told at
+    /// they are told even if they say what they said before. [`ReadError::Unwatched`] is told at
     /// most once, and nothing follows it.
     pub async fn next(&mut self) -> Files {
         if let Some(files) = self.told.recv().await {
@@ -88,7 +87,7 @@ impl Changes {
         }
         if !self.over {
             self.over = true;
-            return Err(SourceError::Unwatched {
+            return Err(ReadError::Unwatched {
                 path: self.location.top(),
             });
         }
@@ -111,32 +110,15 @@ impl Drop for Changes {
     }
 }
 
-/// Has the files read again. Any number of pokes before that are one.
-#[derive(Debug, Clone)]
-pub struct Poke(SyncSender<()>);
-
-impl Poke {
-    fn channel() -> (Self, Receiver<()>) {
-        let (sender, receiver) = sync_channel(1);
-        (Self(sender), receiver)
-    }
-
-    /// Does so.
-    pub fn poke(&self) {
-        // It fails when a poke is waiting already, or when nobody is left to be woken.
-        let _ = self.0.try_send(());
-    }
-}
-
 /// The first result, what follows it, and the thread that both hang on.
 type Begun = (Files, Changes, io::Result<JoinHandle<()>>);
 
-fn begin(location: Location, sentinel: impl FnOnce(Poke) -> Sentinel) -> Begun {
+fn begin(location: Location, events: impl FnOnce(Poke) -> Events) -> Begun {
     let (poke, pokes) = Poke::channel();
     let (tell, told) = mpsc::channel(1);
     let mut watch = Watch {
         location: location.clone(),
-        sentinel: sentinel(poke.clone()),
+        events: events(poke.clone()),
         poke: poke.clone(),
         told: Fingerprint::default(),
         effort: Duration::ZERO,
@@ -158,7 +140,7 @@ fn begin(location: Location, sentinel: impl FnOnce(Poke) -> Sentinel) -> Begun {
 /// The state of the thread.
 struct Watch {
     location: Location,
-    sentinel: Sentinel,
+    events: Events,
     poke: Poke,
     /// Of what was told last.
     told: Fingerprint,
@@ -187,7 +169,7 @@ impl Watch {
 
     /// Waits until it is time to look.
     fn rest(&self, pokes: &Receiver<()>) {
-        let patience = self.sentinel.patience().max(self.effort * IDLE_PARTS);
+        let patience = self.events.patience().max(self.effort * IDLE_PARTS);
         if pokes.recv_timeout(patience).is_err() {
             return;
         }
@@ -210,7 +192,7 @@ impl Watch {
         let start = Instant::now();
         let mut last = survey(&self.location);
         for _ in 1..MAX_WALKS {
-            self.sentinel.watch(&last.places);
+            self.events.watch(&last.places);
             let again = survey(&self.location);
             let agree = is_same(&last, &again);
             last = again;
@@ -267,7 +249,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("a.yaml");
         let (files, mut changes, _) =
-            begin(Location::Path(file.clone()), |_| Sentinel::without_events());
+            begin(Location::Path(file.clone()), |_| Events::without_events());
         assert!(files.is_err());
         fs::write(dir.path().join("new"), "1").unwrap();
         fs::rename(dir.path().join("new"), file).unwrap();
@@ -277,7 +259,7 @@ mod tests {
     #[test]
     fn the_thread_ends_with_its_owner() {
         let dir = tempfile::tempdir().unwrap();
-        let (_, changes, thread) = begin(Location::Path(dir.path().to_owned()), Sentinel::new);
+        let (_, changes, thread) = begin(Location::Path(dir.path().to_owned()), Events::new);
         drop(changes);
         thread.unwrap().join().unwrap();
     }
@@ -295,7 +277,7 @@ mod tests {
         let error = changes.next().await.unwrap_err();
         assert_eq!(
             error,
-            SourceError::Unwatched {
+            ReadError::Unwatched {
                 path: "rules".into()
             }
         );

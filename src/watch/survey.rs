@@ -5,25 +5,24 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use super::places::Places;
 use super::resolve::{Found, Unresolved, resolve};
-use super::{Location, MAX_BYTES, MAX_DEPTH, MAX_ENTRIES, SourceError};
-use crate::rules::SourceFile;
+use super::watched_paths::WatchedPaths;
+use super::{Location, MAX_BYTES, MAX_DEPTH, MAX_ENTRIES, ReadError, TextFile};
 
 /// What a walk found.
 #[derive(Debug)]
 pub(super) struct Survey {
     /// All files, sorted by name, or the first mistake in the order of names.
-    pub(super) files: Result<Vec<SourceFile>, SourceError>,
+    pub(super) files: Result<Vec<TextFile>, ReadError>,
     /// What must stay as it is for the files to stay as they are; complete even after a mistake.
-    pub(super) places: Places,
+    pub(super) places: WatchedPaths,
 }
 
 /// Walks over the location once.
 pub(super) fn survey(location: &Location) -> Survey {
     let mut walk = Walk {
         location,
-        places: Places::default(),
+        places: WatchedPaths::default(),
         files: Vec::new(),
         bytes: 0,
         entries: 0,
@@ -42,8 +41,8 @@ pub(super) fn survey(location: &Location) -> Survey {
 /// A walk that is under way.
 struct Walk<'a> {
     location: &'a Location,
-    places: Places,
-    files: Vec<SourceFile>,
+    places: WatchedPaths,
+    files: Vec<TextFile>,
     /// Bytes read so far.
     bytes: u64,
     /// Directory entries seen so far.
@@ -53,7 +52,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn all(&mut self) -> Result<(), SourceError> {
+    fn all(&mut self) -> Result<(), ReadError> {
         match self.location {
             Location::Files(paths) => paths.iter().try_for_each(|path| self.only(path)),
             Location::Path(_) | Location::Runtime { .. } => self.top(),
@@ -61,28 +60,28 @@ impl Walk<'_> {
     }
 
     /// A file that is named itself.
-    fn only(&mut self, shown: &Path) -> Result<(), SourceError> {
+    fn only(&mut self, shown: &Path) -> Result<(), ReadError> {
         match self.named(shown)? {
             Found::File(real) => self.file(shown, &real),
-            Found::Directory(_) | Found::Special => Err(SourceError::NotAFile {
+            Found::Directory(_) | Found::Special => Err(ReadError::NotAFile {
                 path: shown.to_owned(),
             }),
         }
     }
 
-    fn top(&mut self) -> Result<(), SourceError> {
+    fn top(&mut self) -> Result<(), ReadError> {
         let shown = self.location.top();
         match self.named(&shown)? {
             Found::Directory(real) => self.directory(&shown, real),
             Found::File(real) => self.file(&shown, &real),
-            Found::Special => Err(SourceError::NotAFile { path: shown }),
+            Found::Special => Err(ReadError::NotAFile { path: shown }),
         }
     }
 
     /// What a path leads to that somebody wrote.
-    fn named(&mut self, shown: &Path) -> Result<Found, SourceError> {
+    fn named(&mut self, shown: &Path) -> Result<Found, ReadError> {
         let start =
-            std::env::current_dir().map_err(|cause| SourceError::unreadable(shown, &cause))?;
+            std::env::current_dir().map_err(|cause| ReadError::unreadable(shown, &cause))?;
         // The way to the working directory counts, too: a relative path hangs on it.
         let path = start.join(shown);
         match resolve(Path::new("/"), &path, &mut self.places) {
@@ -90,7 +89,7 @@ impl Walk<'_> {
             Err(Unresolved::Missing {
                 missing,
                 linked: false,
-            }) => Err(SourceError::NotFound {
+            }) => Err(ReadError::NotFound {
                 path: shown.to_owned(),
                 missing,
             }),
@@ -98,14 +97,14 @@ impl Walk<'_> {
         }
     }
 
-    fn directory(&mut self, shown: &Path, real: PathBuf) -> Result<(), SourceError> {
+    fn directory(&mut self, shown: &Path, real: PathBuf) -> Result<(), ReadError> {
         if self.open.contains(&real) {
-            return Err(SourceError::LinkLoop {
+            return Err(ReadError::LinkLoop {
                 path: shown.to_owned(),
             });
         }
         if self.open.len() > MAX_DEPTH {
-            return Err(SourceError::TooDeep {
+            return Err(ReadError::TooDeep {
                 path: shown.to_owned(),
             });
         }
@@ -120,13 +119,13 @@ impl Walk<'_> {
     }
 
     /// The entries of a directory, sorted, so that of several mistakes always the same is told.
-    fn names(&mut self, shown: &Path, real: &Path) -> Result<Vec<OsString>, SourceError> {
-        let unreadable = |cause: io::Error| SourceError::unreadable(shown, &cause);
+    fn names(&mut self, shown: &Path, real: &Path) -> Result<Vec<OsString>, ReadError> {
+        let unreadable = |cause: io::Error| ReadError::unreadable(shown, &cause);
         let mut names = Vec::new();
         for entry in fs::read_dir(real).map_err(unreadable)? {
             self.entries += 1;
             if self.entries > MAX_ENTRIES {
-                return Err(SourceError::TooMany {
+                return Err(ReadError::TooMany {
                     path: shown.to_owned(),
                 });
             }
@@ -144,7 +143,7 @@ impl Walk<'_> {
         parent: &Path,
         real_parent: &Path,
         name: OsString,
-    ) -> Result<(), SourceError> {
+    ) -> Result<(), ReadError> {
         let shown = parent.join(&name);
         match resolve(real_parent, Path::new(&name), &mut self.places) {
             Ok(Found::Directory(real)) => self.directory(&shown, real),
@@ -156,26 +155,26 @@ impl Walk<'_> {
         }
     }
 
-    fn file(&mut self, shown: &Path, real: &Path) -> Result<(), SourceError> {
+    fn file(&mut self, shown: &Path, real: &Path) -> Result<(), ReadError> {
         self.places.opened(real);
         let left = MAX_BYTES - self.bytes;
         let mut bytes = Vec::new();
         File::open(real)
             // One byte more than allowed tells a file that is too large from one that just fits.
             .and_then(|file| file.take(left + 1).read_to_end(&mut bytes))
-            .map_err(|cause| SourceError::unreadable(shown, &cause))?;
+            .map_err(|cause| ReadError::unreadable(shown, &cause))?;
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         if length > left {
-            return Err(SourceError::TooLarge {
+            return Err(ReadError::TooLarge {
                 path: shown.to_owned(),
             });
         }
         self.bytes += length;
-        let text = String::from_utf8(bytes).map_err(|error| SourceError::NotUtf8 {
+        let text = String::from_utf8(bytes).map_err(|error| ReadError::NotUtf8 {
             path: shown.to_owned(),
             offset: error.utf8_error().valid_up_to(),
         })?;
-        self.files.push(SourceFile {
+        self.files.push(TextFile {
             name: shown.display().to_string(),
             text,
         });
@@ -184,11 +183,11 @@ impl Walk<'_> {
 }
 
 /// What is told of a path that leads to nothing.
-fn mistake(shown: &Path, unresolved: Unresolved) -> SourceError {
+fn mistake(shown: &Path, unresolved: Unresolved) -> ReadError {
     let path = shown.to_owned();
     match unresolved {
-        Unresolved::Missing { missing, .. } => SourceError::DanglingLink { path, missing },
-        Unresolved::Loop => SourceError::LinkLoop { path },
-        Unresolved::Io { path, cause } => SourceError::unreadable(&path, &cause),
+        Unresolved::Missing { missing, .. } => ReadError::DanglingLink { path, missing },
+        Unresolved::Loop => ReadError::LinkLoop { path },
+        Unresolved::Io { path, cause } => ReadError::unreadable(&path, &cause),
     }
 }

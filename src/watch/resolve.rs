@@ -8,7 +8,7 @@ use std::fs::{self, FileType};
 use std::io::{self, ErrorKind};
 use std::path::{Component, Path, PathBuf};
 
-use super::places::Places;
+use super::watched_paths::WatchedPaths;
 
 /// Symbolic links on the way to one file, as many as Linux follows.
 const MAX_LINKS: usize = 40;
@@ -46,7 +46,11 @@ enum Step {
 }
 
 /// Follows `path` from the directory `start`, which must be a real path.
-pub(super) fn resolve(start: &Path, path: &Path, places: &mut Places) -> Result<Found, Unresolved> {
+pub(super) fn resolve(
+    start: &Path,
+    path: &Path,
+    places: &mut WatchedPaths,
+) -> Result<Found, Unresolved> {
     let mut here = start.to_owned();
     let mut ahead = steps(path);
     let mut links = 0;

@@ -1,14 +1,15 @@
-//! Rule files: which ones there are, what they say, and when that changes.
+//! Files that change while the server runs: configurations and certificates.
 //!
-//! [`Location::read`] reads them once; [`watch()`] reads them and goes on telling what they say. Both
-//! are bounded in bytes, entries and depth, and open nothing but regular files, so that no directory
-//! can hang the server or fill its memory.
+//! [`Location::read`] reads files once. [`watch()`] reads them and returns their contents again after each change. Both
+//! are bounded in bytes, entries and depth and open only regular files, so that no directory can hang the server or fill
+//! its memory.
 
-mod places;
+mod changes;
+mod events;
+mod poke;
 mod resolve;
-mod sentinel;
 mod survey;
-mod watch;
+mod watched_paths;
 
 use std::ffi::OsStr;
 use std::io;
@@ -16,9 +17,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::rules::SourceFile;
-
-pub use watch::{Changes, Poke, watch};
+pub use changes::{Changes, watch};
+pub use poke::Poke;
 
 /// The most bytes that all files together may have. Real configurations have some thousands.
 pub const MAX_BYTES: u64 = 64 << 20;
@@ -30,7 +30,16 @@ pub const MAX_ENTRIES: usize = 10_000;
 /// The most directories that a file may lie beneath the one that was named.
 pub const MAX_DEPTH: usize = 32;
 
-/// Where rule files are.
+/// A text file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextFile {
+    /// The path as the location has it, so that users recognize it.
+    pub name: String,
+    /// The contents.
+    pub text: String,
+}
+
+/// Which files are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
     /// One file of any name; or a directory, whose `.yaml`, `.yml` and `.json` files are read, those
@@ -59,12 +68,11 @@ pub enum Location {
 impl Location {
     /// Reads all files, sorted by name: the order of wildcards in merged files hangs on it.
     ///
-    /// A file's name is its path as the location was written, so that users recognise it. A
-    /// directory without files is no mistake.
+    /// A directory without files is no error.
     ///
     /// # Errors
     /// When anything that should be read cannot be. There is no partial result.
-    pub fn read(&self) -> Result<Vec<SourceFile>, SourceError> {
+    pub fn read(&self) -> Result<Vec<TextFile>, ReadError> {
         survey::survey(self).files
     }
 
@@ -115,9 +123,9 @@ fn below(root: &Path, part: &Path) -> PathBuf {
     root.join(part.strip_prefix("/").unwrap_or(part))
 }
 
-/// Why rule files could not be read. Paths are as the location was written where they can be.
+/// Why files could not be read. Paths are as the location was written where they can be.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum SourceError {
+pub enum ReadError {
     /// The location, or a directory on the way to it, is not there.
     #[error(
         "{} cannot be read because {} does not exist; create it, or name another place with --config or RUNTIME_ROOT",
@@ -200,7 +208,7 @@ pub enum SourceError {
     },
 }
 
-impl SourceError {
+impl ReadError {
     fn unreadable(path: &Path, cause: &io::Error) -> Self {
         Self::Unreadable {
             path: path.to_owned(),

@@ -161,7 +161,7 @@ fn pipes_and_sockets_are_never_opened() {
         ["rules.yaml"]
     );
     let refused = Location::Path(pipe.clone()).read();
-    assert_eq!(refused.unwrap_err(), SourceError::NotAFile { path: pipe });
+    assert_eq!(refused.unwrap_err(), ReadError::NotAFile { path: pipe });
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn what_is_not_there_is_named() {
     let error = Location::Path(path.clone()).read().unwrap_err();
     assert_eq!(
         error,
-        SourceError::NotFound {
+        ReadError::NotFound {
             missing: path.clone(),
             path
         }
@@ -195,7 +195,7 @@ fn a_link_that_leads_to_nothing_is_named() {
     let real = dir.path().canonicalize().unwrap();
     let path = real.join("a.yaml");
     symlink("gone/b.yaml", &path).unwrap();
-    let expected = SourceError::DanglingLink {
+    let expected = ReadError::DanglingLink {
         path: path.clone(),
         missing: real.join("gone"),
     };
@@ -209,14 +209,14 @@ fn links_in_a_circle_are_named() {
     let link = dir.path().join("a.yaml");
     symlink("a.yaml", &link).unwrap();
     let error = Location::Path(link.clone()).read().unwrap_err();
-    assert_eq!(error, SourceError::LinkLoop { path: link.clone() });
+    assert_eq!(error, ReadError::LinkLoop { path: link.clone() });
 
     fs::remove_file(link).unwrap();
     let link = dir.path().join("b/up");
     fs::create_dir(dir.path().join("b")).unwrap();
     symlink("..", &link).unwrap();
     let error = Location::Path(dir.path().to_owned()).read().unwrap_err();
-    assert_eq!(error, SourceError::LinkLoop { path: link });
+    assert_eq!(error, ReadError::LinkLoop { path: link });
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn directories_that_links_multiply_are_bounded() {
     }
     fs::create_dir(dir.path().join("d30")).unwrap();
     let error = Location::Path(dir.path().join("d0")).read().unwrap_err();
-    assert!(matches!(error, SourceError::TooMany { .. }), "{error}");
+    assert!(matches!(error, ReadError::TooMany { .. }), "{error}");
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn depth_and_size_are_bounded() {
     assert_eq!(names(&location, dir.path()).len(), 1);
     write(dir.path().join(&deepest).join("d/b.yaml"), "");
     let path = dir.path().join(deepest).join("d");
-    assert_eq!(location.read().unwrap_err(), SourceError::TooDeep { path });
+    assert_eq!(location.read().unwrap_err(), ReadError::TooDeep { path });
 
     let dir = temp();
     let location = Location::Path(dir.path().to_owned());
@@ -257,7 +257,7 @@ fn depth_and_size_are_bounded() {
     write(dir.path().join("a.yaml"), "x");
     assert_eq!(
         location.read().unwrap_err(),
-        SourceError::TooLarge { path: large }
+        ReadError::TooLarge { path: large }
     );
 }
 
@@ -267,7 +267,7 @@ fn what_is_not_text_is_refused() {
     let path = dir.path().join("a.yaml");
     fs::write(&path, b"abc\xff").unwrap();
     let error = Location::Path(dir.path().to_owned()).read().unwrap_err();
-    assert_eq!(error, SourceError::NotUtf8 { path, offset: 3 });
+    assert_eq!(error, ReadError::NotUtf8 { path, offset: 3 });
 }
 
 #[cfg(target_os = "linux")]
@@ -277,7 +277,7 @@ fn what_cannot_be_read_is_named() {
     let path = PathBuf::from("/proc/self/mem");
     let error = Location::Path(path.clone()).read().unwrap_err();
     assert!(
-        matches!(&error, SourceError::Unreadable { path: named, .. } if *named == path),
+        matches!(&error, ReadError::Unreadable { path: named, .. } if *named == path),
         "{error}"
     );
 }
@@ -297,11 +297,11 @@ fn named_files_are_read_whatever_they_are_called_and_all_of_them() {
         .collect();
     assert_eq!(texts, ["1", "2"]);
     fs::remove_file(&other).unwrap();
-    let missing = SourceError::NotFound {
+    let missing = ReadError::NotFound {
         path: other.clone(),
         missing: other.clone(),
     };
     assert_eq!(location.read(), Err(missing));
     fs::create_dir(&other).unwrap();
-    assert_eq!(location.read(), Err(SourceError::NotAFile { path: other }));
+    assert_eq!(location.read(), Err(ReadError::NotAFile { path: other }));
 }

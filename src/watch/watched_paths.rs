@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// Real paths (no symbolic link in them), and what matters at each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Places {
+pub(super) struct WatchedPaths {
     places: BTreeMap<PathBuf, Interest>,
 }
 
@@ -23,7 +23,7 @@ enum Interest {
     Names(BTreeSet<OsString>),
 }
 
-impl Places {
+impl WatchedPaths {
     /// Notes that a directory was listed.
     pub(super) fn listed(&mut self, directory: &Path) {
         self.places

@@ -1,7 +1,7 @@
 //! Watches places through the operating system, or admits that it cannot.
 //!
 //! It says only that something may have happened, never what; whoever is poked looks for himself.
-//! Where events cannot be had, [`Sentinel::patience`] tells how often to look without being poked.
+//! Where events cannot be had, [`Events::patience`] tells how often to look without being poked.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -12,8 +12,8 @@ use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tracing::warn;
 
-use super::places::Places;
-use super::watch::Poke;
+use super::Poke;
+use super::watched_paths::WatchedPaths;
 
 /// How often to look where events cannot be had: twice within the second that a reload may take.
 const POLL: Duration = Duration::from_millis(500);
@@ -23,34 +23,34 @@ const POLL: Duration = Duration::from_millis(500);
 const CHECK: Duration = Duration::from_secs(30);
 
 /// Watches places and pokes.
-pub(super) struct Sentinel {
+pub(super) struct Events {
     /// `None` when the operating system gives no watches.
     watcher: Option<RecommendedWatcher>,
     /// What is watched, shared with the event handler: most events in `/` or `/tmp` are not about us.
-    places: Arc<Mutex<Places>>,
+    places: Arc<Mutex<WatchedPaths>>,
     /// Whether a place could not be watched.
     blind: bool,
     /// Whether the log knows that events cannot be had.
     warned: bool,
 }
 
-impl Sentinel {
-    /// A sentinel that watches nothing yet.
+impl Events {
+    /// A events that watches nothing yet.
     pub(super) fn new(poke: Poke) -> Self {
-        let mut sentinel = Self::without_events();
-        let places = Arc::clone(&sentinel.places);
+        let mut events = Self::without_events();
+        let places = Arc::clone(&events.places);
         match notify::recommended_watcher(move |event| {
             if matters(&event, &lock(&places)) {
                 poke.poke();
             }
         }) {
-            Ok(watcher) => sentinel.watcher = Some(watcher),
-            Err(cause) => sentinel.give_up(&cause),
+            Ok(watcher) => events.watcher = Some(watcher),
+            Err(cause) => events.give_up(&cause),
         }
-        sentinel
+        events
     }
 
-    /// A sentinel that never pokes.
+    /// A events that never pokes.
     pub(super) fn without_events() -> Self {
         Self {
             watcher: None,
@@ -65,7 +65,7 @@ impl Sentinel {
     /// Every place is watched anew, each time. A path may name another directory than before, under
     /// the same inode number even, and then the old watch is worth nothing; for one that has not
     /// changed this costs a system call and loses no event.
-    pub(super) fn watch(&mut self, places: &Places) {
+    pub(super) fn watch(&mut self, places: &WatchedPaths) {
         let Some(watcher) = &mut self.watcher else {
             return;
         };
@@ -138,7 +138,7 @@ fn is_gone(cause: &notify::Error) -> bool {
 }
 
 /// Whether an event can mean other rules. Reading is none of them, or every look would cause the next.
-fn matters(event: &notify::Result<Event>, places: &Places) -> bool {
+fn matters(event: &notify::Result<Event>, places: &WatchedPaths) -> bool {
     let Ok(event) = event else {
         return true;
     };
@@ -151,7 +151,7 @@ fn matters(event: &notify::Result<Event>, places: &Places) -> bool {
 }
 
 /// What is under the lock is replaced whole, so that a panic elsewhere cannot have left it half done.
-fn lock(places: &Mutex<Places>) -> MutexGuard<'_, Places> {
+fn lock(places: &Mutex<WatchedPaths>) -> MutexGuard<'_, WatchedPaths> {
     places.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn only_what_can_mean_other_rules_pokes() {
-        let mut places = Places::default();
+        let mut places = WatchedPaths::default();
         places.listed(Path::new("/etc/rules"));
         places.opened(Path::new("/etc/rules/a.yaml"));
         places.looked_up(Path::new("/etc"), "rules".as_ref());
