@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-use crate::support::{PATIENCE, Ratekeeper, ask, check, eventually};
+use crate::support::{Ratekeeper, TIMEOUT, ask, check, eventually};
 
 /// The path of the one method.
 const CALL: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
@@ -112,7 +112,7 @@ fn a_request_that_does_not_arrive_in_time_is_rejected() {
         body.send_data(message(&large("x")).slice(..10_000), false)
             .unwrap();
         let both = async { (begun_only.await.unwrap(), in_part.await.unwrap()) };
-        tokio::time::timeout(PATIENCE, both).await.unwrap()
+        tokio::time::timeout(TIMEOUT, both).await.unwrap()
     });
     for response in [begun_only, in_part] {
         assert_eq!(response.headers()["grpc-status"], "4", "{response:?}");
@@ -236,7 +236,7 @@ fn a_client_that_reads_nothing_for_a_while_is_disconnected() {
     let server = Ratekeeper::start(RULES, []);
     Runtime::new().unwrap().block_on(async {
         let (mut ends, _bodies) = read_nothing(server.address(), 0, 1).await;
-        let ended = tokio::time::timeout(PATIENCE, ends.join_next()).await;
+        let ended = tokio::time::timeout(TIMEOUT, ends.join_next()).await;
         assert!(ended.is_ok(), "the connection is still open");
     });
     assert_eq!(stat(&server, "grpc.connections.unread"), 1);

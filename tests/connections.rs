@@ -15,7 +15,7 @@ use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::support::{PATIENCE, Ratekeeper, Redis, ask, eventually, typed};
+use crate::support::{Ratekeeper, Redis, TIMEOUT, ask, eventually, typed};
 
 const RULES: &str = "
 domain: d
@@ -39,7 +39,7 @@ fn with(environment: &[(&'static str, &str)]) -> Ratekeeper {
 
 fn connect(server: &Ratekeeper) -> TcpStream {
     let stream = TcpStream::connect(server.address()).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream
 }
 

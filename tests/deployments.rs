@@ -19,7 +19,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::support::environments::{AI_GATEWAY, ENVOY_GATEWAY, ENVOY_GATEWAY_TRACING, ISTIO};
 use crate::support::{
-    Authority, Collector, Http, Management, Ratekeeper, Redis, Scrape, Speaks, ask, typed,
+    Authority, Collector, Http, Management, Protocol, Ratekeeper, Redis, Scrape, ask, typed,
 };
 use crate::tls::{answered, expiry, is_let_in};
 
@@ -161,7 +161,7 @@ fn envoy_gateway_s_deployment_is_served_with_tracing() {
     let endpoint = "OTEL_EXPORTER_OTLP_ENDPOINT";
     envoy_gateway(&environment, &[(endpoint, "http://127.0.0.1:1")]);
 
-    let collector = Collector::start(Speaks::Http);
+    let collector = Collector::start(Protocol::Http);
     envoy_gateway(&environment, &[(endpoint, &collector.url())]);
     // The last ones are sent before the end.
     let calls = collector.spans("envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit");

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use ratekeeper::service::pb::RateLimitResponse;
 use serde_json::{Value, json};
 
-use crate::support::{PATIENCE, Ratekeeper, ask, free_port, json_of, on_every_store, times};
+use crate::support::{Ratekeeper, TIMEOUT, ask, free_port, json_of, on_every_store, times};
 
 const RULES: &str = "
 domain: d
@@ -153,7 +153,7 @@ fn json_answers_carry_the_headers_themselves() {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .proxy(None)
-        .timeout_global(Some(PATIENCE))
+        .timeout_global(Some(TIMEOUT))
         .build()
         .into();
     let url = format!("http://{}/json", server.http().address());

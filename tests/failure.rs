@@ -8,7 +8,7 @@ use tonic::{Code as Failure, Request};
 use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::support::{
-    PATIENCE, Ratekeeper, Redis, ask, check, eventually, free_port, json_of, raw_call, typed,
+    Ratekeeper, Redis, TIMEOUT, ask, check, eventually, free_port, json_of, raw_call, typed,
 };
 
 const RULES: &str = "
@@ -141,12 +141,12 @@ fn a_caller_has_its_answer_within_its_own_time() {
     let begin = Instant::now();
     let answer = runtime.block_on(async {
         let mut request = Request::new(ask("d", &["k=1"]));
-        request.set_timeout(PATIENCE / 12);
+        request.set_timeout(TIMEOUT / 12);
         server.client().await.should_rate_limit(request).await
     });
     assert!(answer.is_ok(), "{answer:?}");
     assert!(
-        begin.elapsed() >= PATIENCE / 15 - Duration::from_millis(50),
+        begin.elapsed() >= TIMEOUT / 15 - Duration::from_millis(50),
         "Redis had its time"
     );
     redis.resume();

@@ -19,10 +19,10 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tonic::Request;
 
-use crate::support::{PATIENCE, Proxy, Ratekeeper, Redis, Treatment, ask, eventually};
+use crate::support::{Proxy, Ratekeeper, Redis, TIMEOUT, Treatment, ask, eventually};
 
 /// How long a server may wait for Redis.
-const TIMEOUT: Duration = Duration::from_millis(100);
+const REDIS_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// What a busy machine may add to it before the answer is here.
 const SLACK: Duration = Duration::from_secs(2);
@@ -270,7 +270,7 @@ pub(crate) fn check_back(name: &str, calls: &[Call], lifted: Instant) {
 /// The longest that a caller waited; never longer than a server may wait for Redis, and somewhat.
 pub(crate) fn slowest(calls: &[Call]) -> Duration {
     let slowest = calls.iter().map(|call| call.took).max().unwrap();
-    assert!(slowest <= TIMEOUT + SLACK, "{slowest:?}");
+    assert!(slowest <= REDIS_TIMEOUT + SLACK, "{slowest:?}");
     slowest
 }
 
@@ -318,7 +318,7 @@ faults! {
         name: "kill -9, started again empty",
         inject: |site| site.redis = None,
         lift: |site| {
-            let deadline = Instant::now() + PATIENCE;
+            let deadline = Instant::now() + TIMEOUT;
             while site.redis.is_none() && Instant::now() < deadline {
                 site.redis = Redis::start_on(site.port, &[]);
             }

@@ -11,7 +11,7 @@ use ratekeeper::service::pb::rate_limit_response::Code;
 use serde_json::json;
 
 use crate::hostile::frame;
-use crate::support::{PATIENCE, Ratekeeper, ask, client};
+use crate::support::{Ratekeeper, TIMEOUT, ask, client};
 
 const RULES: &str = "
 domain: d
@@ -49,7 +49,7 @@ struct Frame {
 impl Raw {
     fn connect(server: &Ratekeeper) -> Self {
         let stream = TcpStream::connect(server.address()).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         let mut raw = Self {
             stream,
             seen: Vec::new(),
@@ -205,7 +205,7 @@ fn an_http_port_answers_under_any_name() {
     for authority in AUTHORITIES {
         for port in [server.http(), server.debug()] {
             let mut stream = TcpStream::connect(port.address()).unwrap();
-            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.set_read_timeout(Some(TIMEOUT)).unwrap();
             let head = [
                 b"GET /healthcheck HTTP/1.1\r\nConnection: close\r\nHost: ",
                 authority,

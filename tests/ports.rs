@@ -7,7 +7,7 @@ use std::net::{Ipv6Addr, SocketAddr, TcpStream};
 use serde_json::{Value, json};
 use tonic_health::pb::health_check_response::ServingStatus;
 
-use crate::support::{Backend, Http, PATIENCE, Page, Ratekeeper, Redis, Scrape, ask, eventually};
+use crate::support::{Backend, Http, Page, Ratekeeper, Redis, Scrape, TIMEOUT, ask, eventually};
 
 const RULES: &str = "
 domain: d
@@ -295,7 +295,7 @@ fn json_that_is_in_flight_is_answered() {
 /// Sends bytes and reads until the server closes.
 fn closed_after(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream.write_all(bytes).unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).expect("the server closes");
@@ -350,12 +350,12 @@ fn connections_to_every_port_of_http_are_bounded() {
         // Nobody is kept out, and the first are sent away.
         let request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
         let mut stream = connect();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         stream.write_all(request).unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
         assert!(answer.starts_with(b"HTTP/1.1"));
-        idle[0].set_read_timeout(Some(PATIENCE)).unwrap();
+        idle[0].set_read_timeout(Some(TIMEOUT)).unwrap();
         assert_eq!(idle[0].read(&mut [0]).unwrap(), 0);
     }
     // Whoever asks for metrics slowly is not waited for.
@@ -372,7 +372,7 @@ fn heads_that_are_too_large_are_refused() {
         "x".repeat(100_000)
     );
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     // It may close before it has read everything.
     let _ = stream.write_all(head.as_bytes());
     let mut answer = [0; 12];

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 /// Long enough for any machine; only a failing test waits for it. Yet shorter than the time after
 /// which files are looked at without any event, which would hide that one was missed.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn temp() -> TempDir {
     tempfile::tempdir().expect("a temporary directory")
@@ -49,7 +49,7 @@ fn runtime(root: &Path, ignore_dot_files: bool) -> Location {
 
 /// The texts of the next change, in the order of names.
 async fn next(changes: &mut Changes) -> Result<Vec<String>, ReadError> {
-    let files = tokio::time::timeout(PATIENCE, changes.next())
+    let files = tokio::time::timeout(TIMEOUT, changes.next())
         .await
         .expect("a change is told");
     files.map(|files| files.into_iter().map(|file| file.text).collect())

@@ -5,7 +5,7 @@ use std::net::UdpSocket;
 
 use serde_json::Value;
 
-use crate::support::{PATIENCE, Ratekeeper, ask, free_port, typed};
+use crate::support::{Ratekeeper, TIMEOUT, ask, free_port, typed};
 
 const RULES: &str = "
 domain: m
@@ -19,7 +19,7 @@ struct Daemon(UdpSocket);
 impl Daemon {
     fn start() -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
         Self(socket)
     }
 

@@ -28,7 +28,7 @@ use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
 use crate::cluster::InCluster;
-use crate::support::{PATIENCE, Redis, eventually};
+use crate::support::{Redis, TIMEOUT, eventually};
 
 const SECOND: Micros = 1_000_000;
 const DAY: Micros = 86_400 * SECOND;
@@ -39,7 +39,7 @@ pub(crate) const START: Micros = 4_400_000_000 * SECOND / DAY * DAY;
 
 /// A deadline that nothing here comes near.
 pub(crate) fn soon() -> Instant {
-    Instant::now() + PATIENCE
+    Instant::now() + TIMEOUT
 }
 
 // --- Stores whose clock is the test's ---

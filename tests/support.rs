@@ -1,4 +1,4 @@
-//! The real parts that tests are made of, each started and stopped by the test that needs it.
+//! The real parts that tests use: servers, proxies, a browser. Each is started and stopped by the test that needs it.
 
 mod admin;
 mod backend;
@@ -29,7 +29,7 @@ pub use backend::Backend;
 pub use browser::{Browser, Key};
 pub use certificates::{Authority, Certified, Form, Pair};
 pub use cluster::Cluster;
-pub use collector::{Collector, Speaks};
+pub use collector::{Collector, Protocol};
 pub use command::typed;
 pub use envoy::{Envoy, Plan, Reply, Route, extension};
 pub use http::{Http, Page};
@@ -51,27 +51,27 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The longest that a test waits for anything, before it says what did not happen. Long, because the
-/// machine may be slow; nothing that works takes anywhere near it.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// The longest time that a test waits for an event before it fails. Much longer than any event takes, because the machine may be
+/// slow.
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The root of the checkout.
+/// The root directory of the repository.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A program of the environment that `tests/setup` makes.
+/// The path of a program that `tests/setup` installed with Envoy.
 ///
 /// # Panics
-/// When it is not there.
+/// When the program is not installed.
 pub fn tool(name: &str) -> PathBuf {
     let path = root().join("target/test-tools/venv/bin").join(name);
     assert!(path.exists(), "{name} is not installed: run tests/setup");
     path
 }
 
-/// A TCP port of the loopback address that nobody listened on a moment ago. Another process may take
-/// it first; whoever uses this tries again then.
+/// A free TCP port of the loopback address. Another process can take it before the caller does; the caller then tries another
+/// one.
 pub fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .unwrap()
@@ -80,15 +80,18 @@ pub fn free_port() -> u16 {
         .port()
 }
 
-/// Waits until something is so that nobody announces.
+/// Polls a condition that has no event to wait for, until it is true.
 ///
 /// # Panics
-/// When it does not come about.
-pub fn eventually(what: &str, mut so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !so() {
-        assert!(Instant::now() < deadline, "this did not come about: {what}");
-        // Leaves the processor to those who are to bring it about.
+/// When the condition is still false after [`TIMEOUT`].
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + TIMEOUT;
+    while !condition() {
+        assert!(
+            Instant::now() < deadline,
+            "this did not happen in time: {what}"
+        );
+        // Leaves the processor to the processes under test.
         thread::sleep(Duration::from_millis(5));
     }
 }

@@ -21,7 +21,7 @@ use tokio_rustls::rustls::{ClientConfig, ClientConnection};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use crate::support::{
-    Authority, Envoy, Form, PATIENCE, Pair, Plan, Ratekeeper, Route, ask, extension, typed,
+    Authority, Envoy, Form, Pair, Plan, Ratekeeper, Route, TIMEOUT, ask, extension, typed,
 };
 
 const RULES: &str = "
@@ -128,7 +128,7 @@ fn shown_by(server: &Ratekeeper, authority: &Authority) -> CertificateDer<'stati
     let name = ServerName::try_from("localhost").unwrap();
     let mut connection = ClientConnection::new(Arc::new(config), name).unwrap();
     let mut socket = TcpStream::connect(server.address()).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
     while connection.is_handshaking() {
         connection.complete_io(&mut socket).unwrap();
     }
@@ -167,7 +167,7 @@ fn plaintext_to_the_tls_port_is_refused_and_told_of() {
     let parties = Parties::new();
     let mut server = parties.start(&[]);
     let mut stream = TcpStream::connect(server.address()).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream
         .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
         .unwrap();
@@ -181,7 +181,7 @@ fn a_handshake_that_never_ends_is_not_waited_for() {
     let parties = Parties::new();
     let mut server = parties.start(&[("GRPC_HANDSHAKE_TIMEOUT", "200ms")]);
     let mut silent = TcpStream::connect(server.address()).unwrap();
-    silent.set_read_timeout(Some(PATIENCE)).unwrap();
+    silent.set_read_timeout(Some(TIMEOUT)).unwrap();
     assert_eq!(silent.read_to_end(&mut Vec::new()).unwrap(), 0);
     server.wait_for_log("TLS handshake in time");
 }

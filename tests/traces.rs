@@ -4,7 +4,7 @@ use ratekeeper::service::pb::RateLimitRequest;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
-use crate::support::{Backend, Collector, Ratekeeper, Redis, Scrape, Speaks, ask, eventually};
+use crate::support::{Backend, Collector, Protocol, Ratekeeper, Redis, Scrape, ask, eventually};
 
 const RULES: &str = "
 domain: m
@@ -39,7 +39,7 @@ fn a_call_is_a_span_of_its_callers_trace_and_a_round_trip_a_span_of_the_call() {
         ("traceparent", format!("00-{TRACE}-{SPAN}-01")),
         ("b3", format!("{TRACE}-{SPAN}-1")),
     ];
-    for (speaks, header) in [Speaks::Grpc, Speaks::Http].into_iter().zip(headers) {
+    for (speaks, header) in [Protocol::Grpc, Protocol::Http].into_iter().zip(headers) {
         let collector = Collector::start(speaks);
         let redis = Redis::start();
         let port = redis.port().to_string();
@@ -99,7 +99,7 @@ fn a_call_is_a_span_of_its_callers_trace_and_a_round_trip_a_span_of_the_call() {
 
 #[test]
 fn calls_that_share_a_round_trip_are_linked_to_its_span() {
-    let collector = Collector::start(Speaks::Grpc);
+    let collector = Collector::start(Protocol::Grpc);
     let redis = Redis::start();
     let own = [
         ("REDIS_URL", redis.url()),
@@ -158,7 +158,7 @@ fn calls_that_share_a_round_trip_are_linked_to_its_span() {
 
 #[test]
 fn only_what_is_sampled_is_sent() {
-    let collector = Collector::start(Speaks::Grpc);
+    let collector = Collector::start(Protocol::Grpc);
     let rate = ("TRACING_SAMPLING_RATE", "0".to_owned());
     let environment = collector.environment().into_iter().chain([rate]);
     let server = Ratekeeper::start(RULES, environment);
@@ -192,7 +192,7 @@ fn only_what_is_sampled_is_sent() {
 
 #[test]
 fn the_last_spans_are_sent_before_the_end() {
-    for speaks in [Speaks::Grpc, Speaks::Http] {
+    for speaks in [Protocol::Grpc, Protocol::Http] {
         let collector = Collector::start(speaks);
         let mut environment = collector.environment();
         environment.retain(|(name, _)| *name != "OTEL_BSP_SCHEDULE_DELAY");

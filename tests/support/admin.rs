@@ -1,4 +1,4 @@
-//! The admin API of a server. Every answer is held to what the API says of itself.
+//! A client of the admin API that validates every response against the server's OpenAPI document.
 
 use jsonschema::Validator;
 use serde_json::{Value, json};
@@ -10,66 +10,66 @@ use super::envoy::agent;
 /// The token of servers that are started with [`Api::environment`].
 const TOKEN: &str = "open-sesame-0123456789";
 
-/// The API, as somebody with the token asks it.
+/// A client of the admin API that has the token.
 #[derive(Debug)]
 pub struct Api {
     root: String,
     agent: ureq::Agent,
-    /// What it says of itself; unlike there, nothing may be told that is not described.
-    described: Value,
+    /// The OpenAPI document, changed so that it rejects fields that it does not describe.
+    document: Value,
 }
 
 impl Api {
-    /// The API of a server.
+    /// A client of the server's admin API.
     ///
     /// # Panics
-    /// When it does not say what it is.
+    /// When the server does not serve an OpenAPI document.
     pub fn of(server: &Ratekeeper) -> Self {
         let page = server.debug().get("/api/v1/openapi.json");
         assert_eq!(
             (page.status, page.kind.as_str()),
             (200, "application/json; charset=utf-8")
         );
-        let mut described: Value = serde_json::from_str(&page.body).unwrap();
-        close(&mut described["components"]["schemas"]);
+        let mut document: Value = serde_json::from_str(&page.body).unwrap();
+        close(&mut document["components"]["schemas"]);
         Self {
             root: format!("http://{}/api/v1", server.debug().address()),
             agent: agent(),
-            described,
+            document,
         }
     }
 
-    /// What has a server let whoever has the token change something.
+    /// The environment variable that makes a server accept changes with the token.
     pub fn environment() -> (&'static str, &'static str) {
         ("ADMIN_TOKEN", TOKEN)
     }
 
-    /// Asks, and expects an answer.
+    /// Sends a GET request and returns the body.
     ///
     /// # Panics
-    /// When it is refused.
+    /// When the status is not 200.
     pub fn get(&self, path: &str) -> Value {
         let (status, answer) = self.ask(path);
         assert_eq!(status, 200, "{path}: {answer}");
         answer
     }
 
-    /// Asks: the status, and the answer.
+    /// Sends a GET request and returns the status and the body.
     pub fn ask(&self, path: &str) -> (u16, Value) {
         self.send("GET", path, &[], "")
     }
 
-    /// Changes something, and expects that it is done.
+    /// Sends a POST request with the token and returns the body.
     ///
     /// # Panics
-    /// When it is refused.
+    /// When the status is not 200.
     pub fn post(&self, path: &str, body: &Value) -> Value {
         let (status, answer) = self.try_post(path, body);
         assert_eq!(status, 200, "{path} {body}: {answer}");
         answer
     }
 
-    /// Changes something, if it can be.
+    /// Sends a POST request with the token and returns the status and the body.
     pub fn try_post(&self, path: &str, body: &Value) -> (u16, Value) {
         let token = format!("Bearer {TOKEN}");
         let headers = [
@@ -79,10 +79,10 @@ impl Api {
         self.send("POST", path, &headers, &body.to_string())
     }
 
-    /// Sends any request.
+    /// Sends a request and returns the status and the body.
     ///
     /// # Panics
-    /// When the answer is not as described.
+    /// When the response does not match the OpenAPI document.
     pub fn send(
         &self,
         method: &str,
@@ -128,9 +128,9 @@ impl Api {
     fn check(&self, method: &str, path: &str, status: u16, answer: &Value) {
         let shown = format!("{method} {path} {status}: {answer:#}");
         let path = path.split('?').next().unwrap();
-        let operations = &self.described["paths"][path];
+        let operations = &self.document["paths"][path];
         let (operation, is_described) = match &operations[method.to_lowercase()] {
-            // What is not there is refused in the same words.
+            // Unknown paths and methods have error bodies of the same schema.
             Value::Null => (&json!({}), false),
             operation => (operation, true),
         };
@@ -150,14 +150,14 @@ impl Api {
     }
 
     fn validator(&self, mut schema: Value) -> Validator {
-        schema["components"] = self.described["components"].clone();
+        schema["components"] = self.document["components"].clone();
         jsonschema::draft202012::new(&schema).unwrap()
     }
 
-    /// The one bucket of an answer.
+    /// The only bucket of a response.
     ///
     /// # Panics
-    /// When there is another number of them.
+    /// When the response has no bucket or several.
     pub fn bucket(answer: &Value) -> &Value {
         let buckets = answer["buckets"].as_array().unwrap();
         assert_eq!(buckets.len(), 1, "{answer:#}");
@@ -165,7 +165,7 @@ impl Api {
     }
 }
 
-/// Lets objects have no fields but those that are described.
+/// Makes a schema reject object fields that it does not describe.
 fn close(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {

@@ -7,14 +7,14 @@ use super::{Cluster, Redis};
 pub enum Backend {
     /// In the memory of the server.
     Memory,
-    /// In a Redis of the test's own.
+    /// In a Redis that only this test uses.
     Redis(Redis),
-    /// In a Redis Cluster that tests share, under names of the test's own.
+    /// In a Redis Cluster that tests share; each test has its own key prefix.
     Cluster(&'static Cluster),
 }
 
 impl Backend {
-    /// Each of them, fresh.
+    /// One of each kind, with no buckets in it.
     pub fn all() -> [Self; 3] {
         [
             Self::Memory,
@@ -23,23 +23,24 @@ impl Backend {
         ]
     }
 
-    /// The environment variables that choose it. A busy machine must not have requests decided without Redis.
+    /// The environment variables that make a server use it. The timeout is long, so that a slow machine does not cause fallback
+    /// decisions.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
-        let patient = ("REDIS_TIMEOUT", "20s".to_owned());
+        let long_timeout = ("REDIS_TIMEOUT", "20s".to_owned());
         match self {
             Self::Memory => vec![("BACKEND_TYPE", "memory".to_owned())],
             Self::Redis(redis) => vec![
                 ("BACKEND_TYPE", "redis".to_owned()),
                 ("REDIS_SOCKET_TYPE", "tcp".to_owned()),
                 ("REDIS_URL", redis.url()),
-                patient,
+                long_timeout,
             ],
             Self::Cluster(cluster) => vec![
                 ("REDIS_TYPE", "cluster".to_owned()),
                 ("REDIS_URL", cluster.url()),
-                patient,
-                // What was taken in vain is given back by the thread that took it: who asks next comes after that
-                // on this thread, and may be denied before it on another.
+                long_timeout,
+                // A thread gives back the hits of a request that another slot denied. The next request of the test comes after
+                // that if the same thread decides it.
                 ("WORKER_THREADS", "1".to_owned()),
                 ("CACHE_KEY_PREFIX", Cluster::prefix()),
             ],

@@ -1,4 +1,4 @@
-//! A real Chromium without a screen, driven by WebDriver as <https://www.w3.org/TR/webdriver2/> has it.
+//! A headless Chromium, driven by WebDriver (<https://www.w3.org/TR/webdriver2/>).
 
 use std::fmt;
 use std::fs;
@@ -14,36 +14,36 @@ use tempfile::TempDir;
 use super::envoy::agent;
 use super::{Process, eventually, root};
 
-/// Under which name WebDriver tells of an element.
+/// The JSON key under which WebDriver returns a reference to an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
-/// A browser with one window and a profile of its own.
+/// A browser with one window and a temporary profile.
 #[derive(Debug)]
 pub struct Browser {
     agent: ureq::Agent,
-    /// Where the session is asked for things.
+    /// The URL of the WebDriver session.
     session: String,
-    /// Of whose test it is.
+    /// The name of the test, for files.
     name: &'static str,
     _driver: Process,
     _profile: TempDir,
 }
 
-/// A key that is no letter.
+/// A key that is not a letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Key {
-    /// To the next place.
+    /// Moves the focus to the next element.
     Tab,
-    /// To the place before.
+    /// Moves the focus to the previous element.
     BackTab,
-    /// What a button or a link waits for.
+    /// Activates a button or a link.
     Enter,
-    /// Opens and closes.
+    /// Toggles a checkbox or a disclosure.
     Space,
 }
 
 impl Key {
-    /// The key, and what is held down with it.
+    /// The WebDriver codes of the key and of the modifier held with it.
     fn codes(self) -> (&'static str, Option<&'static str>) {
         match self {
             Self::Tab => ("\u{e004}", None),
@@ -55,17 +55,17 @@ impl Key {
 }
 
 impl Browser {
-    /// Starts one for the test of this name.
+    /// Starts a browser for the test with this name.
     ///
     /// # Panics
-    /// When it cannot be started.
+    /// When the browser cannot be started.
     pub fn start(name: &'static str) -> Self {
         let profile = tempfile::tempdir().unwrap();
         let mut driver = Process::start(
             "chromedriver",
             Command::new("chromedriver")
                 .arg("--port=0")
-                // What it keeps elsewhere than in its profile is kept there, too.
+                // Files that Chromium writes outside of its profile go there, too.
                 .env("HOME", profile.path())
                 .env("TMPDIR", profile.path()),
         );
@@ -77,7 +77,7 @@ impl Browser {
             .unwrap_or_else(|ended| panic!("{}", ended.report));
         let agent = agent();
         let url = format!("http://127.0.0.1:{port}/session");
-        let opened = told(&agent, "POST", &url, Some(capabilities(profile.path())));
+        let opened = open_session(&agent, "POST", &url, Some(capabilities(profile.path())));
         let id = opened["sessionId"].as_str().unwrap();
         Self {
             session: format!("{url}/{id}"),
@@ -93,17 +93,17 @@ impl Browser {
         self.post("url", json!({ "url": url }));
     }
 
-    /// Runs a script in the page; what it returns is returned.
+    /// Runs a script in the page and returns its result.
     pub fn run(&self, script: &str) -> Value {
         self.run_with(script, &[])
     }
 
-    /// Runs a script with arguments.
+    /// Runs a script with arguments in the page and returns its result.
     pub fn run_with(&self, script: &str, arguments: &[Value]) -> Value {
         self.post("execute/sync", json!({"script": script, "args": arguments}))
     }
 
-    /// Runs a script that calls the last of its arguments with what it has to tell.
+    /// Runs an asynchronous script in the page and returns the value that it passes to the callback, its last argument.
     pub fn run_until_called(&self, script: &str) -> Value {
         self.post("execute/async", json!({"script": script, "args": []}))
     }
@@ -111,13 +111,13 @@ impl Browser {
     /// Waits until an expression is true in the page.
     ///
     /// # Panics
-    /// When it does not become so.
+    /// When the expression stays false.
     pub fn wait(&self, expression: &str) {
         let script = format!("return Boolean({expression})");
         eventually(expression, || self.run(&script) == true);
     }
 
-    /// Waits until an element's text is this.
+    /// Waits until the text of an element equals `text`.
     pub fn wait_for_text(&self, css: &str, text: &str) {
         let is = format!(
             "document.querySelector({}).textContent.trim() === {}",
@@ -127,45 +127,45 @@ impl Browser {
         self.wait(&is);
     }
 
-    /// The text of an element, and of what is in it.
+    /// The text of an element and its descendants.
     pub fn text(&self, css: &str) -> String {
         let script = "return document.querySelector(arguments[0]).textContent.trim()";
         let text = self.run_with(script, &[json!(css)]);
         text.as_str().unwrap().to_owned()
     }
 
-    /// Clicks an element as with a mouse: it has to be in view, or come there, and nothing may be before it.
+    /// Clicks an element as with a mouse. Fails if the element cannot be scrolled into view or another one covers it.
     pub fn click(&self, css: &str) {
         let element = self.element(css);
         self.post(&format!("element/{element}/click"), json!({}));
     }
 
-    /// Types a text into a field that is emptied before.
+    /// Replaces the text of a field.
     pub fn fill(&self, css: &str, text: &str) {
         let element = self.element(css);
         self.post(&format!("element/{element}/clear"), json!({}));
         self.post(&format!("element/{element}/value"), json!({"text": text}));
     }
 
-    /// Types a text where the focus is.
+    /// Types a text into the focused element.
     pub fn type_text(&self, text: &str) {
         let letters = text.chars().map(String::from);
         self.keys(letters.map(|letter| (letter, None)));
     }
 
-    /// Presses a key where the focus is.
+    /// Presses a key in the focused element.
     pub fn press(&self, key: Key) {
         let (key, held) = key.codes();
         self.keys([(key.to_owned(), held)].into_iter());
     }
 
-    /// A window of this size, as of a phone or a desk.
+    /// Sets the size of the window, such as a phone's or a desktop's.
     pub fn resize(&self, width: u32, height: u32) {
         let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500});
         self.devtools("Emulation.setDeviceMetricsOverride", size);
     }
 
-    /// What somebody prefers, such as `prefers-color-scheme`: `dark`.
+    /// Sets media features, such as `prefers-color-scheme`: `dark`.
     pub fn prefer(&self, features: &[(&str, &str)]) {
         let features: Vec<Value> = features
             .iter()
@@ -177,17 +177,17 @@ impl Browser {
         );
     }
 
-    /// Puts the window away, so that nobody can look at the page.
+    /// Minimizes the window, so that the page is hidden.
     pub fn minimize(&self) {
         self.post("window/minimize", json!({}));
     }
 
-    /// Brings the window back.
+    /// Shows the window again.
     pub fn restore(&self) {
         self.post("window/rect", json!({"width": 1200, "height": 900}));
     }
 
-    /// What has been written into the console since the last time, but for hints.
+    /// Messages in the console since the last call, without those of level debug.
     pub fn complaints(&self) -> Vec<String> {
         let log = self.post("se/log", json!({"type": "browser"}));
         log.as_array()
@@ -198,7 +198,7 @@ impl Browser {
             .collect()
     }
 
-    /// Keeps a picture of the whole page among the files of the tests, for people to look at.
+    /// Saves a picture of the whole page under target/tmp/pictures.
     pub fn picture(&self, name: &str) {
         self.keep_picture(name).unwrap();
     }
@@ -234,7 +234,7 @@ impl Browser {
         found[ELEMENT].as_str().unwrap().to_owned()
     }
 
-    /// What the developers' tools can and WebDriver cannot.
+    /// Sends a command of the Chrome DevTools Protocol.
     fn devtools(&self, command: &str, parameters: Value) {
         self.post(
             "goog/cdp/execute",
@@ -265,23 +265,23 @@ impl Drop for Browser {
                 Err(failure) => eprintln!("--- the browser cannot be seen: {failure}"),
             }
         }
-        // Without it, the driver would be killed and the browser would stay.
+        // Killing the driver alone would leave the browser running.
         let _ = self.ask("DELETE", "", None);
     }
 }
 
-/// Why WebDriver did not do what it was asked for.
+/// Why a WebDriver command failed.
 type Failure = Box<dyn std::error::Error>;
 
 fn capabilities(profile: &Path) -> Value {
     let arguments = [
         "--headless=new",
-        // The tests may run as root, in a container, where it cannot have one.
+        // The sandbox does not work for root in a container.
         "--no-sandbox",
         "--disable-gpu",
         "--disable-dev-shm-usage",
         "--no-first-run",
-        // It talks to nobody but the page.
+        // Chromium connects to the page only.
         "--disable-background-networking",
         "--disable-component-update",
         "--no-proxy-server",
@@ -294,7 +294,7 @@ fn capabilities(profile: &Path) -> Value {
     }}})
 }
 
-fn told(agent: &ureq::Agent, method: &str, url: &str, body: Option<Value>) -> Value {
+fn open_session(agent: &ureq::Agent, method: &str, url: &str, body: Option<Value>) -> Value {
     ask(agent, method, url, body)
         .unwrap_or_else(|failure| panic!("Chromium cannot be started ({failure}): run tests/setup"))
 }
@@ -314,23 +314,23 @@ fn ask(
         .with_config()
         .limit(1 << 26)
         .read_to_string()?;
-    let mut said: Value = serde_json::from_str(&text)?;
-    let value = said["value"].take();
+    let mut response: Value = serde_json::from_str(&text)?;
+    let value = response["value"].take();
     if answer.status().is_success() {
         Ok(value)
     } else {
-        Err(Box::new(Refusal(value)))
+        Err(Box::new(WebDriverError(value)))
     }
 }
 
-/// What WebDriver says when it refuses.
+/// The error object of a WebDriver response.
 #[derive(Debug)]
-struct Refusal(Value);
+struct WebDriverError(Value);
 
-impl fmt::Display for Refusal {
+impl fmt::Display for WebDriverError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.0["error"], self.0["message"])
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for WebDriverError {}

@@ -1,4 +1,4 @@
-//! Certificates of the tests' own.
+//! Certificates for tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,14 +9,14 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
-/// An authority, which signs certificates and puts them into files.
+/// A certificate authority that signs certificates and writes them to files.
 #[derive(Debug)]
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
 }
 
-/// A certificate and its key, in PEM.
+/// A certificate and its private key in PEM.
 #[derive(Debug, Clone)]
 pub struct Certified {
     /// The certificate.
@@ -25,7 +25,7 @@ pub struct Certified {
     pub key: String,
 }
 
-/// A certificate and its key, in files.
+/// The files of a certificate and its private key.
 #[derive(Debug, Clone)]
 pub struct Pair {
     /// The certificate.
@@ -34,22 +34,22 @@ pub struct Pair {
     pub key: PathBuf,
 }
 
-/// What `openssl` makes.
+/// The kinds of certificates that `openssl` creates for tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// A certificate of an authority that signed itself, for `localhost`: `openssl req -x509`.
+    /// A self-signed certificate with `CA:TRUE` for `localhost`, as `openssl req -x509` creates it.
     Ca,
-    /// The same, whose time is over.
+    /// A self-signed certificate that has expired.
     Expired,
-    /// X.509 version 1, signed by itself; it has no place for names but its subject.
+    /// A self-signed certificate of X.509 version 1, which has no names besides its subject.
     Version1,
 }
 
 impl Pair {
-    /// A certificate and its key as `openssl` makes them, in files that begin with `stem`.
+    /// Creates a certificate and its key with `openssl`, in files whose names start with `stem`.
     ///
     /// # Panics
-    /// When there is no `openssl`, or it fails.
+    /// When `openssl` is missing or fails.
     pub fn openssl(directory: &Path, stem: &str, form: Form) -> Self {
         let pair = Self {
             certificate: directory.join(format!("{stem}.crt")),
@@ -83,7 +83,7 @@ impl Pair {
                     "subjectAltName=DNS:localhost\nbasicConstraints=critical,CA:TRUE\n",
                 )
                 .unwrap();
-                // As long ago as it is to the end: a validity of no time.
+                // The certificate expires before it becomes valid.
                 openssl(&[
                     &[
                         "x509", "-req", "-in", &request, "-signkey", &key, "-days", "-1",
@@ -93,7 +93,7 @@ impl Pair {
             }
             Form::Version1 => {
                 openssl(&[&named[..], &made, &["-new", "-out", &request]]);
-                // Without extensions, that is version 1, or is made so.
+                // Without extensions, openssl creates version 1.
                 openssl(&[
                     &[
                         "x509", "-req", "-in", &request, "-signkey", &key, "-days", "30",
@@ -108,17 +108,17 @@ impl Pair {
     }
 }
 
-/// What `openssl` prints, given these arguments.
+/// Runs `openssl` and returns its output.
 fn openssl(arguments: &[&[&str]]) -> String {
     let output = Command::new("openssl").args(arguments.concat()).output();
     let output = output.unwrap_or_else(|error| panic!("openssl: {error}: run tests/setup"));
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "openssl {arguments:?}: {said}");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "openssl {arguments:?}: {error}");
     String::from_utf8(output.stdout).unwrap()
 }
 
 impl Authority {
-    /// A new one that nobody knows.
+    /// Creates an authority with a new key.
     pub fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
@@ -132,17 +132,17 @@ impl Authority {
         }
     }
 
-    /// Its own certificate.
+    /// The authority's certificate in PEM.
     pub fn pem(&self) -> &str {
         &self.pem
     }
 
-    /// Puts its own certificate into a file.
+    /// Writes the authority's certificate to a file.
     pub fn write(&self, path: &Path) {
         fs::write(path, &self.pem).unwrap();
     }
 
-    /// A certificate for this name, for servers and clients.
+    /// Signs a certificate for a name, for use by servers and clients.
     pub fn certify(&self, name: &str) -> Certified {
         self.certify_all(name, &[name])
     }
@@ -165,7 +165,7 @@ impl Authority {
         }
     }
 
-    /// Signs a certificate for these names, or IP addresses, into files that begin with `stem`.
+    /// Signs a certificate for names or IP addresses and writes it to files whose names start with `stem`.
     pub fn sign(&self, directory: &Path, stem: &str, names: &[&str]) -> Pair {
         let certified = self.certify_all(stem, names);
         let pair = Pair {
@@ -177,8 +177,8 @@ impl Authority {
         pair
     }
 
-    /// Writes what Kubernetes mounts of a TLS secret: `tls.crt`, `tls.key` and `ca.crt`, each in one
-    /// step.
+    /// Writes the files that Kubernetes mounts for a TLS secret, `tls.crt`, `tls.key` and `ca.crt`, and replaces each file
+    /// atomically.
     pub fn mount(&self, certified: &Certified, directory: &Path) {
         let files = [
             ("tls.crt", certified.certificate.as_str()),

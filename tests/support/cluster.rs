@@ -9,22 +9,21 @@ use tempfile::TempDir;
 use super::process::Guard;
 use super::{Redis, eventually, free_port};
 
-/// How long a node may be silent until the others take it for dead, in milliseconds. Short, so that a test
-/// need not wait long for a replica to be promoted.
+/// The time after which nodes report a silent node as failed, in milliseconds. Short, so that a replica is promoted soon.
 const NODE_TIMEOUT: &str = "1000";
 
-/// How often other ports are tried when somebody was faster.
+/// The number of ports to try when another process takes a port first.
 const ATTEMPTS: usize = 5;
 
 const MASTERS: usize = 3;
 const SLOTS: usize = 16384;
 
-/// A cluster of the test's own. At first, nodes 0 to 2 are masters with a third of the slots each, and
-/// node 3 is the replica of node 0, and so on.
+/// A running cluster. Initially, nodes 0 to 2 are masters with a third of the slots each, and nodes 3 to 5 are their replicas in
+/// the same order.
 #[derive(Debug)]
 pub struct Cluster {
     nodes: Vec<Node>,
-    /// Has what each node knows of the others, which must outlive it.
+    /// The cluster configuration files of the nodes, which survive a restart of a node.
     directory: TempDir,
 }
 
@@ -33,19 +32,19 @@ struct Node {
     port: u16,
     bus: u16,
     id: String,
-    /// `None` while it is down.
+    /// `None` while the node is down.
     redis: Option<Redis>,
 }
 
 impl Cluster {
-    /// Starts one, and waits until all nodes agree that it is whole.
+    /// Starts a cluster and waits until all nodes report that it is complete.
     pub fn start() -> Self {
         let cluster = Self::without_slots();
         cluster.make();
         cluster
     }
 
-    /// Starts nodes that know nothing of one another, and that no slots are of.
+    /// Starts nodes that do not know each other and own no slots.
     pub fn without_slots() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let nodes = (0..2 * MASTERS)
@@ -58,14 +57,15 @@ impl Cluster {
         Self { nodes, directory }
     }
 
-    /// Makes a cluster of its nodes, and waits until all of them agree that it is whole.
+    /// Joins the nodes to a cluster and waits until all nodes report that it is complete.
     pub fn make(&self) {
         self.share_out();
         self.meet();
         self.replicate();
     }
 
-    /// One cluster for all tests that leave it whole. It takes seconds to start, so it runs until the test program ends.
+    /// A cluster that tests share, if they do not change its nodes or slots. It takes seconds to start, so it runs until the test
+    /// program ends.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<(Cluster, Guard)> = OnceLock::new();
         let (cluster, _) = SHARED.get_or_init(|| {
@@ -81,7 +81,7 @@ impl Cluster {
         cluster
     }
 
-    /// What keys of nobody else begin with.
+    /// A key prefix that no other test uses.
     pub fn prefix() -> String {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         format!("test{}:", NEXT.fetch_add(1, Ordering::Relaxed))
@@ -121,7 +121,7 @@ impl Cluster {
         self.wait_until_whole();
     }
 
-    /// Waits until all nodes that are up see a master for each slot.
+    /// Waits until all running nodes report a master for each slot.
     pub fn wait_until_whole(&self) {
         eventually("the cluster is whole", || self.all_say("cluster_state:ok"));
     }
@@ -131,11 +131,11 @@ impl Cluster {
         { up }.all(|node| {
             node.run::<String>(&["CLUSTER", "INFO"])
                 .lines()
-                .any(|said| said == line)
+                .any(|reported| reported == line)
         })
     }
 
-    /// The addresses of all nodes, as `REDIS_URL` takes them.
+    /// The addresses of all nodes for `REDIS_URL`.
     pub fn url(&self) -> String {
         let urls = self
             .nodes
@@ -144,28 +144,28 @@ impl Cluster {
         urls.collect::<Vec<_>>().join(",")
     }
 
-    /// A node that is up.
+    /// A running node.
     ///
     /// # Panics
-    /// When it is down.
+    /// When the node is down.
     pub fn node(&self, number: usize) -> &Redis {
         self.nodes[number].redis.as_ref().expect("it is up")
     }
 
-    /// The processes of the nodes.
+    /// The ports of the nodes.
     pub fn ports(&self) -> Vec<u16> {
         self.nodes.iter().map(|node| node.port).collect()
     }
 
-    /// Runs a command on a node, given as its words, and returns what it answers.
+    /// Runs a command on a node, given as a list of words, and returns the reply.
     pub fn run<T: FromRedisValue>(&self, number: usize, words: &[&str]) -> T {
         self.nodes[number].run(words)
     }
 
-    /// Which node owns a slot, as a node that is up sees it.
+    /// The number of the node that owns a slot, according to a running node.
     ///
     /// # Panics
-    /// When none does.
+    /// When no node owns the slot.
     pub fn owner(&self, slot: u16) -> usize {
         let asked = self.nodes.iter().find(|node| node.redis.is_some()).unwrap();
         let known: String = asked.run(&["CLUSTER", "NODES"]);
@@ -177,22 +177,22 @@ impl Cluster {
         self.nodes.iter().position(|node| node.id == id).unwrap()
     }
 
-    /// Kills a node, with SIGKILL.
+    /// Kills a node with SIGKILL.
     pub fn kill(&mut self, number: usize) {
         self.nodes[number].redis = None;
     }
 
-    /// Starts a node again that is down. It has kept nothing but who the others are.
+    /// Restarts a node that is down. It has lost its keys, but still knows the other nodes.
     ///
     /// # Panics
-    /// When somebody else took its port meanwhile.
+    /// When another process has taken its port.
     pub fn restart(&mut self, number: usize) {
         let node = &self.nodes[number];
         self.nodes[number] = Node::start(number, node.port, node.bus, &self.directory)
             .expect("the port was free a moment ago");
     }
 
-    /// Waits until the replica of a master that is down has taken its place.
+    /// Waits until a replica has been promoted and the cluster is complete.
     pub fn wait_for_promotion(&self, replica: usize) {
         eventually("the replica is promoted", || {
             self.run::<String>(replica, &["INFO", "replication"])
@@ -203,14 +203,14 @@ impl Cluster {
 
     // --- Moving slots ---
 
-    /// Moves a slot and its keys to another master, as redis-cli does.
+    /// Moves a slot and its keys to another master, in the steps of redis-cli.
     pub fn migrate(&self, slot: u16, to: usize) {
         let from = self.begin_migration(slot, to);
         self.move_keys(slot, from, to);
         self.end_migration(slot, to);
     }
 
-    /// Has keys of a slot that are not there be asked for at another master. Returns the owner.
+    /// Starts the migration of a slot: the owner redirects missing keys to another master. Returns the owner.
     pub fn begin_migration(&self, slot: u16, to: usize) -> usize {
         let from = self.owner(slot);
         let (slot, source, target) = (slot.to_string(), &self.nodes[from].id, &self.nodes[to].id);
@@ -219,7 +219,7 @@ impl Cluster {
         from
     }
 
-    /// Moves the keys of a slot that is migrating.
+    /// Moves the keys of a migrating slot.
     pub fn move_keys(&self, slot: u16, from: usize, to: usize) {
         let (slot, port) = (slot.to_string(), self.nodes[to].port.to_string());
         loop {
@@ -233,10 +233,10 @@ impl Cluster {
         }
     }
 
-    /// Gives a slot to its new owner.
+    /// Ends the migration of a slot: the new owner takes it.
     pub fn end_migration(&self, slot: u16, to: usize) {
         let (text, target) = (slot.to_string(), &self.nodes[to].id);
-        // The new owner first, so that nobody is sent in circles.
+        // The new owner first, so that clients are not redirected in circles.
         let masters = self.nodes.iter().enumerate().filter(|(_, node)| {
             node.redis.is_some()
                 && node
@@ -252,7 +252,7 @@ impl Cluster {
     }
 }
 
-/// Whether a line of CLUSTER NODES is that of the living master of a slot.
+/// Whether a line of CLUSTER NODES describes a running master that owns a slot.
 fn owns(line: &str, slot: u16) -> bool {
     let mut words = line.split(' ');
     let flags = words.nth(2).unwrap_or_default();
@@ -262,7 +262,7 @@ fn owns(line: &str, slot: u16) -> bool {
         && ranges.any(|range| match range.split_once('-') {
             Some((first, last)) => match (first.parse(), last.parse()) {
                 (Ok(first), Ok(last)) => (first..=last).contains(&slot),
-                // A slot on its way is in brackets; its owner is told in the plain form, too.
+                // A migrating slot is in brackets; its owner also lists it without brackets.
                 _ => false,
             },
             None => range.parse() == Ok(slot),
@@ -270,7 +270,7 @@ fn owns(line: &str, slot: u16) -> bool {
 }
 
 impl Node {
-    /// Starts a node on these ports; `None` when one is taken.
+    /// Starts a node on two ports; `None` when one is taken.
     fn start(number: usize, port: u16, bus: u16, directory: &TempDir) -> Option<Self> {
         let known = directory.path().join(format!("nodes-{number}.conf"));
         let arguments = [
@@ -282,7 +282,7 @@ impl Node {
             &bus.to_string(),
             "--cluster-node-timeout",
             NODE_TIMEOUT,
-            // A replica whose link was down a moment ago may be promoted all the same.
+            // A replica can be promoted even if its link to the master was down.
             "--cluster-replica-validity-factor",
             "0",
         ];

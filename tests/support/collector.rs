@@ -1,4 +1,4 @@
-//! A collector of traces, in the test itself.
+//! An OpenTelemetry collector that runs in the test and keeps the spans it receives.
 
 use std::sync::{Arc, Mutex};
 
@@ -22,9 +22,9 @@ use tonic::{Request, Response, Status};
 
 use super::eventually;
 
-/// What a collector speaks.
+/// The protocol of a collector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Speaks {
+pub enum Protocol {
     /// OTLP over gRPC.
     Grpc,
     /// OTLP over HTTP.
@@ -34,7 +34,7 @@ pub enum Speaks {
 /// A running collector.
 #[derive(Debug)]
 pub struct Collector {
-    speaks: Speaks,
+    speaks: Protocol,
     address: std::net::SocketAddr,
     received: Received,
     _runtime: Runtime,
@@ -43,7 +43,7 @@ pub struct Collector {
 #[derive(Debug, Clone, Default)]
 struct Received(Arc<Mutex<Vec<Collected>>>);
 
-/// A span that came in.
+/// A span that the collector received.
 #[derive(Debug, Clone)]
 pub struct Collected {
     /// The service that sent it.
@@ -53,22 +53,22 @@ pub struct Collected {
 }
 
 impl Collector {
-    /// Starts one.
-    pub fn start(speaks: Speaks) -> Self {
+    /// Starts a collector.
+    pub fn start(speaks: Protocol) -> Self {
         let runtime = Runtime::new().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         let received = Received::default();
         let service = received.clone();
-        // Both end with the runtime.
+        // Both servers end with the runtime.
         match speaks {
-            Speaks::Grpc => {
+            Protocol::Grpc => {
                 let server = tonic::transport::Server::builder()
                     .add_service(TraceServiceServer::new(service))
                     .serve_with_incoming(TcpListenerStream::new(listener));
                 runtime.spawn(server);
             }
-            Speaks::Http => {
+            Protocol::Http => {
                 let take = move |body: Bytes| async move {
                     service.take(ExportTraceServiceRequest::decode(body).unwrap());
                     ExportTraceServiceResponse::default().encode_to_vec()
@@ -85,16 +85,16 @@ impl Collector {
         }
     }
 
-    /// Where it is.
+    /// The URL of the collector.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The environment variables that have a server send to it, soon.
+    /// The environment variables that make a server export traces to the collector every 50 ms.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         let protocol = match self.speaks {
-            Speaks::Grpc => "grpc",
-            Speaks::Http => "http",
+            Protocol::Grpc => "grpc",
+            Protocol::Http => "http",
         };
         vec![
             ("TRACING_ENABLED", "true".to_owned()),
@@ -104,7 +104,7 @@ impl Collector {
         ]
     }
 
-    /// All spans of that name so far.
+    /// All spans with a name that have arrived.
     pub fn spans(&self, name: &str) -> Vec<Collected> {
         let received = self.received.0.lock().unwrap();
         let spans = received
@@ -113,7 +113,7 @@ impl Collector {
         spans.cloned().collect()
     }
 
-    /// Waits for so many spans of that name.
+    /// Waits for `count` spans with a name.
     pub fn wait_for(&self, name: &str, count: usize) -> Vec<Collected> {
         eventually(&format!("{count} spans {name:?} came"), || {
             self.spans(name).len() >= count
@@ -153,7 +153,7 @@ impl TraceService for Received {
 }
 
 impl Collected {
-    /// Whether an attribute of the span is a number, and no text.
+    /// Whether an attribute of the span is an integer.
     pub fn is_integer(&self, name: &str) -> bool {
         let mut attributes = self.span.attributes.iter();
         let attribute = attributes.find(|attribute| attribute.key == name);
@@ -161,7 +161,7 @@ impl Collected {
         matches!(value, Some(Value::IntValue(_)))
     }
 
-    /// An attribute of the span, or of the service, as text; lists with commas.
+    /// An attribute of the span or its service as text; the items of lists are joined by commas.
     pub fn attribute(&self, name: &str) -> Option<String> {
         let mut attributes = self.span.attributes.iter().chain(&self.resource);
         let attribute = attributes.find(|attribute| attribute.key == name)?;

@@ -1,24 +1,23 @@
-//! The commands of the binary, as somebody types them.
+//! Runs commands of the binary.
 
 use std::ffi::OsStr;
 use std::process::{Command, Stdio};
 
-/// What a command printed, and its exit code.
+/// The output and the exit code of a command.
 #[derive(Debug)]
 pub struct Printed {
     /// The exit code.
     pub code: i32,
-    /// What it printed for programs.
+    /// The standard output.
     pub stdout: String,
-    /// What it printed for people.
+    /// The standard error.
     pub stderr: String,
 }
 
-/// Runs `ratekeeper` to its end with these arguments and environment variables, and none of the
-/// variables around the test.
+/// Runs `ratekeeper` with arguments and environment variables until it exits. It does not inherit the environment of the test.
 ///
 /// # Panics
-/// When it is killed.
+/// When a signal ends the process.
 pub fn typed<'a>(
     arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
     environment: impl IntoIterator<Item = (&'a str, &'a str)>,
@@ -31,7 +30,7 @@ pub fn typed<'a>(
         .output()
         .unwrap();
     Printed {
-        code: output.status.code().expect("nobody kills it"),
+        code: output.status.code().expect("no signal ended it"),
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),
     }

@@ -1,6 +1,6 @@
-//! The environments in which meshes start envoyproxy/ratelimit, a line for each variable.
+//! The environment variables with which control planes start envoyproxy/ratelimit, one on each line.
 
-/// Istio's samples/ratelimit/rate-limit-service.yaml.
+/// The variables in Istio's samples/ratelimit/rate-limit-service.yaml.
 pub const ISTIO: &str = "\
 LOG_LEVEL=debug
 REDIS_SOCKET_TYPE=tcp
@@ -14,7 +14,7 @@ HOST=::
 GRPC_HOST=::
 ";
 
-/// What Envoy Gateway 1.9 sets.
+/// The variables that Envoy Gateway 1.9 sets.
 pub const ENVOY_GATEWAY: &str = "\
 RUNTIME_ROOT=/data
 RUNTIME_SUBDIRECTORY=ratelimit
@@ -41,7 +41,7 @@ PROMETHEUS_ADDR=:19001
 PROMETHEUS_MAPPER_YAML=/etc/statsd-exporter/conf.yaml
 ";
 
-/// What it sets besides when traces are wanted.
+/// The variables that Envoy Gateway sets in addition when tracing is enabled.
 pub const ENVOY_GATEWAY_TRACING: &str = "\
 TRACING_ENABLED=true
 TRACING_SERVICE_NAME=envoy-ratelimit
@@ -51,7 +51,7 @@ TRACING_SAMPLING_RATE=1.0
 OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318
 ";
 
-/// What AI Gateway 1.1 sets: plaintext everywhere, and rules from its own controller.
+/// The variables that AI Gateway 1.1 sets: no TLS, and rules from its own controller.
 pub const AI_GATEWAY: &str = "\
 RUNTIME_ROOT=/data
 RUNTIME_SUBDIRECTORY=ratelimit

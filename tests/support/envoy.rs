@@ -9,36 +9,36 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use ureq::http;
 
-use super::{PATIENCE, Process, eventually, tool};
+use super::{Process, TIMEOUT, eventually, tool};
 
-/// What a test wants Envoy to do.
+/// The configuration of an Envoy for a test.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// The routes; each path answers 200 with "hello" when its limits let it.
+    /// The routes; each path responds with 200 and "hello" unless its limits deny the request.
     pub routes: Vec<Route>,
-    /// Fields of the rate limit filter, over the usual ones.
+    /// Fields of the rate limit filter that replace the defaults.
     pub filter: Value,
-    /// Fields of the HTTP connection manager, over the usual ones.
+    /// Fields of the HTTP connection manager that replace the defaults.
     pub manager: Value,
-    /// Fields of the cluster that ratekeeper is, over the usual ones.
+    /// Fields of the ratekeeper cluster that replace the defaults.
     pub cluster: Value,
     /// HTTP filters that run before the rate limit filter.
     pub filters_before: Vec<Value>,
 }
 
-/// A path, and what is asked of ratekeeper about its requests.
+/// A path and the descriptors of its requests.
 #[derive(Debug)]
 pub struct Route {
-    /// The path; with `*` at its end, all paths that begin so.
+    /// The path; a `*` at its end makes it a prefix.
     pub path: &'static str,
-    /// The `rate_limits`: a descriptor for each.
+    /// The `rate_limits` of the route; each makes a descriptor.
     pub rate_limits: Value,
-    /// Headers that are added to the answer: name and Envoy's format.
+    /// Response headers to add: name and Envoy's format string.
     pub response_headers: Vec<(&'static str, &'static str)>,
 }
 
 impl Route {
-    /// A path with limits.
+    /// A route with limits.
     pub fn new(path: &'static str, rate_limits: Value) -> Self {
         Self {
             path,
@@ -57,36 +57,35 @@ pub struct Envoy {
     _directory: TempDir,
 }
 
-/// What Envoy answered.
+/// A response of Envoy.
 #[derive(Debug)]
 pub struct Reply {
     /// The HTTP status.
     pub status: u16,
-    /// Headers by their names in lower case; what comes several times is joined by commas.
+    /// Headers by their names in lower case; the values of repeated headers are joined by commas.
     pub headers: BTreeMap<String, String>,
     /// The body.
     pub body: String,
 }
 
 impl Reply {
-    /// A header's value; `""` when the header is missing.
+    /// The value of a header; empty when the header is missing.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
     }
 }
 
 impl Envoy {
-    /// Starts an Envoy that asks the given ratekeeper, on ports that Envoy chooses, and waits until it
-    /// accepts requests.
+    /// Starts an Envoy that uses the given ratekeeper, on ports that Envoy chooses, and waits until it accepts requests.
     pub fn start(ratekeeper: SocketAddr, plan: &Plan) -> Self {
         Self::start_with(&bootstrap(ratekeeper, plan).to_string())
     }
 
-    /// Starts an Envoy with the text of its configuration, which has a listener `front` and lets Envoy
-    /// choose all ports; waits until it accepts requests.
+    /// Starts an Envoy with a configuration that has a listener `front` and lets Envoy choose all ports, and waits until it accepts
+    /// requests.
     ///
     /// # Panics
-    /// When it does not start.
+    /// When Envoy does not start.
     pub fn start_with(configuration_text: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let configuration = directory.path().join("envoy.yaml");
@@ -96,7 +95,7 @@ impl Envoy {
             "envoy",
             Command::new(tool("envoy"))
                 .args(["--concurrency", "1", "--disable-hot-restart"])
-                // Who reads an access log does not want to wait.
+                // Tests read the access log soon after a request.
                 .args(["--file-flush-interval-msec", "50", "-c"])
                 .arg(&configuration)
                 .arg("--admin-address-path")
@@ -119,11 +118,8 @@ impl Envoy {
         let front = listeners
             .lines()
             .find_map(|line| line.strip_prefix("front::"));
-        let front: SocketAddr = front
-            .expect("Envoy lists the listener that it was given")
-            .parse()
-            .unwrap();
-        // It listens only when the first health checks of its clusters are over.
+        let front: SocketAddr = front.expect("Envoy lists its listener").parse().unwrap();
+        // Envoy listens after the first health checks of its clusters.
         eventually("Envoy listens", || TcpStream::connect(front).is_ok());
         Self {
             front,
@@ -133,7 +129,7 @@ impl Envoy {
         }
     }
 
-    /// Where it accepts requests.
+    /// The address at which Envoy accepts requests.
     pub fn address(&self) -> SocketAddr {
         self.front
     }
@@ -143,7 +139,7 @@ impl Envoy {
         self.send("GET", path, headers)
     }
 
-    /// Sends a GET request with a header of any bytes.
+    /// Sends a GET request with a header whose value can be any bytes.
     pub fn get_bytes(&self, path: &str, (name, value): (&str, &[u8])) -> Reply {
         let request = http::Request::get(format!("http://{}{path}", self.front));
         self.run(request.header(name, value))
@@ -177,24 +173,24 @@ impl Envoy {
         }
     }
 
-    /// The statuses of so many equal GET requests.
+    /// Sends `count` equal GET requests and returns their statuses.
     pub fn statuses(&self, count: usize, path: &str, headers: &[(&str, &str)]) -> Vec<u16> {
         (0..count).map(|_| self.get(path, headers).status).collect()
     }
 }
 
-/// An HTTP client that shows any answer, and goes through no proxy.
+/// An HTTP client that returns responses of any status and uses no proxy.
 pub(super) fn agent() -> ureq::Agent {
     ureq::Agent::config_builder()
         .http_status_as_error(false)
         .proxy(None)
-        .timeout_global(Some(PATIENCE))
+        .timeout_global(Some(TIMEOUT))
         .build()
         .into()
 }
 
-/// Envoy's configuration: a listener with the rate limit filter, in front of a listener of the same
-/// Envoy that always answers. (Envoy does not limit routes that answer by themselves.)
+/// The configuration of Envoy: a listener with the rate limit filter, in front of an internal listener that responds to every request. (Envoy does not limit
+/// routes with a direct response.)
 fn bootstrap(ratekeeper: SocketAddr, plan: &Plan) -> Value {
     let any_port = json!({"socket_address": {"address": "127.0.0.1", "port_value": 0}});
     let ratekeeper = json!({"socket_address": {
@@ -234,7 +230,7 @@ fn bootstrap(ratekeeper: SocketAddr, plan: &Plan) -> Value {
     })
 }
 
-/// The connection manager that limits requests.
+/// The connection manager with the rate limit filter.
 fn front(plan: &Plan) -> Value {
     let routes: Vec<Value> = plan.routes.iter().map(limited_route).collect();
     let mut filter = json!({
@@ -279,8 +275,7 @@ fn limited_route(route: &Route) -> Value {
     })
 }
 
-/// Answers everything, and tells the cost that the request asked for, as a model server tells the
-/// tokens that it spent.
+/// Responds to every request and copies its `x-cost` header, as a model server reports the tokens it used.
 fn upstream_route() -> Value {
     json!({
         "match": {"prefix": "/"},
@@ -321,7 +316,7 @@ fn cluster(name: &str, address: &Value, fields: Value) -> Value {
     cluster
 }
 
-/// A named extension of Envoy with its configuration.
+/// An extension of Envoy with its name and configuration.
 pub fn extension(name: &str, message: &str, configuration: Value) -> Value {
     json!({"name": name, "typed_config": typed(message, configuration)})
 }
@@ -331,7 +326,7 @@ fn typed(message: &str, mut configuration: Value) -> Value {
     configuration
 }
 
-/// Sets the fields of `fields` in `base`.
+/// Merges the object `fields` into `base`.
 fn overlay(base: &mut Value, fields: &Value) {
     for (name, value) in fields.as_object().into_iter().flatten() {
         base[name] = value.clone();

@@ -1,4 +1,4 @@
-//! A port of the server that speaks HTTP.
+//! A client of an HTTP port of the server.
 
 use std::net::SocketAddr;
 
@@ -6,37 +6,37 @@ use ureq::http;
 
 use super::envoy::agent;
 
-/// Where it is.
+/// An HTTP port.
 #[derive(Debug)]
 pub struct Http {
     address: SocketAddr,
     agent: ureq::Agent,
 }
 
-/// What it answered.
+/// A response.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Page {
     /// The status.
     pub status: u16,
-    /// The media type; empty when there is none.
+    /// The content type; empty when the header is missing.
     pub kind: String,
     /// The body.
     pub body: String,
 }
 
 impl Http {
-    /// The port at this address.
+    /// A client of the port at an address.
     pub fn at(address: SocketAddr) -> Self {
         let agent = agent();
         Self { address, agent }
     }
 
-    /// The address.
+    /// The address of the port.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Asks for a page.
+    /// Sends a GET request.
     pub fn get(&self, path: &str) -> Page {
         self.send("GET", path, "")
     }
@@ -44,7 +44,7 @@ impl Http {
     /// Sends a request with a body.
     ///
     /// # Panics
-    /// When there is no answer.
+    /// When there is no response.
     pub fn send(&self, method: &str, path: &str, body: &str) -> Page {
         self.send_with(method, path, &[], body)
     }
@@ -52,7 +52,7 @@ impl Http {
     /// Sends a request with headers and a body.
     ///
     /// # Panics
-    /// When there is no answer.
+    /// When there is no response.
     pub fn send_with(
         &self,
         method: &str,

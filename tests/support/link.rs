@@ -1,8 +1,7 @@
-//! A TCP proxy that is a network: it takes time, not always the same, loses segments, and cuts connections off so that neither side
-//! notices.
+//! A TCP proxy that simulates a network: latency, jitter, lost segments, and connections that break without a signal to either side.
 //!
-//! What is sent while something else is under way does not wait for it, unlike in [`Proxy`](super::Proxy): that is the difference between a
-//! network that is long and one that is slow.
+//! Data does not wait for data sent before it, unlike in [`Proxy`](super::Proxy): this proxy has latency, the other one has little
+//! bandwidth.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -14,22 +13,22 @@ use std::time::{Duration, Instant};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt as _, SeedableRng as _};
 
-/// How a network treats what passes.
+/// The properties of a simulated network.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Quality {
-    /// There and back.
+    /// The round-trip time without jitter.
     pub round_trip: Duration,
-    /// How much longer each direction may take, by chance.
+    /// The maximum of the random time added in each direction.
     pub jitter: Duration,
-    /// The share of segments that are lost. What is lost is sent again after 200 ms, and what comes after it on the
-    /// same connection waits for it.
+    /// The share of segments that are lost. A lost segment arrives 200 ms late, and later data on the same connection waits for
+    /// it.
     pub loss: f64,
 }
 
-/// When TCP sends again what was lost, at the earliest.
+/// The minimum retransmission timeout of TCP.
 const RETRANSMISSION: Duration = Duration::from_millis(200);
 
-/// A network in front of a port of this machine, until it is dropped.
+/// A simulated network in front of a local port.
 #[derive(Debug)]
 pub struct Link {
     port: u16,
@@ -40,16 +39,16 @@ pub struct Link {
 struct State {
     quality: Quality,
     random: Xoshiro256PlusPlus,
-    /// Connections of earlier generations pass nothing.
+    /// Connections of earlier generations are broken.
     generation: u64,
     is_over: bool,
 }
 
 impl Link {
-    /// A network of this quality in front of a port.
+    /// Starts a network in front of a port.
     ///
     /// # Panics
-    /// When there is no port for it.
+    /// When no port is free.
     pub fn start(behind: u16, quality: Quality) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -62,7 +61,7 @@ impl Link {
         let shared = Arc::clone(&state);
         thread::spawn(move || {
             for client in listener.incoming() {
-                // The last one is the link's own, which ends it.
+                // The last connection is made by `drop`, to end this loop.
                 if lock(&shared).is_over {
                     return;
                 }
@@ -77,17 +76,17 @@ impl Link {
         Self { port, state }
     }
 
-    /// Its port.
+    /// The port that clients connect to.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// From now on, it is of this quality.
+    /// Changes the properties of the network.
     pub fn become_(&self, quality: Quality) {
         lock(&self.state).quality = quality;
     }
 
-    /// From now on, nothing passes on the connections that there are. Neither side notices. Others can be made.
+    /// Breaks all existing connections without a signal to either side. New connections work.
     pub fn cut_off(&self) {
         lock(&self.state).generation += 1;
     }
@@ -105,7 +104,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 }
 
 impl State {
-    /// How long what is sent now takes.
+    /// The latency of data that is sent now.
     fn delay(&mut self) -> Duration {
         let Quality {
             round_trip,
@@ -120,7 +119,7 @@ impl State {
     }
 }
 
-/// Passes on what one connection sends to another one.
+/// Forwards data from one connection to another one.
 fn pass(from: &TcpStream, to: &TcpStream, state: &Arc<Mutex<State>>, generation: u64) {
     from.set_nodelay(true).unwrap();
     let (mut from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());

@@ -1,4 +1,4 @@
-//! A management server of the test's own: real gRPC, and the test says what it sends.
+//! An xDS management server over real gRPC; the test decides what it sends.
 
 use std::future::pending;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -24,23 +24,23 @@ use tonic::metadata::MetadataMap;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Authority, Certified, PATIENCE};
+use super::{Authority, Certified, TIMEOUT};
 
-/// A management server that runs until it is dropped.
+/// A management server; stopped when dropped.
 #[derive(Debug)]
 pub struct Management {
     address: SocketAddr,
     sessions: Receiver<Session>,
-    /// Everything of it ends with this, open connections too.
+    /// Dropping the runtime ends the server and its connections.
     _runtime: Runtime,
 }
 
-/// One stream of a client. Dropping it ends the stream.
+/// The stream of a client; ended when dropped.
 #[derive(Debug)]
 pub struct Session {
     /// The headers that the client sent.
     pub headers: MetadataMap,
-    /// When it was opened.
+    /// When the stream was opened.
     pub opened: Instant,
     requests: Receiver<DiscoveryRequest>,
     is_deaf: Arc<AtomicBool>,
@@ -48,20 +48,20 @@ pub struct Session {
 }
 
 impl Management {
-    /// Starts it in plaintext on any port.
+    /// Starts a server without TLS on a free port.
     pub fn start() -> Self {
         Self::start_on(0, None)
     }
 
-    /// Starts it with TLS, for clients that show a certificate of the same authority.
+    /// Starts a server with TLS that requires client certificates signed by the same authority.
     pub fn start_with_tls(authority: &Authority, certified: &Certified) -> Self {
         Self::start_on(0, Some(mutual(authority, certified)))
     }
 
-    /// Starts it on a port.
+    /// Starts a server on a port.
     ///
     /// # Panics
-    /// When it cannot.
+    /// When the server cannot listen on the port.
     pub fn start_on(port: u16, tls: Option<ServerTlsConfig>) -> Self {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
@@ -87,7 +87,7 @@ impl Management {
         }
     }
 
-    /// Where it listens.
+    /// The address of the server.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -95,23 +95,23 @@ impl Management {
     /// Waits for a client to open a stream.
     ///
     /// # Panics
-    /// When none does.
+    /// When no client does.
     pub fn session(&self) -> Session {
-        let session = self.sessions.recv_timeout(PATIENCE);
+        let session = self.sessions.recv_timeout(TIMEOUT);
         session.expect("a client opens a stream")
     }
 }
 
-/// TLS that demands a certificate of this authority.
+/// TLS settings that require client certificates signed by the authority.
 pub fn mutual(authority: &Authority, certified: &Certified) -> ServerTlsConfig {
     ServerTlsConfig::new()
         .identity(Identity::from_pem(&certified.certificate, &certified.key))
         .client_ca_root(Certificate::from_pem(authority.pem()))
 }
 
-/// A socket on this port. Where a server was a moment ago, its connections may be closing still.
+/// Listens on a port, even if connections of an earlier server on it are still closing.
 async fn listener(port: u16) -> TcpListener {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
             Ok(listener) => return listener,
@@ -125,34 +125,34 @@ impl Session {
     /// Waits for the next request.
     ///
     /// # Panics
-    /// When none comes.
+    /// When no request arrives.
     pub fn request(&self) -> DiscoveryRequest {
-        let request = self.requests.recv_timeout(PATIENCE);
+        let request = self.requests.recv_timeout(TIMEOUT);
         request.expect("the client sends a request")
     }
 
-    /// Reads no further request but one.
+    /// Stops reading requests after the next one.
     pub fn stop_reading(&self) {
         self.is_deaf.store(true, Ordering::SeqCst);
     }
 
-    /// Waits for the end of the stream at the client's side.
+    /// Waits until the client ends the stream.
     ///
     /// # Panics
-    /// When it goes on.
+    /// When the client sends another request.
     pub fn ended(&self) {
-        match self.requests.recv_timeout(PATIENCE) {
+        match self.requests.recv_timeout(TIMEOUT) {
             Err(RecvTimeoutError::Disconnected) => {}
             other => panic!("the stream goes on: {other:?}"),
         }
     }
 
-    /// Sends a snapshot. Its version is its nonce, too, with an `n` before it.
+    /// Sends a snapshot. The nonce is `n` and the version.
     pub fn send(&self, version: &str, configs: &[RateLimitConfig]) {
         self.send_any(version, configs.iter().map(resource).collect());
     }
 
-    /// Sends resources that may be wrong.
+    /// Sends resources of any type, also invalid ones.
     pub fn send_any(&self, version: &str, resources: Vec<Any>) {
         self.respond(Ok(DiscoveryResponse {
             version_info: version.to_owned(),
@@ -162,16 +162,16 @@ impl Session {
         }));
     }
 
-    /// Sends anything, or ends the stream with a status.
+    /// Sends a response, or ends the stream with a status.
     pub fn respond(&self, response: Result<DiscoveryResponse, Status>) {
-        // It fails when the client has gone, which the test will notice.
+        // Sending fails when the client has disconnected; the test notices that.
         let _ = self.responses.send(response);
     }
 
-    /// Sends a snapshot and waits until it is accepted.
+    /// Sends a snapshot and waits until the client accepts it.
     ///
     /// # Panics
-    /// When it is not.
+    /// When the client rejects the snapshot.
     pub fn accepted(&self, version: &str, configs: &[RateLimitConfig]) {
         self.send(version, configs);
         let answer = self.request();
@@ -181,13 +181,15 @@ impl Session {
         assert_eq!(answer.type_url, TYPE_URL);
     }
 
-    /// Waits for a refusal of what was sent last, and returns the reason.
+    /// Waits until the client rejects the last response, and returns the reason.
     ///
     /// # Panics
-    /// When it is accepted, or the refusal claims another version than the one accepted before.
+    /// When the client accepts the response, or names another version than the last accepted one.
     pub fn refused(&self, version: &str, accepted: &str) -> String {
         let answer = self.request();
-        let detail = answer.error_detail.expect("it is refused");
+        let detail = answer
+            .error_detail
+            .expect("the client rejects the response");
         assert_eq!(answer.version_info, accepted);
         assert_eq!(answer.response_nonce, format!("n{version}"));
         assert_eq!(detail.code, i32::from(tonic::Code::InvalidArgument));
@@ -224,10 +226,10 @@ impl AggregatedDiscoveryService for Service {
         let mut stream = request.into_inner();
         let is_deaf = Arc::new(AtomicBool::new(false));
         let deaf = Arc::clone(&is_deaf);
-        // Ends with the client's side of the stream, or with the runtime.
+        // The task ends with the client's side of the stream, or with the runtime.
         tokio::spawn(async move {
             while let Some(Ok(request)) = stream.next().await {
-                // The test may have seen enough.
+                // The test may have dropped its end.
                 let _ = heard.send(request);
                 if deaf.load(Ordering::SeqCst) {
                     pending::<()>().await;

@@ -1,4 +1,4 @@
-//! Manifests as the real tools render them, validated against the schemas of their kinds.
+//! Kubernetes manifests, rendered by kubectl and helm and validated against the schemas of their kinds.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -8,17 +8,17 @@ use serde_json::Value;
 
 use super::root;
 
-/// A program of the environment of deploy/ that `tests/setup` makes.
+/// The path of a program that `tests/setup` installed for deploy/ and lints.
 ///
 /// # Panics
-/// When it is not there.
+/// When the program is not installed.
 pub fn deploy_tool(name: &str) -> PathBuf {
     let path = root().join("target/test-tools/deploy/bin").join(name);
     assert!(path.exists(), "{name} is not installed: run tests/setup");
     path
 }
 
-/// The objects that kubectl's kustomize makes of a directory below deploy/kubernetes.
+/// The objects that `kubectl kustomize` renders from a directory below deploy/kubernetes.
 pub fn kustomize(directory: &str) -> Vec<Value> {
     let path = root().join("deploy/kubernetes").join(directory);
     let rendered = super::run(
@@ -29,7 +29,7 @@ pub fn kustomize(directory: &str) -> Vec<Value> {
     validated(&rendered).unwrap_or_else(|mistakes| panic!("{directory}: {mistakes}"))
 }
 
-/// What `helm template` prints of the chart with these options, or what it says is wrong.
+/// The output of `helm template` for the chart, or its error message.
 pub fn helm_template(options: &[&str]) -> Result<String, String> {
     let output = Command::new(deploy_tool("helm"))
         .args(["template", "rk"])
@@ -45,13 +45,13 @@ pub fn helm_template(options: &[&str]) -> Result<String, String> {
     }
 }
 
-/// The objects that helm makes of the chart with these options.
+/// The objects that `helm template` renders from the chart.
 pub fn helm(options: &[&str]) -> Vec<Value> {
-    let rendered = helm_template(options).unwrap_or_else(|said| panic!("{options:?}: {said}"));
+    let rendered = helm_template(options).unwrap_or_else(|error| panic!("{options:?}: {error}"));
     validated(&rendered).unwrap_or_else(|mistakes| panic!("{options:?}: {mistakes}\n{rendered}"))
 }
 
-/// A YAML file of one document.
+/// Reads a YAML file with one document.
 ///
 /// # Panics
 /// When the file cannot be read.
@@ -66,7 +66,7 @@ pub fn yaml(path: &Path) -> Value {
     serde_json::from_str(&printed).unwrap()
 }
 
-/// The objects of a text of manifests, or all that is wrong with them.
+/// The objects in the text of manifests, or all errors that the schemas report.
 pub fn validated(manifests: &str) -> Result<Vec<Value>, String> {
     let mut child = Command::new(deploy_tool("python"))
         .arg("-I")
@@ -76,7 +76,7 @@ pub fn validated(manifests: &str) -> Result<Vec<Value>, String> {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // It reads everything before it prints anything. One that ended early has said why.
+    // The program reads all input before it prints. If it ended early, its output says why.
     let _ = child
         .stdin
         .take()

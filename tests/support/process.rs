@@ -1,4 +1,4 @@
-//! Child processes that never outlive the test, and whose output a failing test shows.
+//! Child processes that end with the test; a failing test prints their output.
 
 use std::io::{BufRead, BufReader, Read};
 use std::mem;
@@ -9,24 +9,23 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use super::PATIENCE;
+use super::TIMEOUT;
 
-/// A running child process; killed when dropped, so also when the test panics.
+/// A running child process; killed when dropped.
 #[derive(Debug)]
 pub struct Process {
     name: &'static str,
     child: Child,
-    /// What it prints, on stdout and stderr, line by line; closed when it has ended.
-    /// Behind a lock only so that tests on several threads may share a process.
+    /// Lines of stdout and stderr; closed when the process has ended. The lock lets tests on several threads share a process.
     lines: Mutex<Receiver<String>>,
     /// The lines read so far.
     log: String,
 }
 
-/// A process that ended, or said nothing in time, while something was awaited from it.
+/// A process that ended, or printed nothing in time, while a test waited for a line.
 #[derive(Debug)]
 pub struct Ended {
-    /// What did not happen, and all that the process printed.
+    /// The missing event and the output of the process.
     pub report: String,
 }
 
@@ -34,7 +33,7 @@ impl Process {
     /// Starts a command; `name` is for failure messages.
     ///
     /// # Panics
-    /// When there is no such program.
+    /// When the program is missing.
     pub fn start(name: &'static str, command: &mut Command) -> Self {
         let mut child = command
             .stdin(Stdio::null())
@@ -56,16 +55,16 @@ impl Process {
         }
     }
 
-    /// Waits for a line from which something can be read, and returns that.
+    /// Waits for a line for which `read` returns a value, and returns the value.
     ///
     /// # Errors
-    /// When the process ends first, or the line does not come.
+    /// When the process ends first, or no such line is printed in time.
     pub fn wait_for<T>(
         &mut self,
         what: &str,
         mut read: impl FnMut(&str) -> Option<T>,
     ) -> Result<T, Ended> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let reason = match self.next_line(deadline) {
                 Ok(line) => match read(&line) {
@@ -99,19 +98,18 @@ impl Process {
     /// # Panics
     /// When the process has ended.
     pub fn signal(&self, signal: &str) {
-        // The signal goes by way of the shell: the standard library sends none but SIGKILL, and
-        // Debian's kill program is in a package that need not be installed.
+        // The standard library sends only SIGKILL, and the program `kill` may not be installed; each shell has a builtin.
         let kill = format!("kill -{signal} {}", self.id());
         let sent = Command::new("sh").args(["-c", &kill]).status().unwrap();
         assert!(sent.success(), "{} has ended", self.name);
     }
 
-    /// Waits for the end, and returns all that it printed, too.
+    /// Waits for the end, and returns the status and the output.
     ///
     /// # Panics
     /// When the process does not end.
     pub fn ended(mut self) -> (ExitStatus, String) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             match self.next_line(deadline) {
                 Ok(_) => {}
@@ -125,10 +123,10 @@ impl Process {
         }
     }
 
-    /// Waits for the end, and returns all that the process printed.
+    /// Waits for the end, and returns the output.
     ///
     /// # Panics
-    /// When it does not end, or fails.
+    /// When the process does not end, or fails.
     pub fn output(self) -> String {
         let name = self.name;
         let (status, printed) = self.ended();
@@ -136,7 +134,7 @@ impl Process {
         printed
     }
 
-    /// The number of the process.
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -153,7 +151,7 @@ impl Process {
 impl Drop for Process {
     #[expect(clippy::print_stderr, reason = "a failed test is read by people")]
     fn drop(&mut self) {
-        // Fails only when the process has ended already, which is as good.
+        // Killing fails only when the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
@@ -164,10 +162,10 @@ impl Drop for Process {
     }
 }
 
-/// Kills processes that live in a static, which is never dropped, when the test program ends, however it ends.
+/// Kills processes when the test program ends, in whatever way. For processes in a static, which is never dropped.
 #[derive(Debug)]
 pub(super) struct Guard {
-    /// The shell reads from it until it is closed with this program.
+    /// A shell that waits until its standard input is closed, which happens when this program ends.
     _shell: Child,
 }
 
@@ -189,21 +187,21 @@ impl Guard {
     }
 }
 
-/// Passes lines on until the stream ends, so that the process never waits for a reader.
+/// Forwards lines until the stream ends, so that the process is never blocked by a full pipe.
 fn forward(stream: impl Read + Send + 'static, lines: Sender<String>) {
     thread::spawn(move || {
         for line in BufReader::new(stream).split(b'\n') {
             let Ok(line) = line else { break };
-            // The receiver is gone when the test is over; the process is about to be killed.
+            // The receiver is dropped at the end of the test, just before the process is killed.
             let _ = lines.send(String::from_utf8_lossy(&line).trim_end().to_owned());
         }
     });
 }
 
-/// Runs a command to its end and returns what it printed on stdout.
+/// Runs a command until it ends and returns its standard output.
 ///
 /// # Panics
-/// When it fails; the message has all that it printed.
+/// When the command fails; the message contains its output.
 pub fn run(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap();
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -20,11 +20,11 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts a Prometheus with the text of its configuration file, and waits until it answers queries. Rule
-    /// files are named by their absolute paths.
+    /// Starts a Prometheus with the text of a configuration file and waits until it responds to queries. Rule files need
+    /// absolute paths.
     ///
     /// # Panics
-    /// When it does not start.
+    /// When Prometheus does not start.
     pub fn start(configuration: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("prometheus.yml");
@@ -40,7 +40,7 @@ impl Prometheus {
         }
     }
 
-    /// Runs an instant query, and returns the value of its first series; `None` when there is no series.
+    /// Runs an instant query and returns the value of the first series, or `None` if there is no series.
     ///
     /// # Panics
     /// When Prometheus rejects the query.
@@ -54,7 +54,7 @@ impl Prometheus {
     }
 }
 
-/// Starts Prometheus on a port; `None` when that is taken.
+/// Starts Prometheus on a port; `None` when the port is taken.
 fn start_on(port: u16, configuration: &Path) -> Option<(u16, Process)> {
     let data = configuration.with_file_name("data");
     let mut process = Process::start(

@@ -1,4 +1,4 @@
-//! A TCP proxy that treats what passes badly: it delays, holds back, drips, cuts and corrupts.
+//! A TCP proxy that injects faults into responses: delay, hold, trickle, cut, corrupt.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -6,26 +6,26 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
-/// What becomes of what the server behind the proxy answers.
+/// How the proxy treats the responses of the server behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Treatment {
-    /// It passes.
+    /// Forwards responses.
     Pass,
-    /// It passes so much later.
+    /// Forwards responses after a delay.
     Delay(Duration),
-    /// It waits until it may pass.
+    /// Holds responses until the treatment changes.
     Hold,
-    /// It passes byte by byte, so far apart.
+    /// Forwards one byte at a time, with a pause after each.
     Drip(Duration),
-    /// Half of it passes, then the connection is closed.
+    /// Forwards half of a response, then closes the connection.
     Cut,
-    /// Other bytes pass in its place.
+    /// Replaces responses by other bytes.
     Corrupt,
-    /// Nothing passes any more.
+    /// Drops responses.
     End,
 }
 
-/// A proxy on a port of its own, until it is dropped.
+/// A running proxy; stopped when dropped.
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
@@ -33,10 +33,10 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// A proxy in front of a port of this machine.
+    /// Starts a proxy in front of a local port.
     ///
     /// # Panics
-    /// When there is no port for it.
+    /// When no port is free.
     pub fn start(behind: u16) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -44,7 +44,7 @@ impl Proxy {
         let shared = Arc::clone(&treatment);
         thread::spawn(move || {
             for client in listener.incoming() {
-                // The last one is the proxy's own, which ends it.
+                // The last connection is made by `drop`, to end this loop.
                 if *lock(&shared.0) == Treatment::End {
                     return;
                 }
@@ -59,12 +59,12 @@ impl Proxy {
         Self { port, treatment }
     }
 
-    /// Its port.
+    /// The port that clients connect to.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Treats everything like this from now on, and what was held back, too.
+    /// Changes the treatment, also for responses that are held.
     pub fn treat(&self, treatment: Treatment) {
         *lock(&self.treatment.0) = treatment;
         self.treatment.1.notify_all();
@@ -82,7 +82,7 @@ fn lock(treatment: &Mutex<Treatment>) -> MutexGuard<'_, Treatment> {
     treatment.lock().unwrap()
 }
 
-/// Passes on what two connections say, until one is closed.
+/// Forwards data between two connections until one is closed.
 fn join(client: &TcpStream, server: &TcpStream, treatment: &Arc<(Mutex<Treatment>, Condvar)>) {
     for stream in [client, server] {
         stream.set_nodelay(true).unwrap();
@@ -121,7 +121,7 @@ fn pass(
             to.write_all(bytes)
         }
         Treatment::Drip(time) => bytes.iter().try_for_each(|byte| {
-            // What has begun to drip flows as soon as it may.
+            // A changed treatment also applies to the rest of a trickled response.
             if *lock(treatment) == now {
                 thread::sleep(time);
             }

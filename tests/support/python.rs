@@ -1,5 +1,4 @@
-//! The independent client: Envoy's published messages in Python, on a gRPC implementation that shares
-//! no code with ours.
+//! An independent gRPC client: Envoy's published messages in Python, on an implementation that shares no code with the server.
 
 use std::ffi::OsStr;
 use std::process::Command;

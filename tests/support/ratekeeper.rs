@@ -1,4 +1,4 @@
-//! The server under test: its own binary, in a process of its own.
+//! The server under test, as a process.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -17,18 +17,18 @@ use tonic_health::pb::health_client::HealthClient;
 
 use super::{Http, Process};
 
-/// A running server with a configuration of the test's own.
+/// A running server; killed when dropped.
 #[derive(Debug)]
 pub struct Ratekeeper {
     process: Process,
     address: SocketAddr,
-    /// Where its configuration is, when the test has not put it somewhere itself.
+    /// The directory with the configuration, unless the test passed a path.
     _directory: Option<TempDir>,
 }
 
 impl Ratekeeper {
-    /// Starts the server with the text of a configuration file and environment variables, and none of
-    /// the variables around the test; waits until it accepts calls.
+    /// Starts the server with the text of a configuration file and environment variables, and waits until it accepts calls. It does
+    /// not inherit the environment of the test.
     pub fn start<'a>(
         configuration: &str,
         environment: impl IntoIterator<Item = (&'a str, String)>,
@@ -43,10 +43,11 @@ impl Ratekeeper {
         }
     }
 
-    /// Starts the server with these flags and environment variables, likewise.
+    /// Starts the server with flags and environment variables, and waits until it accepts calls. It does not inherit the environment
+    /// of the test.
     ///
     /// # Panics
-    /// When it does not come to accept calls.
+    /// When the server does not start.
     pub fn start_with<'a>(
         flags: impl IntoIterator<Item = impl AsRef<OsStr>>,
         environment: impl IntoIterator<Item = (&'a str, String)>,
@@ -62,10 +63,10 @@ impl Ratekeeper {
         )
     }
 
-    /// Runs a command that starts the server.
+    /// Runs a command that starts the server, and waits until it accepts calls.
     ///
     /// # Panics
-    /// When it does not come to accept calls.
+    /// When the server does not start.
     pub fn run(command: &mut Command) -> Self {
         let mut process = Process::start("ratekeeper", command);
         let address = process
@@ -78,15 +79,15 @@ impl Ratekeeper {
         }
     }
 
-    /// What it has logged so far, as far as a test has waited for it.
+    /// The log lines that were read while waiting.
     pub fn log(&self) -> &str {
         self.process.log()
     }
 
-    /// Waits until it logs a line with this text, after the lines already waited for.
+    /// Waits for a new log line that contains `text`.
     ///
     /// # Panics
-    /// When it does not.
+    /// When no such line is logged.
     pub fn wait_for_log(&mut self, text: &str) {
         let what = format!("it logged {text:?}");
         self.process
@@ -94,20 +95,20 @@ impl Ratekeeper {
             .unwrap_or_else(|ended| panic!("{}", ended.report));
     }
 
-    /// The same where it may have done so already.
+    /// Waits for a log line that contains `text`; the line may have been read before.
     ///
     /// # Panics
-    /// When it does not.
+    /// When no such line is logged.
     pub fn wait_until_logged(&mut self, text: &str) {
         if !self.log().contains(text) {
             self.wait_for_log(text);
         }
     }
 
-    /// What it says of its health under a name: `""`, or the one that envoyproxy/ratelimit uses.
+    /// The status that the gRPC health service reports for a service name, which can be empty.
     ///
     /// # Panics
-    /// When it cannot be asked.
+    /// When the call fails.
     pub fn health(&self, service: &str) -> ServingStatus {
         block_on(async {
             let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).unwrap();
@@ -119,17 +120,17 @@ impl Ratekeeper {
         })
     }
 
-    /// Where it serves gRPC.
+    /// The address of the gRPC port.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where it serves JSON and health.
+    /// A client of the HTTP port (`/json`, `/healthcheck`).
     pub fn http(&self) -> Http {
         self.serves("/json")
     }
 
-    /// Where it serves pages for people.
+    /// A client of the debug port (admin page and API, statistics).
     pub fn debug(&self) -> Http {
         self.serves("/rlconfig")
     }
@@ -143,25 +144,25 @@ impl Ratekeeper {
         Http::at(address(line).unwrap())
     }
 
-    /// Its process id.
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.process.id()
     }
 
-    /// A connected client.
+    /// Connects a gRPC client.
     ///
     /// # Panics
-    /// When it cannot connect.
+    /// When the connection fails.
     pub async fn client(&self) -> RateLimitServiceClient<Channel> {
         RateLimitServiceClient::connect(format!("http://{}", self.address))
             .await
             .unwrap()
     }
 
-    /// One call, for tests that are not asynchronous.
+    /// Makes one call over a new connection, for tests that are not asynchronous.
     ///
     /// # Errors
-    /// What the server says when it does not decide.
+    /// The status of a call that fails.
     pub fn ask(&self, request: RateLimitRequest) -> Result<RateLimitResponse, Status> {
         block_on(async {
             let response = self.client().await.should_rate_limit(request).await?;
@@ -169,7 +170,7 @@ impl Ratekeeper {
         })
     }
 
-    /// Stops the server as an operator does, with SIGTERM.
+    /// Stops the server with SIGTERM, as Kubernetes does, and waits for its end.
     pub fn stop(self) -> ExitStatus {
         self.process.terminate()
     }
@@ -179,17 +180,17 @@ impl Ratekeeper {
         self.process.signal(signal);
     }
 
-    /// Waits until the server has ended, and returns all that it logged, too.
+    /// Waits until the server has ended, and returns its status and its log.
     pub fn ended(self) -> (ExitStatus, String) {
         self.process.ended()
     }
 
-    /// The most memory that the server has held so far, in MiB.
+    /// The peak resident memory of the server in MiB.
     pub fn peak_memory(&self) -> u64 {
         self.memory_of("VmHWM:")
     }
 
-    /// The memory that the server holds, in MiB.
+    /// The resident memory of the server in MiB.
     pub fn memory(&self) -> u64 {
         self.memory_of("VmRSS:")
     }
@@ -210,12 +211,12 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
     runtime.block_on(work)
 }
 
-/// Reads the address from the line that the server logs when it accepts connections.
+/// Reads the address from the log line of the gRPC listener.
 fn listening_address(line: &str) -> Option<SocketAddr> {
     line.contains("listening for gRPC").then(|| address(line))?
 }
 
-/// The address in a line; that of a Unix socket, which has none, is one that nobody has.
+/// The address in a log line; an unused one for a Unix socket.
 fn address(line: &str) -> Option<SocketAddr> {
     let (_, address) = line.split_once("addr=")?;
     let address = address.split_whitespace().next()?;

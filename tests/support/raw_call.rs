@@ -1,4 +1,4 @@
-//! One call of the server's one method, with headers and bytes that no gRPC client would send.
+//! A call of `ShouldRateLimit` with headers and bytes that no gRPC client sends.
 
 use std::net::SocketAddr;
 
@@ -12,8 +12,8 @@ use tonic::Code;
 /// The path of the method.
 const CALL: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
-/// Sends an encoded request with additional headers, whose deadlines nothing here observes. Returns the response, or the
-/// status that the call ended with.
+/// Sends an encoded request with additional headers and returns the response or the status. This client ignores deadlines in the
+/// headers.
 ///
 /// # Panics
 /// When the connection fails, or the server does not end the call.
@@ -37,7 +37,7 @@ pub async fn raw_call(
         .unwrap();
     let length = u32::try_from(message.len()).unwrap().to_be_bytes();
     let framed = [&[0][..], &length, message].concat();
-    // The server may answer, and reset the call, before it has read all.
+    // The server can respond and reset the call before it has read the request.
     let _ = body.send_data(Bytes::from(framed), true);
     let (head, mut body) = response.await.unwrap().into_parts();
     let mut data = Vec::new();

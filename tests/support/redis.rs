@@ -8,12 +8,12 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, FromRedisValue};
 use tempfile::TempDir;
 
-use super::{PATIENCE, Process, free_port, root};
+use super::{Process, TIMEOUT, free_port, root};
 
-/// How often another port is tried when somebody was faster.
+/// The number of ports to try when another process takes a port first.
 const ATTEMPTS: usize = 5;
 
-/// A redis-server of the test's own, on a port of its own, that keeps nothing on disk.
+/// A redis-server on a free port that writes nothing to disk; killed when dropped.
 #[derive(Debug)]
 pub struct Redis {
     port: u16,
@@ -22,22 +22,22 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Starts one and waits until it accepts connections.
+    /// Starts a server and waits until it accepts connections.
     pub fn start() -> Self {
         Self::start_with(&[])
     }
 
-    /// The same with more arguments.
+    /// Starts a server with additional arguments and waits until it accepts connections.
     ///
     /// # Panics
-    /// When it does not start.
+    /// When the server does not start.
     pub fn start_with(arguments: &[&str]) -> Self {
         (0..ATTEMPTS)
             .find_map(|_| Self::start_on(free_port(), arguments))
             .expect("a port is free for redis-server")
     }
 
-    /// A Redis 5.0.6, which has no `HELLO`, no users and no `PXAT`.
+    /// Starts a Redis 5.0.6, which has no `HELLO`, no ACL users and no `PXAT`.
     pub fn start_old(arguments: &[&str]) -> Self {
         let program = root().join("target/test-tools/redis-5.0.6/redis-server");
         (0..ATTEMPTS)
@@ -45,10 +45,10 @@ impl Redis {
             .expect("a port is free for redis-server")
     }
 
-    /// The same on a certain port; `None` when that is taken.
+    /// Starts a server on a port; `None` when the port is taken.
     ///
     /// # Panics
-    /// When it does not start for another reason.
+    /// When the server does not start for another reason.
     pub fn start_on(port: u16, arguments: &[&str]) -> Option<Self> {
         Self::start_program(Path::new("redis-server"), port, arguments)
     }
@@ -79,7 +79,7 @@ impl Redis {
         }
     }
 
-    /// The address as `REDIS_URL` takes it.
+    /// The address for `REDIS_URL`.
     pub fn url(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
@@ -89,32 +89,32 @@ impl Redis {
         self.process.id()
     }
 
-    /// The directory that it runs in.
+    /// The working directory of the server.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// Its port.
+    /// The port of the server.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The path of its Unix socket.
+    /// The path of the server's Unix socket.
     pub fn socket(&self) -> PathBuf {
         socket(&self.directory)
     }
 
-    /// Stops it in its tracks: connections stay open, and nothing is answered until it goes on.
+    /// Stops the process with SIGSTOP: connections stay open, and no command is answered until [`resume`](Self::resume).
     pub fn pause(&self) {
         self.process.signal("STOP");
     }
 
-    /// Lets it go on.
+    /// Continues the process.
     pub fn resume(&self) {
         self.process.signal("CONT");
     }
 
-    /// Whether bytes lie unread in a socket of it while it is stopped: then a call is in flight for certain.
+    /// Whether a socket of the stopped process has unread bytes, so that a call is certainly in flight.
     pub fn has_unread(&self) -> bool {
         let port = format!(":{:04X}", self.port);
         let sockets = fs::read_to_string("/proc/net/tcp").unwrap();
@@ -127,20 +127,20 @@ impl Redis {
         })
     }
 
-    /// A connection.
+    /// Opens a connection.
     pub async fn connect(&self) -> MultiplexedConnection {
         let client = redis::Client::open(format!("redis://{}", self.url())).unwrap();
-        // The driver's own patience is too short for a machine that runs many tests.
+        // The driver's default timeout is too short for a machine that runs many tests.
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(PATIENCE))
-            .set_response_timeout(Some(PATIENCE));
+            .set_connection_timeout(Some(TIMEOUT))
+            .set_response_timeout(Some(TIMEOUT));
         client
             .get_multiplexed_async_connection_with_config(&config)
             .await
             .unwrap()
     }
 
-    /// Runs a command, given as its words, and returns what it answers.
+    /// Runs a command, given as a list of words, and returns the reply.
     pub async fn run<T: FromRedisValue>(&self, words: &[&str]) -> T {
         let mut command = redis::cmd(words[0]);
         for word in &words[1..] {

@@ -1,8 +1,7 @@
-//! Requests and answers as one line of text each, so that a row of a table is a line.
+//! Requests and responses as one line of text each, for tables in tests.
 //!
-//! A descriptor is written `key=value,key2=value2`, then what else it says, each after a space:
-//! `x3` for hits of its own (`x0` asks, `x-3` gives back), `limit=10/day` or `limit=10/2day` for a
-//! limit of its own. An answer is written by [`answer`].
+//! A descriptor is written `key=value,key2=value2`. Optional parts follow, each after a space: `x3` sets the descriptor's hits
+//! (`x0` queries, `x-3` gives back), `limit=10/day` or `limit=10/2day` adds an override. [`answer`] writes responses.
 
 use prost_types::value::Kind;
 use prost_types::{Duration, Struct};
@@ -16,7 +15,7 @@ use serde_json::Value;
 
 use super::{Backend, Ratekeeper};
 
-/// Runs a test on every store, each time with a server of its own that is told where it is.
+/// Runs a test on every store, each time with a new server.
 pub fn on_every_store(
     rules: &str,
     environment: &[(&'static str, &str)],
@@ -34,7 +33,7 @@ pub fn on_every_store(
     }
 }
 
-/// A request with one hit for each descriptor that says nothing else.
+/// A request for descriptors; each takes one hit unless its text sets hits.
 pub fn ask(domain: &str, descriptors: &[&str]) -> RateLimitRequest {
     RateLimitRequest {
         domain: domain.into(),
@@ -43,7 +42,7 @@ pub fn ask(domain: &str, descriptors: &[&str]) -> RateLimitRequest {
     }
 }
 
-/// The same request with hits for the descriptors that have none of their own.
+/// Sets the hits of a request, which apply to the descriptors that have no hits.
 pub fn times(hits: u32, request: RateLimitRequest) -> RateLimitRequest {
     RateLimitRequest {
         hits_addend: hits,
@@ -51,10 +50,10 @@ pub fn times(hits: u32, request: RateLimitRequest) -> RateLimitRequest {
     }
 }
 
-/// Sends a request and compares the answer; a failure names the row.
+/// Sends a request and compares the response with the expected text; a failure names the row.
 ///
 /// # Panics
-/// When the server answers with an error, or otherwise than expected.
+/// When the call fails or the response differs.
 pub fn check(server: &Ratekeeper, row: &str, request: RateLimitRequest, expected: &str) {
     let shown = format!("{row}: {request:?}");
     let response = server
@@ -63,13 +62,13 @@ pub fn check(server: &Ratekeeper, row: &str, request: RateLimitRequest, expected
     assert_eq!(answer(&response), expected, "{shown}");
 }
 
-/// An answer as text: `OK: OK 49 of 50/hour | OVER 0 of 1/day (name) | OK`, the overall code first.
+/// Writes a response as text, the overall code first: `OK: OK 49 of 50/hour | OVER 0 of 1/day (name) | OK`.
 ///
-/// A status without a limit is only `OK`, or `OK unlimited`. `never` follows a denied one that
-/// promises no time, and every other status with a limit is checked to promise one.
+/// A status without a limit is `OK` or `OK unlimited`. `never` marks a denied status without a reset time; all other statuses with a
+/// limit must have a reset time.
 ///
 /// # Panics
-/// When a status has what does not go together.
+/// When the fields of a status contradict each other.
 fn answer(response: &RateLimitResponse) -> String {
     let statuses: Vec<String> = response.statuses.iter().map(status).collect();
     format!(
@@ -121,7 +120,7 @@ fn code(code: Code) -> &'static str {
     }
 }
 
-// --- Reading descriptors ---
+// --- Parsing descriptors ---
 
 fn descriptor(text: &str) -> RateLimitDescriptor {
     let mut words = text.split(' ');
@@ -173,7 +172,7 @@ fn override_of(text: &str) -> RateLimitOverride {
 /// The length of a limit's unit in seconds.
 ///
 /// # Panics
-/// When there is no limit, or its unit is none.
+/// When the status has no limit, or the limit has no unit.
 pub fn unit_seconds(status: &DescriptorStatus) -> i64 {
     let limit = status
         .current_limit

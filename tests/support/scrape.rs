@@ -1,23 +1,23 @@
-//! What the server tells Prometheus.
+//! The metrics that the server exports to Prometheus.
 
 use std::net::SocketAddr;
 
-use super::{PATIENCE, Ratekeeper};
+use super::{Ratekeeper, TIMEOUT};
 
-/// All metrics at a moment.
+/// The metrics of one scrape.
 #[derive(Debug)]
 pub struct Scrape(String);
 
 impl Scrape {
-    /// The metrics of a server that was started with `PROMETHEUS_ADDR=127.0.0.1:0`.
+    /// Scrapes a server that was started with the variables of [`environment`](Self::environment).
     ///
     /// # Panics
-    /// When it does not tell them.
+    /// When the server does not export metrics.
     pub fn of(server: &Ratekeeper) -> Self {
         let url = format!("http://{}/metrics", Self::address(server));
         let agent: ureq::Agent = ureq::Agent::config_builder()
             .proxy(None)
-            .timeout_global(Some(PATIENCE))
+            .timeout_global(Some(TIMEOUT))
             .build()
             .into();
         let mut answer = agent.get(url).call().unwrap();
@@ -25,10 +25,10 @@ impl Scrape {
         Self(body.read_to_string().unwrap())
     }
 
-    /// Where a server tells its metrics.
+    /// The address of the server's metrics port.
     ///
     /// # Panics
-    /// When it has not said so.
+    /// When the server has not logged the address.
     pub fn address(server: &Ratekeeper) -> SocketAddr {
         let line = server
             .log()
@@ -38,7 +38,7 @@ impl Scrape {
         address.split(' ').next().unwrap().parse().unwrap()
     }
 
-    /// The environment variables that have a server tell metrics.
+    /// The environment variables that make a server export metrics on a free port.
     pub fn environment() -> [(&'static str, &'static str); 2] {
         [
             ("USE_PROMETHEUS", "true"),
@@ -46,18 +46,18 @@ impl Scrape {
         ]
     }
 
-    /// The text.
+    /// The text of the scrape.
     pub fn text(&self) -> &str {
         &self.0
     }
 
-    /// The value of a series, written as in the text; 0 when it is not there.
+    /// The value of a series, written as in the text; 0 when the series is missing.
     pub fn value(&self, series: &str) -> f64 {
         let value = |line: &str| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok();
         self.0.lines().find_map(value).unwrap_or_default()
     }
 
-    /// How many series a metric has.
+    /// The number of series of a metric.
     pub fn series(&self, metric: &str) -> usize {
         let of_metric = |line: &&str| {
             line.strip_prefix(metric)

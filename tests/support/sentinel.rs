@@ -1,4 +1,4 @@
-//! A master, its replica, and three sentinels that watch them.
+//! A Redis master with a replica, monitored by three Sentinels.
 
 use std::fs;
 use std::process::Command;
@@ -6,37 +6,36 @@ use std::process::Command;
 use redis::FromRedisValue;
 use tempfile::TempDir;
 
-use super::{PATIENCE, Process, Redis, eventually, free_port};
+use super::{Process, Redis, TIMEOUT, eventually, free_port};
 
-/// What the sentinels call the master.
+/// The name of the monitored master.
 pub const NAME: &str = "shop";
 
-/// Two servers, and three sentinels.
+/// A running master, replica and three Sentinels.
 #[derive(Debug)]
 pub struct Watched {
-    /// The master at first.
+    /// The initial master.
     pub first: Redis,
-    /// The replica at first.
+    /// The initial replica.
     pub second: Redis,
-    /// The sentinels.
+    /// The Sentinels.
     pub sentinels: Vec<Sentinel>,
 }
 
-/// How servers and sentinels are to run.
+/// Settings of the servers and the Sentinels.
 #[derive(Debug, Clone, Default)]
 pub struct Manner {
-    /// More arguments of the servers.
+    /// Additional arguments of the servers.
     pub servers: Vec<String>,
-    /// More lines in the configuration of the sentinels.
+    /// Additional lines in the configuration of the Sentinels.
     pub sentinels: String,
 }
 
 impl Watched {
-    /// Starts all of them and waits until the sentinels know one another and the replica, and that has what the
-    /// master has.
+    /// Starts all processes and waits until the Sentinels know each other and the replica, and the replica is in sync.
     pub fn start(manner: &Manner) -> Self {
         let mut arguments: Vec<&str> = manner.servers.iter().map(String::as_str).collect();
-        // Else a replica has nothing for the first five seconds.
+        // Without this, the first synchronization starts five seconds late.
         arguments.extend(["--repl-diskless-sync-delay", "0"]);
         let first = Redis::start_with(&arguments);
         let port = first.port().to_string();
@@ -69,14 +68,14 @@ impl Watched {
         watched
     }
 
-    /// What `REDIS_URL` is to be.
+    /// The value for `REDIS_URL`.
     pub fn url(&self) -> String {
         let sentinels = self.sentinels.iter();
         let ports = sentinels.map(|sentinel| format!(",127.0.0.1:{}", sentinel.port));
         format!("{NAME}{}", ports.collect::<String>())
     }
 
-    /// Waits until all sentinels name a server with this port the master.
+    /// Waits until all Sentinels report the server on a port as the master.
     pub fn named(&self, port: u16) {
         let names = |sentinel: &Sentinel| {
             let master: (String, u16) =
@@ -88,7 +87,7 @@ impl Watched {
         });
     }
 
-    /// Has the sentinels watch another master, as if they had missed all that was before.
+    /// Makes the Sentinels monitor another master, as if they had been restarted.
     pub fn watch(&self, port: u16) {
         for sentinel in &self.sentinels {
             sentinel.run::<()>(&["SENTINEL", "REMOVE", NAME]);
@@ -98,22 +97,22 @@ impl Watched {
     }
 }
 
-/// A sentinel.
+/// A running Sentinel.
 #[derive(Debug)]
 pub struct Sentinel {
-    /// Its port.
+    /// The port of the Sentinel.
     pub port: u16,
-    /// What it has to show when it asks for a password.
+    /// The password of the Sentinel, if it requires one.
     password: Option<String>,
     process: Process,
     _directory: TempDir,
 }
 
 impl Sentinel {
-    /// Starts one that watches the master on this port, with more lines in its configuration.
+    /// Starts a Sentinel that monitors the master on a port, with additional lines in its configuration.
     ///
     /// # Panics
-    /// When it does not start.
+    /// When the Sentinel does not start.
     pub fn start(master: u16, more: &str) -> Self {
         (0..5)
             .find_map(|_| Self::start_on(free_port(), master, more))
@@ -151,7 +150,7 @@ impl Sentinel {
         }
     }
 
-    /// Runs a command, given as its words.
+    /// Runs a command, given as a list of words.
     pub fn run<T: FromRedisValue>(&self, words: &[&str]) -> T {
         let login = self.password.as_ref().map(|word| format!(":{word}@"));
         let url = format!(
@@ -160,14 +159,14 @@ impl Sentinel {
             self.port
         );
         let client = redis::Client::open(url).unwrap();
-        let mut connection = client.get_connection_with_timeout(PATIENCE).unwrap();
+        let mut connection = client.get_connection_with_timeout(TIMEOUT).unwrap();
         redis::cmd(words[0])
             .arg(&words[1..])
             .query(&mut connection)
             .unwrap()
     }
 
-    /// Stops it in its tracks.
+    /// Stops the process with SIGSTOP.
     pub fn pause(&self) {
         self.process.signal("STOP");
     }

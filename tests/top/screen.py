@@ -17,7 +17,7 @@ import sys
 import termios
 import time
 
-PATIENCE = 60
+TIMEOUT = 60
 
 
 class Screen:
@@ -89,7 +89,7 @@ def main():
             screen.feed(text)
 
     def until(what, so):
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while not so():
             if time.monotonic() > deadline:
                 os.kill(child, signal.SIGKILL)
