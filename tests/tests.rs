@@ -20,6 +20,7 @@ pub mod support;
 mod admin;
 mod answers;
 mod bench;
+mod boundaries;
 mod buckets;
 mod buffers;
 mod candidate;
