@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::rules::Unit;
-use crate::text::{Text, readable, start};
+use crate::text::{Text, readable, truncated};
 
 /// A request for a verdict.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -194,7 +194,7 @@ impl Request {
             // No more is looked at than there is room for, and the rest of a character.
             let room = most.saturating_sub(text.len());
             let part = readable(&part[..part.len().min(room + 4)]);
-            let shown = start(&part, room);
+            let shown = truncated(&part, room);
             text.push_str(shown);
             shown.len() == part.len()
         };

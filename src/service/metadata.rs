@@ -9,7 +9,7 @@ use super::convert::wire_unit;
 use super::explanation::Explanation;
 use crate::limiter::{Descriptor, Request, Verdict};
 use crate::store::Cause;
-use crate::text::start;
+use crate::text::truncated;
 
 /// `domain`, `descriptors`, the request's `hitsAddend` and the rules' `metadata`; and, for a request that
 /// the store did not decide, `onStoreFailure`: what did; and where it is explained, `decision`. A request of more than
@@ -80,7 +80,7 @@ impl Echo {
 
     fn text(&mut self, text: &str) -> Value {
         self.room = self.room.saturating_sub(OVERHEAD);
-        let shown = start(text, self.room);
+        let shown = truncated(text, self.room);
         self.room -= shown.len();
         if shown.len() == text.len() {
             return string(text);

@@ -19,7 +19,7 @@ use crate::limiter::{Code, LimitError, Limiter, Request, Status, Verdict};
 use crate::store::Store;
 use crate::telemetry::metrics::Method;
 use crate::telemetry::traces::{CallSpan, Tracing};
-use crate::text::start;
+use crate::text::truncated;
 
 /// The most bytes of what a client sent that logs and traces show.
 const MAX_SHOWN: usize = 1_024;
@@ -194,7 +194,7 @@ impl<S: Store> RateLimit<S> {
         tracing::debug!(request = request.shown(MAX_SHOWN), "asked");
         if let Some(span) = span {
             let domain = request.domain.readable();
-            span.asked(start(&domain, MAX_SHOWN), request.descriptors.len());
+            span.asked(truncated(&domain, MAX_SHOWN), request.descriptors.len());
         }
         // A panic is a mistake of ours; it must not look like a network's. What it leaves half done is
         // this request alone.

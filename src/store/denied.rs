@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::settle::{passes, would_pass};
+use super::settle::{is_allowed, is_allowed_with};
 use super::{Basis, Cause, Charge, Decision, Outcome, Payment, Store, StoreError};
 use crate::bucket::State;
 use crate::key::Prehashed;
@@ -111,13 +111,13 @@ impl Denials {
         let recalled = charges.iter().map(|charge| self.known(charge, now));
         let outcomes: Vec<Outcome> = recalled.collect::<Option<_>>()?;
         let fares = charges.iter().zip(&outcomes);
-        let admitted = passes(fares.map(|(charge, outcome)| (charge.part, outcome.admitted)));
+        let admitted = is_allowed(fares.map(|(charge, outcome)| (charge.part, outcome.admitted)));
         // What did not deny then might by now; a denial that rests on those that did is sure.
         let is_sure = !admitted || outcomes.iter().all(|outcome| !outcome.admitted);
         let is_taken = |(charge, outcome): (&Charge, &Outcome)| {
             charge.part.is_candidate()
                 && outcome.admitted
-                && would_pass(charges, &outcomes, charge.part)
+                && is_allowed_with(charges, &outcomes, charge.part)
         };
         let is_sure = is_sure && !charges.iter().zip(&outcomes).any(is_taken);
         is_sure.then_some(Decision {
@@ -192,7 +192,7 @@ impl Remembered {
             return None;
         }
         let now = self.decided + u64::try_from(passed.as_micros()).ok()?;
-        if self.state.needs_healing(&charge.terms, now) {
+        if self.state.needs_rewrite(&charge.terms, now) {
             return None;
         }
         let state = self.state.at(&charge.terms, now);
@@ -200,7 +200,7 @@ impl Remembered {
             basis: Basis::Remembered,
             ..Outcome::alone(charge, state, now)
         };
-        outcome.tell(charge, now);
+        outcome.update(charge, now);
         Some(outcome)
     }
 }

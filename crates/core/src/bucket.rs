@@ -1,14 +1,12 @@
-//! The arithmetic of one limit, given the time: how much is taken, whether hits fit, and when they
-//! would.
+//! The arithmetic of one limit: how many tokens a bucket has left at a given time, whether hits fit, and when they will.
 //!
-//! Everything is exact. A bucket holds the number of tokens *taken* from it, as whole tokens and a
-//! fraction whose denominator is the refill period in microseconds; time passing, hits and limit
-//! changes are integer operations on that pair, so nothing is ever rounded away or created. The one
-//! rounding there is (a fraction carried over to a limit with another period) goes up, against
-//! the caller.
+//! The arithmetic is exact. A bucket stores the number of tokens *taken* from it, as whole tokens and a fraction whose
+//! denominator is the refill period in microseconds. Refills, hits and changes of the limit are integer operations on that
+//! pair. One operation rounds: a fraction that is converted to a limit with another period is rounded up, so that the
+//! bucket never has more tokens than before.
 //!
-//! The Lua script of the Redis store does the same arithmetic on the same numbers; this module reads
-//! no clock and does no I/O.
+//! The Lua script of the Redis store does the same arithmetic on the same numbers. This module reads no clock and does no
+//! I/O.
 
 mod share;
 
@@ -18,51 +16,50 @@ pub use crate::time::Micros;
 
 /// The longest period that a limit may have: 100 years of 365 days, in microseconds.
 ///
-/// Twice this still fits the 53 bits that the script's numbers have.
+/// Twice this number still fits the 53 bits of precision of Lua's numbers.
 pub const MAX_PERIOD: Micros = 100 * 365 * 86_400 * 1_000_000;
 
 // --- Terms ---
 
-/// A limit as the arithmetic needs it: `drip` tokens come back every `period` microseconds, up to a
-/// capacity.
+/// A limit in the numbers that the arithmetic needs: `refill` tokens every `period` microseconds, up to a capacity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Terms {
-    /// Tokens that come back in a period, in lowest terms with it; 0 means that the bucket is a
-    /// window, which forgets everything when its period ends.
-    drip: u32,
-    /// Microseconds; 1..=[`MAX_PERIOD`].
+    /// Tokens that are refilled in a period, in lowest terms with it. 0 for a fixed window, which is reset when its period
+    /// ends.
+    refill: u32,
+    /// Length of the period in microseconds, within 1..=[`MAX_PERIOD`].
     period: Micros,
     /// Tokens in a full bucket.
     capacity: u32,
-    /// The most that can be taken: the capacity and the debt that postpaid hits may run up.
+    /// Maximum number of tokens taken: the capacity plus the largest debt of postpaid hits.
     ceiling: u64,
 }
 
 impl Terms {
-    /// A bucket of `capacity` tokens that refills continuously, `rate` tokens every `period`
+    /// Returns the terms of a token bucket: `capacity` tokens, refilled continuously at `rate` tokens every `period`
     /// microseconds.
     ///
     /// # Panics
-    /// When `period` is not within 1..=[`MAX_PERIOD`].
+    /// If `period` is not within 1..=[`MAX_PERIOD`].
     #[must_use]
     pub fn token_bucket(rate: u32, period: Micros, capacity: u32, max_debt: u32) -> Self {
         if rate == 0 {
-            // Nothing ever comes back, so nothing is ever given: a window of no hits.
+            // A bucket that is never refilled admits nothing: the same as a window of no hits.
             return Self::fixed_window(0, period, 0);
         }
         let divisor = gcd(u64::from(rate), period);
-        let drip = u64::from(rate) / divisor;
+        let refill = u64::from(rate) / divisor;
         Self {
-            drip: u32::try_from(drip).expect("a divisor of a u32 is a u32"),
+            refill: u32::try_from(refill).expect("a divisor of a u32 is a u32"),
             ..Self::checked(period, capacity, max_debt)
         }
         .with_period(period / divisor)
     }
 
-    /// A window of `limit` hits, aligned to the Unix epoch, `period` microseconds long.
+    /// Returns the terms of a fixed window of `limit` hits, `period` microseconds long and aligned to the Unix epoch.
     ///
     /// # Panics
-    /// When `period` is not within 1..=[`MAX_PERIOD`].
+    /// If `period` is not within 1..=[`MAX_PERIOD`].
     #[must_use]
     pub fn fixed_window(limit: u32, period: Micros, max_debt: u32) -> Self {
         Self::checked(period, limit, max_debt)
@@ -74,7 +71,7 @@ impl Terms {
             "a period is 1 us to 100 years"
         );
         Self {
-            drip: 0,
+            refill: 0,
             period,
             capacity,
             ceiling: u64::from(capacity) + u64::from(max_debt),
@@ -85,13 +82,13 @@ impl Terms {
         Self { period, ..self }
     }
 
-    /// Tokens that come back every [`period`](Self::period); 0 for a window.
+    /// Tokens that are refilled every [`period`](Self::period); 0 for a fixed window.
     #[must_use]
-    pub fn drip(&self) -> u32 {
-        self.drip
+    pub fn refill(&self) -> u32 {
+        self.refill
     }
 
-    /// Microseconds, in lowest terms with [`drip`](Self::drip).
+    /// Length of the period in microseconds, in lowest terms with [`refill`](Self::refill).
     #[must_use]
     pub fn period(&self) -> Micros {
         self.period
@@ -103,14 +100,14 @@ impl Terms {
         self.capacity
     }
 
-    /// The most that can be taken: the capacity and the largest debt.
+    /// Maximum number of tokens taken: the capacity plus the largest debt.
     #[must_use]
     pub fn ceiling(&self) -> u64 {
         self.ceiling
     }
 
     fn is_window(&self) -> bool {
-        self.drip == 0
+        self.refill == 0
     }
 }
 
@@ -123,26 +120,26 @@ fn gcd(mut a: u64, mut b: u64) -> u64 {
 
 // --- State ---
 
-/// What is taken from a bucket at an instant: `whole + part / period` tokens.
+/// The state of a bucket: `whole + part / period` tokens are taken at the instant `at`.
 ///
-/// `drip` and `period` are those of the limit that it was last charged under, so that a changed
-/// limit can be noticed and the time before the change be refilled at the old rate.
+/// `refill` and `period` are those of the limit at the last charge. They show that the limit has changed since, and the
+/// time before the change is refilled at the old rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct State {
-    /// The instant that the rest refers to. A window's begin.
+    /// The instant that the other fields refer to. For a fixed window, its begin.
     pub at: Micros,
     /// Whole tokens taken.
     pub whole: u64,
     /// The fraction of a token taken, in `1/period` tokens; less than `period`.
     pub part: u64,
-    /// [`Terms::drip`] at the last charge.
-    pub drip: u32,
+    /// [`Terms::refill`] at the last charge.
+    pub refill: u32,
     /// [`Terms::period`] at the last charge.
     pub period: Micros,
 }
 
 impl State {
-    /// A full bucket: nothing is taken. A bucket that does not exist is in this state.
+    /// Returns a full bucket, from which nothing is taken. A bucket that does not exist is in this state.
     #[must_use]
     pub fn full(terms: &Terms, now: Micros) -> Self {
         Self {
@@ -153,12 +150,12 @@ impl State {
             },
             whole: 0,
             part: 0,
-            drip: terms.drip,
+            refill: terms.refill,
             period: terms.period,
         }
     }
 
-    /// A bucket with nothing left, and no debt.
+    /// Returns a bucket without a token left and without debt.
     #[must_use]
     pub fn empty(terms: &Terms, now: Micros) -> Self {
         Self {
@@ -167,79 +164,78 @@ impl State {
         }
     }
 
-    /// The bucket at `now` under `terms`: refilled at the rate it was charged under, then
-    /// carried over if the limit has changed.
+    /// Returns the bucket at `now` under `terms`: refilled at the rate of the last charge, then converted if the limit has
+    /// changed.
     ///
-    /// A clock that stepped back refills nothing and keeps the later instant, so that the time until
-    /// then is not refilled twice.
+    /// If the clock has stepped back, nothing is refilled and the later instant is kept, so that no time is refilled twice.
     #[must_use]
     pub fn at(self, terms: &Terms, now: Micros) -> Self {
         let refilled = self.refilled(now);
         if refilled.is_charged() {
-            refilled.carried_over(terms, now).clamped(terms)
+            refilled.converted(terms, now).clamped(terms)
         } else {
-            // Exactly as if it had been forgotten, which a store is free to do from here on.
+            // A store may delete a full bucket, so both must give the same result.
             Self::full(terms, now)
         }
     }
 
-    /// True when the bucket must be written even though nothing was taken, because
-    /// [`at`](Self::at) did more than let time pass: the limit is another one, or lower, or the bucket
-    /// is full and to be forgotten (lest a clock that steps back bring it up again).
+    /// Whether the bucket must be written although nothing was taken.
+    ///
+    /// That is so if the limit has changed, or if the bucket is full again: its old state must not return when the clock
+    /// steps back.
     #[must_use]
-    pub fn needs_healing(self, terms: &Terms, now: Micros) -> bool {
+    pub fn needs_rewrite(self, terms: &Terms, now: Micros) -> bool {
         let refilled = self.refilled(now);
         if refilled.is_charged() {
-            refilled.carried_over(terms, now).clamped(terms) != refilled
+            refilled.converted(terms, now).clamped(terms) != refilled
         } else {
             self.is_charged()
         }
     }
 
-    /// True unless the bucket is full.
+    /// Whether tokens are taken from the bucket.
     #[must_use]
     pub fn is_charged(&self) -> bool {
         self.whole > 0 || self.part > 0
     }
 
-    /// True when the bucket is full again at `now` and may be forgotten. Cheaper than asking for
-    /// [`full_at`](Self::full_at).
+    /// Whether the bucket is full at `now` and may be deleted. Cheaper than [`full_at`](Self::full_at).
     #[must_use]
     pub fn is_full(&self, now: Micros) -> bool {
         let passed = now.saturating_sub(self.at);
         if !self.is_charged() {
             now >= self.at
-        } else if self.drip == 0 {
+        } else if self.refill == 0 {
             passed >= self.period
         } else {
-            u128::from(passed) * u128::from(self.drip) >= self.taken()
+            u128::from(passed) * u128::from(self.refill) >= self.taken()
         }
     }
 
-    /// The instant from which the bucket is full again and may be forgotten, if nothing
-    /// more is taken; at most [`Micros::MAX`].
+    /// The instant from which the bucket is full and may be deleted if nothing more is taken; at most [`Micros::MAX`].
     #[must_use]
     pub fn full_at(&self) -> Micros {
         if !self.is_charged() {
             self.at
-        } else if self.drip == 0 {
+        } else if self.refill == 0 {
             self.at + self.period
         } else {
             self.at
-                .saturating_add(micros(self.taken().div_ceil(u128::from(self.drip))))
+                .saturating_add(micros(self.taken().div_ceil(u128::from(self.refill))))
         }
     }
 
-    /// Taken, in `1/period` tokens.
+    /// What is taken, in `1/period` tokens.
     fn taken(&self) -> u128 {
         u128::from(self.whole) * u128::from(self.period) + u128::from(self.part)
     }
 
+    /// The bucket after the refill until `now`, at the rate of the last charge.
     fn refilled(self, now: Micros) -> Self {
         if now <= self.at {
             return self;
         }
-        if self.drip == 0 {
+        if self.refill == 0 {
             let begin = now - now % self.period;
             return if begin > self.at {
                 Self {
@@ -252,7 +248,7 @@ impl State {
                 self
             };
         }
-        let refill = u128::from(now - self.at) * u128::from(self.drip);
+        let refill = u128::from(now - self.at) * u128::from(self.refill);
         let taken = self.taken().saturating_sub(refill);
         let (whole, part) = split(taken, self.period);
         Self {
@@ -263,8 +259,9 @@ impl State {
         }
     }
 
-    fn carried_over(self, terms: &Terms, now: Micros) -> Self {
-        if (self.drip, self.period) == (terms.drip, terms.period) {
+    /// The bucket under other terms, with the same tokens taken.
+    fn converted(self, terms: &Terms, now: Micros) -> Self {
+        if (self.refill, self.period) == (terms.refill, terms.period) {
             return self;
         }
         let part =
@@ -274,16 +271,17 @@ impl State {
             at: if terms.is_window() {
                 State::full(terms, now).at
             } else {
-                // A window stands at its begin, and what it forgot until now is forgotten.
+                // `at` of a window is its begin. A token bucket must not be refilled for the time since then.
                 self.at.max(now)
             },
             whole: self.whole + carry,
             part,
-            drip: terms.drip,
+            refill: terms.refill,
             period: terms.period,
         }
     }
 
+    /// The bucket with at most the terms' ceiling taken.
     fn clamped(self, terms: &Terms) -> Self {
         if self.whole < terms.ceiling {
             return self;
@@ -297,15 +295,15 @@ impl State {
 
     // --- Hits ---
 
-    /// Whether `hits` fit into what is left. No hits at all ask for a whole token without taking
-    /// it; negative ones always fit.
+    /// Whether `hits` fit into the tokens that are left. Zero hits need a whole token without taking it. Negative hits
+    /// always fit.
     #[must_use]
     pub fn admits(&self, terms: &Terms, hits: i64) -> bool {
         hits < 0 || self.used() + need(hits) <= u64::from(terms.capacity)
     }
 
-    /// The bucket after `hits`, taken or (negative) given back, whether they fit or not: never
-    /// more than full, never deeper in debt than the limit allows.
+    /// Returns the bucket after `hits` are taken or, if negative, given back, whether they fit or not. The bucket is never
+    /// more than full and never deeper in debt than the limit allows.
     #[must_use]
     pub fn after(self, terms: &Terms, hits: i64) -> Self {
         if hits >= 0 {
@@ -322,11 +320,11 @@ impl State {
         }
     }
 
-    /// The bucket after `hits` are given back that were taken in vain, when its
-    /// [`at`](Self::at) was `taken_at`.
+    /// Returns the bucket after `hits` are given back that a denied request had taken when [`at`](Self::at) was `taken_at`.
     ///
-    /// Without them, what has come back since may have found the bucket full and been lost. So that much less
-    /// is given back: too little rather than too much. Hits of a window that has ended are forgotten already.
+    /// If they had not been taken, the bucket might have been full since, and its refill lost. The refill since `taken_at`
+    /// is therefore subtracted: the bucket may get too little back, but never too much. A window that has ended since then
+    /// gets nothing back.
     #[must_use]
     pub fn given_back(self, terms: &Terms, hits: u64, taken_at: Micros) -> Self {
         if terms.is_window() {
@@ -335,11 +333,11 @@ impl State {
                 false => self,
             };
         }
-        let refill = u128::from(self.at.saturating_sub(taken_at)) * u128::from(self.drip);
+        let refill = u128::from(self.at.saturating_sub(taken_at)) * u128::from(self.refill);
         self.less((u128::from(hits) * u128::from(self.period)).saturating_sub(refill))
     }
 
-    /// The bucket with so much less taken, in `1/period` tokens.
+    /// The bucket with `back` less taken, in `1/period` tokens.
     fn less(self, back: u128) -> Self {
         let (whole, part) = split(self.taken().saturating_sub(back), self.period);
         Self {
@@ -349,24 +347,24 @@ impl State {
         }
     }
 
-    /// Tokens taken, a part of one counting as one.
+    /// Number of tokens taken, rounded up.
     #[must_use]
     pub fn used(&self) -> u64 {
         self.whole + u64::from(self.part > 0)
     }
 
-    /// Whole tokens left.
+    /// Number of whole tokens left.
     #[must_use]
     pub fn remaining(&self, terms: &Terms) -> u32 {
         u32::try_from(u64::from(terms.capacity).saturating_sub(self.used()))
-            .expect("no more is left than the capacity, a u32")
+            .expect("at most the capacity is left, which is a u32")
     }
 
-    /// Microseconds from `now` until the bucket is full (a window: until it ends), if
-    /// nothing more is taken; saturates at [`Micros::MAX`].
+    /// Microseconds from `now` until the bucket is full, or the window ends, if nothing more is taken. Saturates at
+    /// [`Micros::MAX`].
     #[must_use]
     pub fn full_in(&self, now: Micros) -> Micros {
-        if self.drip == 0 {
+        if self.refill == 0 {
             self.at.saturating_add(self.period).saturating_sub(now)
         } else if self.is_charged() {
             self.wait(self.taken(), now)
@@ -375,34 +373,34 @@ impl State {
         }
     }
 
-    /// Microseconds from `now` until `hits` would fit, if nothing more is taken; 0 when they
-    /// do, `None` when they never will; saturates at [`Micros::MAX`].
+    /// Microseconds from `now` until `hits` fit if nothing more is taken: 0 if they fit now, `None` if they never will.
+    /// Saturates at [`Micros::MAX`].
     #[must_use]
     pub fn retry_in(&self, terms: &Terms, hits: i64, now: Micros) -> Option<Micros> {
         if self.admits(terms, hits) {
             return Some(0);
         }
         let spare = u64::from(terms.capacity).checked_sub(need(hits))?;
-        if self.drip == 0 {
+        if self.refill == 0 {
             return Some(self.full_in(now));
         }
         let excess = self.taken() - u128::from(spare) * u128::from(self.period);
         Some(self.wait(excess, now))
     }
 
-    /// Microseconds from `now` until so much, in `1/period` tokens, has come back.
+    /// Microseconds from `now` until `taken`, in `1/period` tokens, is refilled.
     fn wait(&self, taken: u128, now: Micros) -> Micros {
-        let refill = micros(taken.div_ceil(u128::from(self.drip)));
+        let refill = micros(taken.div_ceil(u128::from(self.refill)));
         self.at.saturating_sub(now).saturating_add(refill)
     }
 }
 
-/// The tokens that must be left for `hits` (not negative) to fit.
+/// The number of tokens that must be left so that `hits`, which are not negative, fit.
 fn need(hits: i64) -> u64 {
     hits.unsigned_abs().max(1)
 }
 
-/// `n / period` as whole and part.
+/// Returns `n / period` and the remainder.
 fn split(n: u128, period: Micros) -> (u64, u64) {
     let period = u128::from(period);
     (micros(n / period), micros(n % period))

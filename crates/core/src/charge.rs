@@ -1,43 +1,45 @@
-//! Charges: what a request asks of a store, and what the store answers.
+//! Charges, which a request sends to a store, and the decision that the store returns.
 
 use crate::bucket::{State, Terms};
 use crate::key::BucketKey;
 use crate::time::Micros;
 
-/// What a request asks of one bucket.
+/// One bucket of a request, and what to take from it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Charge {
-    /// The bucket.
+    /// The key of the bucket.
     pub key: BucketKey,
-    /// The limit that it is charged under.
+    /// The limit of the bucket.
     pub terms: Terms,
-    /// Tokens to take, within ±[`MAX_HITS`]; 0 asks whether one is left, negative gives back.
+    /// Tokens to take, within ±[`MAX_HITS`]. 0 only checks that a token is left; negative hits are given back.
     pub hits: i64,
     /// When the hits are taken.
     pub payment: Payment,
     /// How the charge counts in its request.
     pub part: Part,
-    /// What becomes of it when the store cannot decide, if not what becomes of most.
+    /// The failure policy of the rule; `None` for the failure policy of the server.
     pub on_failure: Option<OnStoreFailure>,
 }
 
-/// The most hits a charge can carry. More than any bucket holds, debt included, so that capping
-/// at it changes no answer, and exact in a script's numbers.
+/// Maximum number of hits of a charge.
+///
+/// It is more than any bucket holds, debt included, so that a larger number would change no answer. Lua's numbers
+/// represent it exactly.
 pub const MAX_HITS: i64 = 1 << 40;
 
 /// When hits are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Payment {
-    /// Asked for before the work: taken only when the request is admitted and they fit.
+    /// Before the work: the hits are taken only if the request is allowed and they fit.
     Prepaid,
-    /// Reported after the work: taken in any case, into debt if need be.
+    /// After the work: the hits are always taken, into debt if necessary.
     Postpaid,
-    /// Never taken: what would they get?
+    /// Never: the outcome says whether the hits would fit.
     Question,
-    /// Negative hits that were taken a moment ago by a request that was then denied elsewhere.
-    /// [`State::given_back`] says how much of them comes back.
+    /// The hits are negative: they give back what a request had taken from this bucket before another bucket denied it. See
+    /// [`State::given_back`].
     GivenBack {
-        /// [`State::at`] of the bucket when they were taken.
+        /// [`State::at`] of the bucket when the hits were taken.
         taken_at: Micros,
     },
 }
@@ -45,58 +47,59 @@ pub enum Payment {
 /// How a charge counts in its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Part {
-    /// Vetoes the request when denied.
+    /// The request is denied if this charge is.
     Must,
-    /// One charge of a numbered group; a group is denied when one of its charges is. Vetoes the
-    /// request only when every group is denied.
+    /// The charge belongs to the quota group with this number. A group is denied if one of its charges is. The request is
+    /// denied if all groups are.
     Quota(u32),
-    /// Never vetoes.
+    /// The charge never denies the request.
     Shadow,
-    /// Never vetoes, and is taken as if it stood in for other charges of the request: when it fits, and so
-    /// do all others of this same part, and the request would pass without those others. Candidates
-    /// are the last charges of a request, and need no outcome.
+    /// The charge never denies the request. It is decided as if it replaced other charges of the request.
+    ///
+    /// A candidate is taken if it fits, if all candidates with the same range fit, and if the request would be allowed
+    /// without the replaced charges. Candidates are the last charges of a request and need no outcome.
     Candidate {
-        /// The place of the first charge that it stands in for, among those of the request.
+        /// Index of the first charge that the candidate replaces.
         from: u32,
-        /// The place after the last of them. Where it is the first one's, the candidate stands in for none, and
-        /// the number only tells candidates apart.
+        /// Index after the last charge that the candidate replaces. If it equals `from`, no charge is replaced, and the
+        /// index only distinguishes candidates.
         to: u32,
     },
 }
 
 impl Part {
-    /// Whether the charge is only tried.
+    /// Whether the charge is a candidate.
     #[must_use]
     pub fn is_candidate(self) -> bool {
         matches!(self, Self::Candidate { .. })
     }
 }
 
-/// The charges that count: those before the candidates.
+/// Returns the charges before the candidates.
 #[must_use]
 pub fn without_candidates(charges: &[Charge]) -> &[Charge] {
     let first = charges.iter().position(|charge| charge.part.is_candidate());
     &charges[..first.unwrap_or(charges.len())]
 }
 
-/// What becomes of a charge that the store cannot decide.
+/// A failure policy: what to do with charges while their store is unavailable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OnStoreFailure {
-    /// Buckets of this instance decide.
+    /// Decide with buckets of this instance.
     Local,
-    /// It is admitted wherever a full bucket would.
+    /// Admit the hits if a full bucket would.
     Allow,
-    /// It is denied.
+    /// Deny the hits.
     Deny,
-    /// The request gets no decision but an error, so that the caller decides.
+    /// Fail the request, so that the client decides.
     Error,
 }
 
 impl OnStoreFailure {
-    /// All of them.
+    /// All failure policies.
     pub const ALL: [Self; 4] = [Self::Local, Self::Allow, Self::Deny, Self::Error];
 
-    /// Its name, as configurations write it.
+    /// The policy's name in configurations.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -108,53 +111,53 @@ impl OnStoreFailure {
     }
 }
 
-/// The answer to a request.
+/// The decision on a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
-    /// Whether the request passes.
+    /// Whether the request is allowed.
     pub admitted: bool,
-    /// One outcome per charge, in their order; candidates at the end may have none.
+    /// One outcome per charge, in the order of the charges. Candidates at the end may have none.
     pub outcomes: Vec<Outcome>,
-    /// What decided.
+    /// What the decision is based on.
     pub cause: Cause,
 }
 
-/// What decided a request.
+/// What a decision is based on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Cause {
-    /// The buckets of the store.
+    /// Buckets in the store.
     Buckets,
-    /// A denial by the store that this instance remembers.
+    /// An earlier denial by the store, which this instance remembers.
     RememberedDenial,
     /// A failure policy, because the store is unavailable. Never [`OnStoreFailure::Error`], which makes no decision.
     Policy(OnStoreFailure),
 }
 
-/// What a store says of one charge.
+/// The outcome of one charge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome {
-    /// Whether the charge, alone, would have passed.
+    /// Whether the hits fit into the bucket, regardless of the request's other charges.
     pub admitted: bool,
-    /// Whole tokens left after the request.
+    /// Number of whole tokens left after the request.
     pub remaining: u32,
-    /// Microseconds until the same hits would pass: 0 when they did, `None` when they never will.
+    /// Microseconds until the same hits fit: 0 if they did, `None` if they never will.
     pub retry_in: Option<Micros>,
-    /// Microseconds until the bucket is full, or its window ends.
+    /// Microseconds until the bucket is full or its window ends.
     pub full_in: Micros,
     /// The bucket after the request.
     pub state: State,
-    /// When that was, on the store's clock.
+    /// The time of the decision by the store's clock.
     pub decided: Micros,
-    /// What it rests on.
+    /// What the outcome is based on.
     pub basis: Basis,
 }
 
-/// What an outcome rests on.
+/// What the outcome of a charge is based on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Basis {
-    /// The bucket, as the store has just read it.
+    /// The bucket in the store.
     Bucket,
-    /// The bucket, as this instance remembers it.
+    /// The bucket as this instance remembers it.
     Remembered,
     /// A failure policy: the store of the bucket is unavailable.
     Policy,

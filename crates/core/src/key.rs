@@ -1,10 +1,12 @@
-//! Bucket keys: one text for one limit of one concrete descriptor.
+//! Bucket keys: the name of the bucket of one limit for one concrete descriptor.
 //!
-//! `rk:shop|path=/cart|user=7#1` is the second limit (`#1`) of the rule that the descriptor
-//! `(path, /cart), (user, 7)` of the domain `shop` met, and `...#candidate#1` the second of those that are tried beside it. Keys are readable in `redis-cli`, injective
-//! (what could be mistaken for structure is percent-encoded) and of bounded length (long ones end in a
-//! SHA-256 of the whole). The braces that Redis Cluster reads as hash tags are encoded too; for a
-//! cluster, each key has a tag of ours ([`HashTag`]).
+//! `rk:shop|path=/cart|user=7#1` is the bucket of the second limit (`#1`) of the rule that matches the descriptor
+//! `(path, /cart), (user, 7)` in the domain `shop`. `rk:shop|path=/cart|user=7#candidate#1` is the bucket of the rule's
+//! second candidate limit.
+//!
+//! Keys are readable in `redis-cli`. They are injective, because characters with a meaning in keys are percent-encoded,
+//! and of bounded length, because long keys are shortened to a SHA-256 hash. Braces are encoded, too, because Redis
+//! Cluster reads them as hash tags; keys for a cluster have a [`HashTag`].
 
 mod hash_tag;
 mod parsed;
@@ -17,25 +19,28 @@ use std::sync::LazyLock;
 use sha2::{Digest, Sha256};
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
-use crate::text::start;
+use crate::text::truncated;
 
 pub use hash_tag::{GROUPS, HashTag};
 pub use parsed::{NotAKey, ParsedKey};
 pub use slot::slot;
 
-/// The longest key, in bytes, apart from the prefix. Longer ones are shortened to a hash.
+/// The length of the longest key in bytes, without the prefix. Longer keys are shortened to a hash.
 pub const MAX_LEN: usize = 200;
 
-/// Room for most stems, in bytes. Longer ones grow.
+/// Initial capacity of a stem in bytes, enough for most of them.
 const USUAL_LEN: usize = 96;
 
-/// How much of the domain a shortened key still shows, in bytes.
+/// Maximum length of the domain in a shortened key, in bytes.
 const SHORTENED_DOMAIN: usize = 48;
 
-/// What comes first among the tags of a candidate.
+/// The first tag of a candidate's key.
 const CANDIDATE: &str = "#candidate";
 
-/// Where the state of one limit for one concrete descriptor is kept.
+/// The name of a bucket.
+///
+/// Keys are equal if their texts are. The number of the limit and the placement are attributes of the bucket that stores
+/// use; they do not identify it.
 #[derive(Debug, Clone)]
 pub struct BucketKey {
     hash: u128,
@@ -54,7 +59,7 @@ pub enum Placement {
     PerSecond,
 }
 
-/// What keys are hashed under: drawn once per process, so that no client can aim at a collision.
+/// The secret of the hashes of keys. It is random in each process, so that no client can provoke a collision.
 static SECRET: LazyLock<(u64, u64)> = LazyLock::new(|| {
     let random = RandomState::new();
     (random.hash_one(0), random.hash_one(1))
@@ -72,40 +77,39 @@ impl BucketKey {
         }
     }
 
-    /// The same key, of a bucket of the limit with this number.
+    /// Returns the key with the number of the limit that the bucket belongs to.
     #[must_use]
     pub fn of_limit(self, limit: u32) -> Self {
         Self { limit, ..self }
     }
 
-    /// The number of the limit that the bucket is for: a hash of what the configuration calls it, 0 when it is not
-    /// known. Stores that are full prefer buckets of one limit over those of others; it is no part of which bucket it is.
+    /// The number of the limit that the bucket belongs to: a hash of its name in the configuration, or 0 if it is not known.
+    /// A store that is full evicts buckets by limit.
     #[must_use]
     pub fn limit(&self) -> u32 {
         self.limit
     }
 
-    /// The same key, of a bucket in the store for this placement.
+    /// Returns the key with the placement of the bucket.
     #[must_use]
     pub fn placed(self, placement: Placement) -> Self {
         Self { placement, ..self }
     }
 
-    /// Which store holds the bucket. Two keys with one text are equal whatever their placement is: a limit whose unit
-    /// changes keeps its buckets where there is one store.
+    /// Which store holds the bucket.
     #[must_use]
     pub fn placement(&self) -> Placement {
         self.placement
     }
 
-    /// The key as it stands in Redis.
+    /// The text of the key, as it is in Redis.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// A hash of the key under a secret of this process: within it, as good as the key itself, since
-    /// two keys with one hash are not to be found by chance or by guessing.
+    /// A hash of the key under a secret of this process. Within the process, it identifies the key: two keys with one hash
+    /// can be found neither by chance nor by guessing.
     #[must_use]
     pub fn hash(&self) -> u128 {
         self.hash
@@ -114,7 +118,7 @@ impl BucketKey {
 
 impl PartialEq for BucketKey {
     fn eq(&self, other: &Self) -> bool {
-        // The hash first, because most keys differ in it.
+        // The hash comes first because different keys nearly always differ in it.
         self.hash == other.hash && self.text == other.text
     }
 }
@@ -133,10 +137,10 @@ impl fmt::Display for BucketKey {
     }
 }
 
-/// For maps whose keys are [`BucketKey`]s or their hashes: these are hashed already.
+/// The hasher of maps whose keys are [`BucketKey`]s or their hashes.
 pub type Prehashed = BuildHasherDefault<HashOfKey>;
 
-/// Hands on the [`hash`](BucketKey::hash) of a key.
+/// A [`Hasher`] that returns the lower half of [`BucketKey::hash`].
 #[derive(Debug, Default)]
 pub struct HashOfKey(u64);
 
@@ -150,28 +154,28 @@ impl Hasher for HashOfKey {
     }
 
     fn write(&mut self, _: &[u8]) {
-        unreachable!("only keys and their hashes are hashed here");
+        unreachable!("only keys and their hashes are hashed");
     }
 }
 
-/// What stands for the value of a descriptor entry in a key.
+/// The value of a descriptor entry in a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Segment<'a> {
-    /// The value that the request sent: every value has a bucket of its own.
+    /// The value in the request: each value has its own bucket.
     Value(&'a [u8]),
-    /// The pattern of a rule with `share_threshold`: all values that match share one bucket.
+    /// The pattern of a rule with `share_threshold`: all matching values share one bucket.
     Pattern(&'a str),
 }
 
-/// Which limit of a rule a key is for.
+/// Which limit of a rule a key belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitTag<'a> {
-    /// The limit's place in the rule's list, from 0.
+    /// The index of the limit in the rule's list.
     pub index: usize,
-    /// A window and a token bucket never share state.
+    /// Whether the limit is a fixed window. A window and a token bucket never share state.
     pub is_window: bool,
-    /// The period of a limit that the request itself sent, as units and unit; such buckets are
-    /// apart from those of the configuration, and from those of another period.
+    /// The period, as number and unit, of a limit that the request itself contains. Its bucket is separate from those of
+    /// the configuration and of other periods.
     pub override_period: Option<(u32, &'a str)>,
 }
 
@@ -183,7 +187,7 @@ pub struct KeyFormat {
 }
 
 impl KeyFormat {
-    /// Keys that begin with `prefix`, as it is.
+    /// Returns a format of keys that begin with `prefix`, which is not encoded.
     #[must_use]
     pub fn new(prefix: impl Into<String>) -> Self {
         Self {
@@ -192,13 +196,13 @@ impl KeyFormat {
         }
     }
 
-    /// The same keys with a hash tag. The prefix must have no brace then.
+    /// Returns the format with a hash tag. The prefix must not contain a brace then.
     #[must_use]
     pub fn with_hash_tag(self, hash_tag: HashTag) -> Self {
         Self { hash_tag, ..self }
     }
 
-    /// The descriptor's part of its keys, from which [`key`](Self::key) makes one for each limit.
+    /// Returns the descriptor's part of its keys. [`key`](Self::key) makes the key of each limit from it.
     pub fn stem<'a>(
         &self,
         domain: impl AsRef<[u8]>,
@@ -221,7 +225,7 @@ impl KeyFormat {
         stem
     }
 
-    /// The key of one limit of the rule that the descriptor with this stem met.
+    /// Returns the key of one limit of the rule that matches the descriptor with this stem.
     #[must_use]
     pub fn key(&self, stem: &str, limit: LimitTag<'_>) -> BucketKey {
         let mut key = String::with_capacity(stem.len() + tag_len(limit));
@@ -233,19 +237,20 @@ impl KeyFormat {
         BucketKey::new(self.shortened(&key))
     }
 
-    /// The key of a limit that is tried beside those of the rule that the descriptor with this stem met. It
-    /// is apart from all of theirs.
+    /// Returns the key of one candidate limit of the rule that matches the descriptor with this stem. It differs from the
+    /// keys of all of the rule's limits.
     #[must_use]
     pub fn candidate_key(&self, stem: &str, limit: LimitTag<'_>) -> BucketKey {
         self.key(&format!("{stem}{CANDIDATE}"), limit)
     }
 
-    /// `%sha256:` cannot stand in an unshortened key: there, two upper-case hexadecimal digits
-    /// follow a percent sign.
+    /// Returns the hash of a key that is too long, after its prefix and its domain.
+    ///
+    /// `%sha256:` occurs in no other key, because two upper-case hexadecimal digits follow each percent sign there.
     fn shortened(&self, key: &str) -> String {
         let text = &key[self.prefix.len()..];
         let domain = text.split('|').next().unwrap_or_default();
-        let shown = start(domain, SHORTENED_DOMAIN);
+        let shown = truncated(domain, SHORTENED_DOMAIN);
         let mut short = format!("{}{shown}|%sha256:", self.prefix);
         for byte in Sha256::digest(text) {
             let _ = write!(short, "{byte:02x}");
@@ -254,7 +259,7 @@ impl KeyFormat {
     }
 }
 
-/// How much room a tag needs: none, most often.
+/// Capacity for a tag in bytes; most keys have none.
 fn tag_len(limit: LimitTag<'_>) -> usize {
     match limit {
         LimitTag {
@@ -287,10 +292,12 @@ fn encode_pattern(pattern: &str, out: &mut String) {
     }
 }
 
-/// Appends what a client sent, with everything that has a meaning in a key, or none on a terminal, as `%XX`. Bytes that
-/// are no UTF-8 become `%XX` as well, from `%80` on, which text never does: so decoding gives back the same bytes.
+/// Appends bytes of a client. Characters with a meaning in keys, control characters and bytes that are not UTF-8 are
+/// encoded as `%XX`.
+///
+/// Only bytes that are not UTF-8 are encoded as `%80` to `%FF`, so that decoding returns the same bytes.
 fn encode(bytes: &[u8], out: &mut String) {
-    // Nearly all of it is text, which is found out faster as a whole.
+    // Nearly all input is UTF-8, and checking it as a whole is faster.
     if let Ok(text) = std::str::from_utf8(bytes) {
         return encode_text(text, out);
     }
@@ -305,7 +312,7 @@ fn encode(bytes: &[u8], out: &mut String) {
 fn encode_text(text: &str, out: &mut String) {
     let mut plain = 0;
     for (i, byte) in text.bytes().enumerate() {
-        // All of these are single bytes in UTF-8, and no part of longer characters.
+        // These bytes are whole characters in UTF-8, never parts of longer ones.
         if matches!(
             byte,
             b'%' | b'|' | b'=' | b'#' | b'*' | b'{' | b'}' | b'"' | b'\\' | b'\0'..=b' ' | b'\x7f'

@@ -4,7 +4,7 @@
 //! - [`text`]: text of clients, which can be any bytes.
 //! - [`key`]: names of buckets.
 //! - [`bucket`]: the arithmetic of one limit.
-//! - [`charge`]: what a request asks of a store, and what the store answers.
+//! - [`charge`]: what a request sends to a store, and the decision that the store returns.
 //! - [`settle`](mod@settle): decides the charges of one request.
 //!
 //! This crate does no I/O and reads no clock: the time is a parameter. The Redis script does the same arithmetic on the

@@ -1,5 +1,7 @@
-//! Decides the charges of one request on what is stored for their buckets. Pure: the memory store runs
-//! it under its locks, the Redis store on what the script read (the script having decided likewise).
+//! Decides the charges of one request, given the stored states of their buckets.
+//!
+//! The memory store calls [`settle()`] under its locks. The Redis script contains the same algorithm, and the Redis store
+//! calls [`settle()`] with the states that the script has read to compute the outcomes.
 
 use smallvec::SmallVec;
 
@@ -7,21 +9,20 @@ use crate::bucket::State;
 use crate::charge::{Basis, Cause, Charge, Decision, Outcome, Part, Payment};
 use crate::time::Micros;
 
-/// What a request gets, and which of its buckets that changes.
+/// The decision on a request, and the buckets that it changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settled {
-    /// The answer; its outcomes have the buckets after the request.
+    /// The decision; its outcomes contain the states of the buckets after the request.
     pub decision: Decision,
-    /// Whether each of these buckets has to be written.
+    /// For each charge, whether its bucket must be written.
     pub is_changed: SmallVec<[bool; 8]>,
 }
 
-/// Decides `charges` at `now`; `stored` tells what is stored for the bucket of the charge at a place.
+/// Decides `charges` at `now`. `stored` returns the stored state of the bucket of the charge with an index.
 ///
-/// The request is admitted when no `must` charge is denied and, if there are quota groups, one of
-/// them is admitted. Then every charge that fits is taken; otherwise nothing prepaid is. Reports of
-/// what is already done (postpaid hits, hits given back) count in any case. A candidate is taken when the
-/// request would pass with it.
+/// The request is allowed if no `must` charge is denied and, if there are quota groups, one of them is admitted. Then every
+/// charge that fits is taken, otherwise no prepaid charge is. Reports (postpaid hits and hits given back) are taken in any
+/// case. A candidate is taken if the request would be allowed with it.
 pub fn settle(
     charges: &[Charge],
     mut stored: impl FnMut(usize) -> Option<State>,
@@ -33,7 +34,7 @@ pub fn settle(
         .enumerate()
         .map(|(i, charge)| {
             let stored = stored(i);
-            is_changed.push(stored.is_some_and(|stored| stored.needs_healing(&charge.terms, now)));
+            is_changed.push(stored.is_some_and(|stored| stored.needs_rewrite(&charge.terms, now)));
             let state = match stored {
                 Some(state) => state.at(&charge.terms, now),
                 None => State::full(&charge.terms, now),
@@ -41,20 +42,24 @@ pub fn settle(
             Outcome::alone(charge, state, now)
         })
         .collect();
-    let fares = charges.iter().zip(&outcomes);
-    let admitted = passes(fares.map(|(charge, outcome)| (charge.part, outcome.admitted)));
+    let admitted = is_allowed(
+        charges
+            .iter()
+            .zip(&outcomes)
+            .map(|(charge, outcome)| (charge.part, outcome.admitted)),
+    );
     for (i, charge) in charges.iter().enumerate() {
-        let passes = match charge.part {
-            Part::Candidate { .. } => would_pass(charges, &outcomes, charge.part),
+        let is_allowed = match charge.part {
+            Part::Candidate { .. } => is_allowed_with(charges, &outcomes, charge.part),
             Part::Must | Part::Quota(_) | Part::Shadow => admitted,
         };
         let outcome = &mut outcomes[i];
-        if charge.is_report() || (passes && outcome.admitted && charge.takes()) {
+        if charge.is_report() || (is_allowed && outcome.admitted && charge.takes()) {
             let before = outcome.state;
             outcome.state = charge.after(before);
             is_changed[i] |= outcome.state != before;
         }
-        outcome.tell(charge, now);
+        outcome.update(charge, now);
     }
     Settled {
         decision: Decision {
@@ -67,7 +72,8 @@ pub fn settle(
 }
 
 impl Charge {
-    /// Whether it tells of what is done already, rather than asks for it.
+    /// Whether the charge reports work that is done, so that its hits are taken in any case.
+    #[must_use]
     pub fn is_report(&self) -> bool {
         match self.payment {
             Payment::Prepaid => self.hits < 0,
@@ -76,18 +82,18 @@ impl Charge {
         }
     }
 
-    /// Whether its hits, once taken, have to be given back when the request is denied.
+    /// Whether hits that were taken must be given back if another store denies the request.
     #[must_use]
     pub fn is_taking(&self) -> bool {
         self.payment == Payment::Prepaid && self.hits > 0
     }
 
-    /// Whether its hits are taken at all.
+    /// Whether the hits are taken if the request is allowed and they fit.
     fn takes(&self) -> bool {
         self.payment != Payment::Question
     }
 
-    /// The bucket with its hits taken.
+    /// Returns the bucket with the hits taken.
     fn after(&self, before: State) -> State {
         match self.payment {
             Payment::GivenBack { taken_at } => {
@@ -99,8 +105,10 @@ impl Charge {
 }
 
 impl Outcome {
-    /// What a charge would get on a bucket in this state; still to be [told](Self::tell) what the
-    /// bucket means to the caller once it is known what was taken.
+    /// Returns the outcome of a charge on a bucket in this state, before the request is decided.
+    ///
+    /// Call [`update`](Self::update) once the state after the request is known.
+    #[must_use]
     pub fn alone(charge: &Charge, state: State, now: Micros) -> Self {
         Self {
             admitted: state.admits(&charge.terms, charge.hits),
@@ -113,8 +121,8 @@ impl Outcome {
         }
     }
 
-    /// Works out what the bucket, as it is after the request, means to the caller.
-    pub fn tell(&mut self, charge: &Charge, now: Micros) {
+    /// Computes the fields that follow from [`state`](Self::state): the remaining tokens and the waiting times.
+    pub fn update(&mut self, charge: &Charge, now: Micros) {
         self.remaining = self.state.remaining(&charge.terms);
         self.full_in = self.state.full_in(now);
         self.retry_in = match self.admitted {
@@ -124,34 +132,38 @@ impl Outcome {
     }
 }
 
-/// Whether the request would pass if the candidates of this part were limits like others, in the place of the
-/// charges that they stand in for.
-pub fn would_pass(charges: &[Charge], outcomes: &[Outcome], candidate: Part) -> bool {
+/// Whether the request would be allowed if the candidates with this part replaced other charges and could deny.
+#[must_use]
+pub fn is_allowed_with(charges: &[Charge], outcomes: &[Outcome], candidate: Part) -> bool {
     let Part::Candidate { from, to } = candidate else {
         return false;
     };
-    let fares = (0..).zip(charges.iter().zip(outcomes));
-    passes(fares.map(|(place, (charge, outcome))| {
+    let outcomes = (0..).zip(charges.iter().zip(outcomes));
+    is_allowed(outcomes.map(|(index, (charge, outcome))| {
         let part = match charge.part {
             part if part == candidate => Part::Must,
             part => part,
         };
-        (part, outcome.admitted || (from..to).contains(&place))
+        (part, outcome.admitted || (from..to).contains(&index))
     }))
 }
 
-/// Whether a request passes whose charges, by their parts, are admitted each alone, or not.
-pub fn passes(fares: impl Iterator<Item = (Part, bool)> + Clone) -> bool {
+/// Whether a request is allowed, given the part of each charge and whether its hits fit.
+#[must_use]
+pub fn is_allowed(charges: impl Iterator<Item = (Part, bool)> + Clone) -> bool {
     let denied = |part: Part| {
-        let mut fares = fares.clone();
-        fares.any(|(other, admitted)| other == part && !admitted)
+        let mut charges = charges.clone();
+        charges.any(|(other, admitted)| other == part && !admitted)
     };
     if denied(Part::Must) {
         return false;
     }
-    let groups = fares.clone().map(|(part, _)| part);
+    let groups = charges.clone().map(|(part, _)| part);
     let mut groups = groups
         .filter(|part| matches!(part, Part::Quota(_)))
         .peekable();
     groups.peek().is_none() || groups.any(|group| !denied(group))
 }
+
+#[cfg(test)]
+mod tests;

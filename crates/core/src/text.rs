@@ -1,8 +1,8 @@
-//! What clients send as text: any bytes, nearly always UTF-8.
+//! Text from clients: any bytes, nearly always UTF-8.
 //!
-//! Envoy copies header values into descriptors as they are, and HTTP allows every byte in them. A protobuf `string` that
-//! is no UTF-8 fails to decode, which is an error, which Envoy lets pass. So domains, keys and values are bytes here,
-//! and are escaped where text is needed.
+//! Envoy copies header values into descriptors unchanged, and HTTP allows every byte in them. Decoding a protobuf `string`
+//! that is not UTF-8 is an error, and Envoy allows requests for which the service returns an error. Domains, keys and values
+//! are therefore bytes, which are escaped where text is needed.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
@@ -13,7 +13,7 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode};
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Text(Vec<u8>);
 
-/// What [`Text::percent_encoded`] escapes beside all bytes from 0x80.
+/// The ASCII characters that [`Text::percent_encoded`] escapes. Bytes from 0x80 are always escaped.
 const ESCAPED: &AsciiSet = &CONTROLS.add(b'%');
 
 impl Text {
@@ -23,7 +23,7 @@ impl Text {
         &self.0
     }
 
-    /// The text, unless it is no UTF-8.
+    /// The text, or `None` if it is not UTF-8.
     #[must_use]
     pub fn as_str(&self) -> Option<&str> {
         std::str::from_utf8(&self.0).ok()
@@ -41,7 +41,7 @@ impl Text {
         self.0.is_empty()
     }
 
-    /// The text for people: bytes that are no UTF-8 are shown as `\xFF`.
+    /// The text for people: bytes that are not UTF-8 are shown as `\xFF`.
     #[must_use]
     pub fn readable(&self) -> Cow<'_, str> {
         readable(&self.0)
@@ -59,7 +59,7 @@ impl Text {
         Self(percent_decode_str(text).collect())
     }
 
-    /// The text with `to` in the place of every `from`, which must not be empty.
+    /// Returns the text with each `from` replaced by `to`. `from` must not be empty.
     #[must_use]
     pub fn replace(&self, from: &str, to: &str) -> Self {
         let mut replaced = Vec::with_capacity(self.0.len());
@@ -73,20 +73,22 @@ impl Text {
         Self(replaced)
     }
 
-    /// Whether `part` is in the text.
+    /// Whether the text contains `part`.
     #[must_use]
     pub fn contains(&self, part: &str) -> bool {
         memchr::memmem::find(&self.0, part.as_bytes()).is_some()
     }
 }
 
-/// As much of the start of a text as fits into so many bytes.
-pub fn start(text: &str, most: usize) -> &str {
+/// Returns the longest prefix of a text that has at most `most` bytes.
+#[must_use]
+pub fn truncated(text: &str, most: usize) -> &str {
     let mut ends = (0..=most.min(text.len())).rev();
     ends.find_map(|end| text.get(..end)).unwrap_or_default()
 }
 
-/// Bytes for people: those that are no UTF-8 are shown as `\xFF`.
+/// Returns bytes as text for people: bytes that are not UTF-8 are shown as `\xFF`.
+#[must_use]
 pub fn readable(bytes: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = std::str::from_utf8(bytes) {
         return Cow::Borrowed(text);
@@ -151,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_that_are_no_text_are_shown_by_their_numbers() {
+    fn bytes_that_are_not_utf8_are_shown_as_numbers() {
         for (bytes, expected) in [
             (&b"caf\xc3\xa9"[..], "caf\u{e9}"),
             (b"caf\xe9!", "caf\\xE9!"),
@@ -171,6 +173,21 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn truncation_keeps_as_many_characters_as_fit(text: String, most in 0..40_usize) {
+            let kept = truncated(&text, most);
+            prop_assert!(text.starts_with(kept) && kept.len() <= most);
+            if let Some(next) = text[kept.len()..].chars().next() {
+                prop_assert!(kept.len() + next.len_utf8() > most);
+            }
+        }
+
+        #[test]
+        fn replacement_is_that_of_strings(text: String, from in "[ab]{1,2}", to in "[abc]{0,3}") {
+            let replaced = Text::from(text.clone()).replace(&from, &to);
+            prop_assert_eq!(replaced, Text::from(text.replace(&from, &to)));
+        }
+
         #[test]
         fn percent_encoding_loses_nothing(bytes: Vec<u8>) {
             let text = Text::from(bytes);

@@ -65,7 +65,7 @@ impl Bucket {
     /// Whether it forgets everything at once.
     #[must_use]
     pub fn is_window(&self) -> bool {
-        self.terms.drip() == 0
+        self.terms.refill() == 0
     }
 
     /// Tokens that come back in a second; 0 for a window.
@@ -73,7 +73,7 @@ impl Bucket {
     pub fn refill_per_second(&self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "it is for people")]
         let seconds = self.terms.period() as f64 / 1e6;
-        f64::from(self.terms.drip()) / seconds
+        f64::from(self.terms.refill()) / seconds
     }
 
     /// The bucket, if there is one that could be changed.

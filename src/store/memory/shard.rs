@@ -42,7 +42,7 @@ struct Kept {
     whole: u64,
     part: u64,
     period: Micros,
-    drip: u32,
+    refill: u32,
     limit: u32,
 }
 
@@ -52,7 +52,7 @@ impl Kept {
             at,
             whole,
             part,
-            drip,
+            refill,
             period,
         } = state;
         Self {
@@ -60,7 +60,7 @@ impl Kept {
             whole,
             part,
             period,
-            drip,
+            refill,
             limit,
         }
     }
@@ -70,7 +70,7 @@ impl Kept {
             at: self.at,
             whole: self.whole,
             part: self.part,
-            drip: self.drip,
+            refill: self.refill,
             period: self.period,
         }
     }

@@ -290,7 +290,7 @@ impl Packed {
         });
         self.pack(f64::from(charge.terms.capacity()));
         self.pack(exact(charge.terms.ceiling()));
-        self.pack(f64::from(charge.terms.drip()));
+        self.pack(f64::from(charge.terms.refill()));
         self.pack(exact(charge.terms.period()));
     }
 }
@@ -338,13 +338,13 @@ fn state(value: &Value) -> Option<State> {
     });
     let mut next = || numbers.next().flatten();
     let (at, whole, part) = (next()?, next()?, next()?);
-    let drip = u32::try_from(next()?).ok()?;
+    let refill = u32::try_from(next()?).ok()?;
     let period = next()?;
     (period >= 1 && part < period).then_some(State {
         at,
         whole,
         part,
-        drip,
+        refill,
         period,
     })
 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{Places, Work};
 use crate::store::fallback::Standby;
-use crate::store::settle::passes;
+use crate::store::settle::is_allowed;
 use crate::store::{Basis, Cause, Charge, Decision, Outcome, Part, Payment, StoreError};
 use crate::time::Micros;
 
@@ -172,9 +172,9 @@ impl<'a, S: Places> Request<'a, S> {
             let is_veto = charge.part != Part::Shadow;
             let is_scarce = u64::from(known.remaining) / hits <= competing as u64;
             let terms = &charge.terms;
-            (is_veto && is_scarce).then(|| match terms.drip() {
+            (is_veto && is_scarce).then(|| match terms.refill() {
                 0 => u128::MAX,
-                drip => u128::from(hits) * u128::from(terms.period()) / u128::from(drip),
+                refill => u128::from(hits) * u128::from(terms.period()) / u128::from(refill),
             })
         };
         portion.members.iter().filter_map(refill).max()
@@ -367,7 +367,7 @@ impl<'a, S: Places> Request<'a, S> {
             (charge.part, is_admitted)
         });
         let fares: SmallVec<[_; 8]> = fares.collect();
-        passes(fares.iter().copied())
+        is_allowed(fares.iter().copied())
     }
 
     /// Whether no place and no policy says what a charge gets: its policy is to give an error.
@@ -433,7 +433,7 @@ impl<'a, S: Places> Request<'a, S> {
             };
             (charge.part, is_admitted)
         });
-        let Some(standby) = self.standby().filter(|_| passes(otherwise) != admitted) else {
+        let Some(standby) = self.standby().filter(|_| is_allowed(otherwise) != admitted) else {
             return Cause::Buckets;
         };
         // What says `error` was not decided, or it would not be decided.
@@ -455,7 +455,7 @@ impl<'a, S: Places> Request<'a, S> {
             let charge = &self.charges[taken.member];
             if let Some(outcome) = outcomes.get_mut(taken.member) {
                 outcome.state = outcome.state.after(&charge.terms, -charge.hits);
-                outcome.tell(charge, outcome.decided);
+                outcome.update(charge, outcome.decided);
             }
         }
         outcomes

@@ -187,11 +187,11 @@ fn taken(told: &[Told], bucket: usize) -> Vec<(Micros, u64)> {
 
 /// The most that a bucket may give from one instant to another.
 fn most(terms: &Terms, from: Micros, to: Micros) -> u64 {
-    let refill = match terms.drip() {
+    let refill = match terms.refill() {
         0 if to / terms.period() == from / terms.period() => 0,
         // Whole windows apart: checked window by window instead.
         0 => return u64::MAX,
-        drip => (to - from) * u64::from(drip) / terms.period(),
+        refill => (to - from) * u64::from(refill) / terms.period(),
     };
     u64::from(terms.capacity()) + refill
 }

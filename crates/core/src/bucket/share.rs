@@ -1,4 +1,4 @@
-//! A share of a limit, for an instance that decides alone what is a limit of all.
+//! Shares of a limit, for instances that decide alone although the limit is for all of them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,19 +7,19 @@ use thiserror::Error;
 
 use super::{MAX_PERIOD, Terms, gcd};
 
-/// More than nothing of something and at most all of it, in millionths.
+/// A fraction above 0 and up to 1, in millionths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share(u32);
 
 const WHOLE: u32 = 1_000_000;
 
-/// A text that is no share.
+/// The error for text that is not a [`Share`].
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("write a number above 0 and up to 1 with at most 6 decimals, such as 0.25")]
 pub struct NoShare;
 
 impl Share {
-    /// All of it.
+    /// The whole limit.
     pub const WHOLE: Self = Self(WHOLE);
 
     fn of(self, tokens: u64) -> u64 {
@@ -56,11 +56,11 @@ impl fmt::Display for Share {
 }
 
 impl Terms {
-    /// The same limit for whoever may have only a share of it: of its capacity, its rate and its debt.
+    /// Returns a share of the limit: of its capacity, its rate and its debt.
     ///
-    /// Whole tokens are rounded down, but to no less than one where there was one: a limit of one would
-    /// otherwise deny everything. The rate is exact where 32 bits of tokens over a hundred years can say it,
-    /// otherwise rounded down, but to no less than one in a hundred years.
+    /// The capacity is rounded down, but a capacity of at least one stays at least one: a limit of one would otherwise deny
+    /// everything. The rate is exact if a u32 of tokens in at most 100 years can express it. Otherwise it is rounded down,
+    /// to at least one token in 100 years.
     #[must_use]
     pub fn shared(self, share: Share) -> Self {
         if share == Share::WHOLE {
@@ -69,12 +69,12 @@ impl Terms {
         let capacity = u64::from(self.capacity);
         let debt = share.of(self.ceiling - capacity);
         let capacity = share.of(capacity).max(capacity.min(1));
-        let (drip, period) = match self.drip {
+        let (refill, period) = match self.refill {
             0 => (0, self.period),
-            drip => rate(u64::from(drip) * u64::from(share.0), self.period),
+            refill => rate(u64::from(refill) * u64::from(share.0), self.period),
         };
         Self {
-            drip,
+            refill,
             period,
             capacity: u32::try_from(capacity).expect("a share of a u32 is a u32"),
             ceiling: capacity + debt,
@@ -82,9 +82,9 @@ impl Terms {
     }
 }
 
-/// Tokens in so many millionths of microseconds, as a drip and a period.
+/// Returns the refill and the period of `tokens` tokens in `millionths` millionths of a microsecond.
 fn rate(tokens: u64, millionths: u64) -> (u32, u64) {
-    // In lowest terms without leaving 64 bits: the period first, then what the millionths add.
+    // Reduced in two steps so that nothing exceeds 64 bits: first the period, then the factor of a million.
     let common = gcd(tokens, millionths);
     let (tokens, period) = (tokens / common, millionths / common);
     let common = gcd(tokens, u64::from(WHOLE));
@@ -94,8 +94,8 @@ fn rate(tokens: u64, millionths: u64) -> (u32, u64) {
     let by = excess(u128::from(tokens), u64::from(u32::MAX)).max(excess(period, MAX_PERIOD));
     match u32::try_from(u128::from(tokens) / by).expect("divided to fit") {
         0 => (1, MAX_PERIOD),
-        drip => (
-            drip,
+        refill => (
+            refill,
             u64::try_from(period.div_ceil(by)).expect("divided to fit"),
         ),
     }
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn capacity_rate_and_debt_are_shared() {
+    fn capacity_rate_and_debt_are_reduced() {
         let limit = Terms::token_bucket(100, 60 * SECOND, 50, 30);
         assert_eq!(limit.shared(Share::WHOLE), limit);
         assert_eq!(
@@ -162,7 +162,7 @@ mod tests {
         let tiny = share("0.000001");
         let one = Terms::token_bucket(1, SECOND, 1, 0).shared(tiny);
         assert_eq!(
-            (one.capacity(), one.drip(), one.period()),
+            (one.capacity(), one.refill(), one.period()),
             (1, 1, SECOND * SECOND)
         );
         let none = Terms::token_bucket(0, SECOND, 0, 0);
@@ -177,12 +177,12 @@ mod tests {
                 for text in ["0.000001", "0.333333", "0.999999"] {
                     let limit = Terms::token_bucket(rate, period, u32::MAX, u32::MAX);
                     let shared = limit.shared(share(text));
-                    assert!(shared.drip() >= 1 && (1..=MAX_PERIOD).contains(&shared.period()));
-                    // drip / period <= share * rate / period, but for the least that can be said.
-                    let left = u128::from(shared.drip()) * u128::from(period) * u128::from(WHOLE);
+                    assert!(shared.refill() >= 1 && (1..=MAX_PERIOD).contains(&shared.period()));
+                    // refill / period <= share * rate / period, except for the smallest rate.
+                    let left = u128::from(shared.refill()) * u128::from(period) * u128::from(WHOLE);
                     let right =
                         u128::from(rate) * u128::from(share(text).0) * u128::from(shared.period());
-                    let is_least = (shared.drip(), shared.period()) == (1, MAX_PERIOD);
+                    let is_least = (shared.refill(), shared.period()) == (1, MAX_PERIOD);
                     assert!(left <= right || is_least, "{rate} in {period} us, {text}");
                 }
             }

@@ -27,7 +27,7 @@ impl Stored {
             .map_or_else(|| State::full(terms, now), |state| state.at(terms, now))
     }
 
-    /// Takes the hits if they fit, or in any case; says whether they did, and what is then.
+    /// Takes the hits if they fit or if `in_any_case`. Returns whether they fit, and the bucket afterwards.
     fn hit(&mut self, terms: &Terms, hits: i64, in_any_case: bool, now: Micros) -> (bool, State) {
         let before = self.state(terms, now);
         let fits = before.admits(terms, hits);
@@ -36,7 +36,7 @@ impl Stored {
         } else {
             before
         };
-        if after != before || self.0.is_some_and(|state| state.needs_healing(terms, now)) {
+        if after != before || self.0.is_some_and(|state| state.needs_rewrite(terms, now)) {
             self.0 = Some(after);
         }
         (fits, after)
@@ -61,11 +61,11 @@ fn ratio(n: impl Into<BigInt>) -> BigRational {
 }
 
 fn rate(terms: &Terms) -> BigRational {
-    BigRational::new(terms.drip().into(), terms.period().into())
+    BigRational::new(terms.refill().into(), terms.period().into())
 }
 
 impl Model {
-    /// The bucket at `now` under `terms`, and whether that must be kept even when nothing is taken.
+    /// The bucket at `now` under `terms`, and whether it must be stored even if nothing is taken.
     fn at(&self, terms: &Terms, now: Micros) -> (Self, bool) {
         let mut next = self.clone();
         let old = self.terms;
@@ -81,9 +81,9 @@ impl Model {
             next.at = now;
             return (next, true);
         }
-        let changed = (old.drip(), old.period()) != (terms.drip(), terms.period());
+        let changed = (old.refill(), old.period()) != (terms.refill(), terms.period());
         if changed {
-            // The fraction becomes one of the new period's, rounded up.
+            // The fraction is converted to the new period and rounded up.
             let unit = ratio(terms.period());
             next.taken = (&next.taken * &unit).ceil() / unit;
             let begin = self.at - self.at % old.period();
@@ -112,7 +112,7 @@ impl Model {
             .min(ratio(self.terms.ceiling()));
     }
 
-    /// Microseconds from `now` until `tokens` have come back.
+    /// Microseconds from `now` until `tokens` are refilled.
     fn wait(&self, tokens: BigRational, now: Micros) -> u128 {
         let lag = u128::from(self.at.saturating_sub(now));
         if tokens <= ratio(0) {
@@ -190,7 +190,7 @@ fn terms() -> impl Strategy<Value = Terms> {
 struct Call {
     /// Change of the clock, microseconds.
     step: i64,
-    /// Which limit is in force.
+    /// The index of the limit that applies.
     terms: usize,
     hits: i64,
     in_any_case: bool,
@@ -255,7 +255,7 @@ proptest! {
             if fits || call.in_any_case || call.hits < 0 {
                 here.take(call.hits);
             }
-            // What takes nothing leaves no trace, not even of the time that passed.
+            // A call that takes nothing stores nothing, not even the time that has passed.
             if keep || here.taken != before {
                 model = here.clone();
             }
@@ -266,7 +266,7 @@ proptest! {
         }
     }
 
-    /// What is promised holds to the microsecond: not before, and then indeed.
+    /// Hits fit, and buckets are full, at the promised microsecond and not before.
     #[test]
     fn waiting_times_are_exact(limit in terms(), hits in 1..100_i64, taken in 0..200_i64) {
         let mut stored = Stored::default();
@@ -282,9 +282,9 @@ proptest! {
         }
     }
 
-    /// However often a bucket is asked, it gives its capacity and what flows in, and nothing less.
+    /// A bucket gives exactly its capacity and its refill, however often it is charged.
     #[test]
-    fn gives_capacity_and_inflow(
+    fn gives_capacity_and_refill(
         rate in 1..=2_000_u32,
         burst in 1..=500_u32,
         steps in prop::collection::vec(0..=3_000_000_u64, 1..200),
@@ -300,12 +300,12 @@ proptest! {
         };
         for step in steps {
             given += take_all(&mut stored, now);
-            // Up to a token may be on its way already; the bucket must not run over.
+            // A part of a token may be refilled already; the bucket must not become full.
             now += step.min(u64::from(burst - 1) * SECOND / u64::from(rate));
         }
         given += take_all(&mut stored, now);
-        let inflow = (now - NOW) * u64::from(rate) / SECOND;
-        prop_assert_eq!(given, u64::from(burst) + inflow);
+        let refill = (now - NOW) * u64::from(rate) / SECOND;
+        prop_assert_eq!(given, u64::from(burst) + refill);
     }
 }
 
@@ -313,7 +313,7 @@ fn saturated(micros: u128) -> u128 {
     micros.min(u128::from(Micros::MAX))
 }
 
-// --- Cases worth a name ---
+// --- Single cases ---
 
 #[test]
 fn a_bucket_starts_full_and_refills_token_by_token() {
@@ -330,7 +330,7 @@ fn rates_faster_than_the_clock_are_exact() {
     let limit = bucket(u32::MAX, SECOND, u32::MAX);
     let mut stored = Stored::default();
     assert!(stored.hit(&limit, i64::from(u32::MAX), false, NOW).0);
-    // 4,294 tokens and 967,295 millionths come back each microsecond.
+    // 4,294 tokens and 967,295 millionths are refilled in each microsecond.
     assert_eq!(stored.state(&limit, NOW + 1).remaining(&limit), 4_294);
     assert_eq!(stored.state(&limit, NOW + 2).remaining(&limit), 8_589);
     assert_eq!(

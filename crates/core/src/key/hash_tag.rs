@@ -1,80 +1,81 @@
-//! Hash tags: what a Redis Cluster reads of a key to choose its slot, and with it its node.
+//! Hash tags: the part of a key from which a Redis Cluster computes the slot, and with it the node.
 //!
-//! A script touches keys of one slot only, so buckets that are to be decided together must share one. By
-//! group, each descriptor belongs to one of [`GROUPS`] groups by a hash that all instances agree on;
-//! a group is what a batch is made of and what moves between nodes. By domain, all of a domain is in one slot.
+//! A script can use keys of one slot only, so buckets that are decided together must share a hash tag. With
+//! [`HashTag::Group`], a hash that is the same on all instances assigns each descriptor to one of [`GROUPS`] groups; a batch
+//! contains buckets of one group. With [`HashTag::Domain`], all buckets of a domain are in one slot.
 
 use std::hash::Hasher as _;
 
 use siphasher::sip::SipHasher13;
 
-use super::start;
+use super::truncated;
 
-/// What the hash tag of a key is.
+/// The kind of hash tag that keys have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum HashTag {
-    /// None: a single Redis has no slots.
+    /// No hash tag: a single Redis has no slots.
     #[default]
     None,
-    /// The group of the descriptor: `rk:{6u}shop|client=alice`. All limits of a rule share it.
+    /// The group of the descriptor, as in `rk:{6u}shop|client=alice`. All limits of a rule share it.
     Group,
-    /// The domain: `rk:{shop}|client=alice`.
+    /// The domain, as in `rk:{shop}|client=alice`.
     Domain,
 }
 
-/// How many groups there are. A group is a call of the script, and the fewer there are the more requests share one;
-/// the more there are, the more evenly they spread over the nodes. docs/performance.md has the figures.
+/// Number of groups. With fewer groups, more requests share a call of the script; with more groups, buckets are spread more
+/// evenly over the nodes. docs/performance.md has the figures.
 pub const GROUPS: usize = 32;
 
-/// The tags of the groups: the slot of the first is in the middle of the first 32nd of all slots, and so on, so
-/// that nodes with equal shares of the slots have equal shares of the groups, or nearly so. Whoever changes this
-/// gives every bucket another key, and so fills it.
+/// The tags of the groups. The slot of tag N is in the middle of the N-th 32nd of all slots, so that nodes with equal numbers
+/// of slots have nearly equal numbers of groups. A change to this list changes the keys of all buckets and so resets them.
 const TAGS: [&str; GROUPS] = [
     "6u", "by", "25", "f9", "0n", "db", "o2", "gg", "8c", "06", "4g", "4v", "ed", "m1", "fa", "2m",
     "k4", "ca", "4h", "x5", "63", "ez", "2s", "yk", "z6", "6k", "ab", "i7", "c9", "0p", "gy", "40",
 ];
 
-/// Stands for the tag of a group until it is known.
-const PLACE: &str = "{..}";
+/// Placeholder for the tag of a group, which depends on the whole descriptor.
+const PLACEHOLDER: &str = "{..}";
 
-/// The longest tag that is a domain, in bytes. What a longer one has beyond follows the tag.
+/// Maximum length of a tag that is a domain, in bytes. The rest of a longer domain follows the tag.
 const LONGEST_DOMAIN: usize = 40;
 
 impl HashTag {
-    /// Appends a domain, and with it the tag or a place for it.
+    /// Appends a domain together with the tag or its placeholder.
     pub(super) fn open(self, stem: &mut String, domain: impl FnOnce(&mut String)) {
         match self {
             Self::None => domain(stem),
             Self::Group => {
-                stem.push_str(PLACE);
+                stem.push_str(PLACEHOLDER);
                 domain(stem);
             }
             Self::Domain => {
                 stem.push('{');
                 let begin = stem.len();
                 domain(stem);
-                let tag = start(&stem[begin..], LONGEST_DOMAIN).len();
+                let tag = truncated(&stem[begin..], LONGEST_DOMAIN).len();
                 stem.insert(begin + tag, '}');
             }
         }
     }
 
-    /// Completes what was [opened](Self::open) at this place of the stem, the descriptor being all there.
+    /// Replaces the placeholder that [`open`](Self::open) wrote at the index `opened`. The stem must be complete.
     pub(super) fn close(self, stem: &mut String, opened: usize) {
         if self == Self::Group {
-            let tag = tag(&stem[opened + PLACE.len()..]);
-            stem.replace_range(opened + 1..opened + PLACE.len() - 1, tag);
+            let tag = tag(&stem[opened + PLACEHOLDER.len()..]);
+            stem.replace_range(opened + 1..opened + PLACEHOLDER.len() - 1, tag);
         }
     }
 }
 
-/// The tag of the group of a descriptor. The hash is the same everywhere and for good; who sends values of
-/// his own choice can thus aim at a group, as anybody can aim at a slot of any Redis Cluster.
+/// Returns the tag of the group that a descriptor belongs to.
+///
+/// The hash has no secret because all instances must agree on it. A client that chooses its values can therefore choose the
+/// group, as clients of any Redis Cluster can choose the slot.
 fn tag(descriptor: &str) -> &'static str {
     let mut hasher = SipHasher13::new();
     hasher.write(descriptor.as_bytes());
     let group = hasher.finish() % (GROUPS as u64);
-    TAGS[usize::try_from(group).expect("there are few groups")]
+    TAGS[usize::try_from(group).expect("the number of groups is a usize")]
 }
 
 #[cfg(test)]
@@ -101,9 +102,9 @@ mod tests {
         assert_eq!(parts.to_vec(), (0..GROUPS).collect::<Vec<_>>());
     }
 
-    /// Another tag would make every bucket a full one when instances are replaced one by one.
+    /// Instances of two versions must use the same keys during a rollout.
     #[test]
-    fn groups_are_for_good() {
+    fn groups_never_change() {
         for (domain, value, expected) in [
             ("shop", "alice", "rk:{2s}shop|client=alice"),
             ("shop", "bob", "rk:{fa}shop|client=bob"),

@@ -1,68 +1,68 @@
-//! From a bucket key back to what it was made of, for people who found one in Redis.
+//! Parses bucket keys, so that operators can look up a key that they found in Redis.
 
 use thiserror::Error;
 
 use super::{CANDIDATE, HashTag, KeyFormat};
 use crate::text::Text;
 
-/// What a key says of its bucket.
+/// The parts of a bucket key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParsedKey {
     /// The domain.
     pub domain: Text,
-    /// The entries of the descriptor, keys and values in order. Where values share the bucket, a text that the
-    /// pattern matches stands for them, and hardly anything else does.
+    /// The entries of the descriptor as keys and values, in order. If values that match a pattern share the bucket, the value
+    /// is a text that this pattern matches, and that hardly any other rule matches.
     pub entries: Vec<(Text, Text)>,
-    /// The limit's place in the rule's list, from 0.
+    /// The index of the limit in the rule's list.
     pub index: usize,
 }
 
-/// Why a text is not the key of a bucket whose limit can be found.
+/// Why the limit of a bucket key cannot be found.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum NotAKey {
-    /// Another prefix, or none.
+    /// The text does not begin with the prefix.
     #[error("the keys of this server begin with {prefix:?} (CACHE_KEY_PREFIX); name one of them")]
     Prefix {
-        /// What they begin with.
+        /// The prefix of all keys.
         prefix: String,
     },
-    /// Only a hash of it is left.
+    /// The key was shortened to a hash.
     #[error(
-        "a key with %sha256: was shortened to a hash, which does not tell its descriptor; \
-         ask by domain and descriptor instead"
+        "a key with %sha256: was shortened to a hash, from which the descriptor cannot be recovered; \
+         name the bucket by domain and descriptor instead"
     )]
     Shortened,
-    /// The limit came with a request.
+    /// The limit was part of a request.
     #[error(
-        "a key with #override- is the bucket of a limit that a request brought itself, which no \
-         configuration knows; it cannot be asked for"
+        "a key with #override- is the bucket of a limit that was part of a request and is not in the configuration; \
+         it cannot be looked up"
     )]
     Override,
-    /// The limit is only tried.
+    /// The limit is a candidate.
     #[error(
-        "a key with #candidate is the bucket of a limit that is only tried and counted; leave #candidate out to \
-         ask for the one that decides"
+        "a key with #candidate is the bucket of a candidate limit, which never denies; remove #candidate to \
+         look up the limit that decides"
     )]
     Candidate,
-    /// It is no key at all.
+    /// The text is not a key.
     #[error(
-        "this is not a bucket key; one looks like {prefix}shop|client=alice, with #window or #1 after it \
-         where the limit is a window or not the first of its rule"
+        "this is not a bucket key; a key looks like {prefix}shop|client=alice, followed by #window \
+         for a fixed window and by #1 for the second limit of its rule"
     )]
     Malformed {
-        /// What keys begin with.
+        /// The prefix of all keys.
         prefix: String,
     },
 }
 
-/// Stands for the `*` of a pattern. No value is likely to have it, so no rule for one value alone takes it.
+/// Replaces the `*` of a pattern. Values hardly ever contain it, so that no rule for a single value matches it.
 const ANY: &str = "\0";
 
 impl KeyFormat {
-    /// What a key was made of. Whoever finds limits for it is to make the key again, and to compare.
+    /// Parses a key. A caller that finds limits for it must build their keys and compare them with this one.
     ///
     /// # Errors
-    /// When the text is not a key of this format, or does not tell what it was made of.
+    /// If the text is not a key of this format, or if its parts cannot be recovered.
     pub fn parse(&self, key: &str) -> Result<ParsedKey, NotAKey> {
         let text = key
             .strip_prefix(self.prefix.as_str())
@@ -79,7 +79,7 @@ impl KeyFormat {
             return Err(NotAKey::Candidate);
         }
         self.hash_tag
-            .taken_from(text)
+            .removed_from(text)
             .and_then(|text| parsed(&text))
             .ok_or_else(|| NotAKey::Malformed {
                 prefix: self.prefix.clone(),
@@ -88,8 +88,8 @@ impl KeyFormat {
 }
 
 impl HashTag {
-    /// What the text says without its tag; `None` when it has none, but should.
-    fn taken_from(self, text: &str) -> Option<String> {
+    /// Returns the text without its tag; `None` if the tag is missing.
+    fn removed_from(self, text: &str) -> Option<String> {
         match self {
             Self::None => Some(text.to_owned()),
             Self::Group => {
@@ -142,14 +142,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_told_so() {
+    fn text_that_is_no_key_is_rejected() {
         let group = format(HashTag::Group);
         let none = format(HashTag::None);
         for (format, key, expected) in [
             (&none, "shop|a=b", "begin with \"rk:\""),
             (&none, "rk:shop|%sha256:00", "shortened"),
-            (&none, "rk:shop|a=b#override-1-day", "a request brought"),
-            (&none, "rk:shop|a=b#candidate#1", "only tried"),
+            (&none, "rk:shop|a=b#override-1-day", "part of a request"),
+            (&none, "rk:shop|a=b#candidate#1", "candidate limit"),
             (&none, "rk:", "not a bucket key"),
             (&none, "rk:shop", "not a bucket key"),
             (&none, "rk:shop|a", "not a bucket key"),
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_stands_for_any_value() {
+    fn the_star_of_a_pattern_becomes_any_value() {
         let parsed = format(HashTag::None).parse("rk:d|f=a/*.x*#window#2");
         let parsed = parsed.unwrap();
         assert_eq!(parsed.entries, [("f".into(), "a/\0.x\0".into())]);
@@ -172,7 +172,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_come_back_from_a_key(
+        fn any_bytes_are_recovered_from_a_key(
             domain in proptest::collection::vec(any::<u8>(), 1..20),
             key: [u8; 3],
             value in proptest::collection::vec(any::<u8>(), 0..20),
@@ -187,7 +187,7 @@ mod tests {
         }
 
         #[test]
-        fn a_key_tells_what_it_was_made_of(
+        fn all_parts_are_recovered_from_a_key(
             domain in "[a-z{}|#=*% é]{1,12}",
             key in "[a-z{}|#=*% é]{1,12}",
             value in "[a-z{}|#=*% é]{0,12}",

@@ -1,6 +1,7 @@
-//! Slots of a Redis Cluster, by its specification: the CRC-16 of the key's hash tag, or of the whole key if it has no tag.
+//! Slots of a Redis Cluster. By its specification, a slot is the CRC-16 of the key's hash tag, or of the whole key if it
+//! has no tag.
 
-/// The slot of a key in a Redis Cluster.
+/// Returns the slot of a key in a Redis Cluster.
 #[must_use]
 pub fn slot(key: &str) -> u16 {
     let tag = key
@@ -13,7 +14,7 @@ pub fn slot(key: &str) -> u16 {
     crc16(hashed.as_bytes()) % 16384
 }
 
-/// CRC-16/XMODEM: polynomial 0x1021, nothing reflected, starting at 0.
+/// Returns the CRC-16/XMODEM: polynomial 0x1021, not reflected, initial value 0.
 fn crc16(bytes: &[u8]) -> u16 {
     const TABLE: [u16; 256] = table();
     bytes.iter().fold(0, |crc, &byte| {
@@ -47,7 +48,7 @@ const fn table() -> [u16; 256] {
 mod tests {
     use super::*;
 
-    /// The values are those that CLUSTER KEYSLOT of a Redis gives.
+    /// The expected values are those of the command CLUSTER KEYSLOT.
     #[test]
     fn slots_are_those_of_redis() {
         assert_eq!(crc16(b"123456789"), 0x31C3);
@@ -60,7 +61,7 @@ mod tests {
         ] {
             assert_eq!(slot(key), expected, "{key}");
         }
-        // An empty tag is none, and so is one that does not end.
+        // An empty tag counts as no tag, and so does a tag without an end.
         assert_ne!(slot("{}foo"), slot("{}bar"));
         assert_ne!(slot("{foo"), slot("foo"));
     }

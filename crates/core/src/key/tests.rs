@@ -77,7 +77,7 @@ fn keys_are_readable() {
 }
 
 #[test]
-fn what_is_tried_is_apart() {
+fn candidates_have_separate_buckets() {
     let format = KeyFormat::new("rk:");
     let stem = format.stem("shop", [(&b"k"[..], Segment::Value(b"v#candidate"))]);
     let tags = [
@@ -117,7 +117,7 @@ fn long_keys_end_in_a_hash_of_the_whole() {
     assert!(key(&domain, &[], FIRST).as_str().len() <= 3 + MAX_LEN);
 }
 
-/// Texts in which everything that has a meaning in a key is frequent.
+/// Texts in which the characters with a meaning in keys are frequent.
 fn text() -> impl Strategy<Value = String> {
     prop_oneof!["[ab|=#*%{}\\\\2A]{0,6}", any::<String>(), "[a|=]{60,130}"]
 }
@@ -144,33 +144,30 @@ fn parts() -> impl Strategy<Value = Owned> {
     )
 }
 
-fn key_of((domain, entries, tag): &Owned) -> BucketKey {
+fn key_of(parts: &Owned) -> BucketKey {
+    key_by(&KeyFormat::new("rk:"), parts)
+}
+
+fn key_by(format: &KeyFormat, (domain, entries, tag): &Owned) -> BucketKey {
     let entries: Vec<_> = entries
         .iter()
         .map(|(key, (is_pattern, text))| {
-            (
-                key.as_str(),
-                if *is_pattern {
-                    Segment::Pattern(text)
-                } else {
-                    Segment::Value(text.as_bytes())
-                },
-            )
+            let segment = match is_pattern {
+                true => Segment::Pattern(text),
+                false => Segment::Value(text.as_bytes()),
+            };
+            (key.as_bytes(), segment)
         })
         .collect();
-    key(
-        domain,
-        &entries,
-        LimitTag {
-            index: tag.0,
-            is_window: tag.1,
-            override_period: tag.2,
-        },
-    )
+    let tag = LimitTag {
+        index: tag.0,
+        is_window: tag.1,
+        override_period: tag.2,
+    };
+    format.key(&format.stem(domain, entries), tag)
 }
 
-/// A pattern without a star shares what a value of the same text has, which is the same
-/// set of requests.
+/// A pattern without a star matches the same requests as a value of the same text, so they share a bucket.
 fn normal((domain, entries, tag): &Owned) -> Owned {
     let entries = entries
         .iter()
@@ -190,6 +187,22 @@ proptest! {
     #[test]
     fn different_descriptors_never_share_a_key(a in parts(), b in parts()) {
         prop_assert_eq!(normal(&a) == normal(&b), key_of(&a) == key_of(&b));
+    }
+
+    /// The slot of a key in a cluster is that of its descriptor, and the hash tag keeps keys apart as well.
+    #[test]
+    fn a_hash_tag_decides_the_slot_and_keeps_keys_apart(a in parts(), b in parts()) {
+        // Requests have a domain. Redis ignores a hash tag that is empty.
+        prop_assume!(!a.0.is_empty());
+        for hash_tag in [HashTag::Group, HashTag::Domain] {
+            let format = KeyFormat::new("rk:").with_hash_tag(hash_tag);
+            let [one, other] = [&a, &b].map(|parts| key_by(&format, parts));
+            prop_assert_eq!(normal(&a) == normal(&b), one == other);
+            let (domain, entries, (index, is_window, period)) = &a;
+            let second = (domain.clone(), entries.clone(), (index + 1, !is_window, *period));
+            prop_assert_eq!(slot(one.as_str()), slot(key_by(&format, &second).as_str()));
+            prop_assert!(one.as_str().len() <= 3 + MAX_LEN);
+        }
     }
 
     #[test]

@@ -383,7 +383,7 @@ impl World {
                         state.at,
                         state.whole,
                         state.part,
-                        state.drip.into(),
+                        state.refill.into(),
                         state.period,
                     ] {
                         #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
@@ -457,10 +457,10 @@ impl World {
         };
         let capacity = numbers.whole() as u32;
         let debt = numbers.whole() as u32 - capacity;
-        let drip = numbers.whole() as u32;
+        let refill = numbers.whole() as u32;
         Charge {
             key: self.keys[key].clone(),
-            terms: Terms::token_bucket(drip, numbers.whole(), capacity, debt),
+            terms: Terms::token_bucket(refill, numbers.whole(), capacity, debt),
             hits,
             payment,
             part: match part {
