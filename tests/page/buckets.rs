@@ -108,7 +108,7 @@ fn a_bucket_is_changed_with_the_token() {
         browser.wait("document.querySelector('#buckets dl').textContent.includes('client=alice')");
 
         browser.click("#buckets .change button[type=button]");
-        told(&browser, "Please type the ADMIN_TOKEN first.");
+        told(&browser, "Enter the ADMIN_TOKEN first.");
         browser.type_text("wrong");
         browser.click("#buckets .change button[type=button]");
         browser.wait("/token/i.test(document.querySelector('#buckets [role=status]').textContent)");
@@ -116,11 +116,11 @@ fn a_bucket_is_changed_with_the_token() {
 
         browser.fill("#token", TOKEN);
         browser.click("#buckets .change button[type=button]");
-        told(&browser, "It was reset.");
+        told(&browser, "The bucket was reset.");
         browser.wait(&format!("{SHOWN} === 10"));
         browser.fill("#buckets .change input", "4");
         browser.click("#buckets .change button[type=submit]");
-        told(&browser, "It was set to 4 tokens.");
+        told(&browser, "The bucket was set to 4 tokens.");
         browser.wait(&format!("{SHOWN} === 4"));
         browser.picture("changed");
 

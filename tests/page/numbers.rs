@@ -153,20 +153,20 @@ descriptors:
     let path = json!(["shop", "ghost"]).to_string();
     let shown = |term: &str| fact(&browser, &path, term).replace(',', "");
     assert_eq!(shown("Denied"), "0");
-    assert_ne!(shown("Would be denied, but for shadow mode"), "0");
-    assert!(shown("When hits are taken").starts_with("hits: auto (prepaid"));
+    assert_ne!(shown("Would be denied without shadow mode"), "0");
+    assert!(shown("When hits are charged").starts_with("hits: auto (prepaid"));
     go(&browser, "top");
     browser.wait("document.querySelector('#top-would-deny tbody tr')");
-    assert!(browser.text("#top-denied").contains("Nobody was denied"));
+    assert!(browser.text("#top-denied").contains("No hits were denied"));
     assert!(
         browser
             .text("#top-total")
-            .contains("0 of them denied; shadow mode let")
+            .contains("0 of them denied; shadow mode allowed")
     );
     browser.picture("shadow");
     go(&browser, "overview");
     browser
-        .wait("document.getElementById('most-denied').textContent.includes('Nobody was denied')");
+        .wait("document.getElementById('most-denied').textContent.includes('No hits were denied')");
     is_silent(&browser);
 }
 
@@ -184,7 +184,7 @@ fn rates_and_marks_live() {
     }
     let told = "document.querySelector('.tile.admitted svg').getAttribute('aria-label')";
     browser.wait(&format!(
-        "/^Admitted in the last 1 min: between 0 and .* per second/.test({told})"
+        "/^Allowed in the last 1 min: between 0 and .* per second/.test({told})"
     ));
     browser.wait("/M.*L/.test(document.querySelector('.tile.denied .line').getAttribute('d'))");
     browser.picture("overview");
@@ -232,7 +232,7 @@ fn the_page_begins_anew_with_another_process() {
     let browser = visit("anew", &first, "overview");
     browser.wait_for_text("#total-admitted", "20");
     drop(first);
-    browser.wait("document.getElementById('banner').textContent.includes('does not answer')");
+    browser.wait("document.getElementById('banner').textContent.includes('is unavailable')");
     let port = address.port().to_string();
     let mut second = None;
     eventually("the port is free again", || {

@@ -36,7 +36,7 @@ fn a_store_that_fails_is_told_until_it_is_back() {
     browser.wait("document.getElementById('who').textContent.includes('healthy')");
     banner(&browser, "");
     redis.pause();
-    banner(&browser, "Redis does not answer");
+    banner(&browser, "Redis is unavailable");
     browser.wait(
         "Number(document.getElementById('rate-fallback').textContent.replaceAll(',', '')) > 0",
     );
@@ -64,7 +64,7 @@ fn a_rejected_configuration_is_told_with_its_mistakes() {
     let browser = visit("rejected", &server, "overview");
     browser.wait("document.getElementById('who').textContent.includes('healthy')");
     banner(&browser, "");
-    let version = "document.querySelector('#in-force dd').textContent";
+    let version = "document.querySelector('#active dd').textContent";
     browser.wait(&format!("{version} !== ''"));
     let first = browser.run(&format!("return {version}"));
 
@@ -119,8 +119,11 @@ fn a_server_that_is_slow_is_told_and_not_asked_more() {
     browser.wait_for_text("#rules-count", "1 rule");
     browser.run(COUNT_REQUESTS);
     server.signal("STOP");
-    banner(&browser, "The server does not answer. What is shown is of ");
-    browser.wait_for_text("#rules-error", "The server does not answer.");
+    banner(
+        &browser,
+        "The server does not respond. The page shows the state of ",
+    );
+    browser.wait_for_text("#rules-error", "The server does not respond.");
     browser.picture("banner");
     server.signal("CONT");
     banner(&browser, "");

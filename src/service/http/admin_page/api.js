@@ -1,114 +1,114 @@
-// Asking the server: one question at a time of each kind, none while nobody looks.
+// Requests to the admin API: one at a time of each kind, and none while the page is hidden.
 
-/** Longer than this, an answer is given up. */
-const PATIENCE_MS = 5000;
+/** Timeout of a request. */
+const TIMEOUT_MS = 5000;
 
-/** What the server said instead of an answer, or that it said nothing. */
-export class Failure extends Error {
+/** An error response of the server, or a request without a response. */
+export class ApiError extends Error {
   constructor(message, status) {
     super(message);
     this.status = status;
   }
 }
 
-/** Asks for something below `api/v1/`. */
+/** Requests a document below `api/v1/`. */
 export async function get(path, query = {}, signal = undefined) {
-  return ask(path, query, { signal });
+  return request(path, query, { signal });
 }
 
-/** Has the server change something. */
+/** Changes something with the admin token. */
 export async function post(path, body, token) {
   const headers = { "Content-Type": "application/json", Authorization: `Bearer ${token}` };
-  return ask(path, {}, { method: "POST", headers, body: JSON.stringify(body) });
+  return request(path, {}, { method: "POST", headers, body: JSON.stringify(body) });
 }
 
-async function ask(path, query, options) {
+async function request(path, query, options) {
   const search = new URLSearchParams(query).toString();
-  const limits = [AbortSignal.timeout(PATIENCE_MS), options.signal].filter(Boolean);
+  const limits = [AbortSignal.timeout(TIMEOUT_MS), options.signal].filter(Boolean);
   const address = `api/v1/${path}${search ? `?${search}` : ""}`;
-  let answer;
-  let said;
+  let response;
+  let body;
   try {
-    answer = await fetch(address, { ...options, signal: AbortSignal.any(limits), cache: "no-store" });
-    said = await answer.json();
+    response = await fetch(address, { ...options, signal: AbortSignal.any(limits), cache: "no-store" });
+    body = await response.json();
   } catch (error) {
-    throw options.signal?.aborted ? error : new Failure("The server does not answer.", answer?.status ?? 0);
+    throw options.signal?.aborted ? error : new ApiError("The server does not respond.", response?.status ?? 0);
   }
-  if (!answer.ok) {
-    throw new Failure(said?.error ?? `The server answers ${answer.status}.`, answer.status);
+  if (!response.ok) {
+    throw new ApiError(body?.error ?? `The server responds with status ${response.status}.`, response.status);
   }
-  return said;
+  return body;
 }
 
-/** Asks again and again: the next question waits for the answer to the one before. */
+/** Repeats a request. The next one begins after the response to the previous one. */
 export class Poller {
   static #all = new Set();
 
   #every;
-  #ask;
-  #wanted = false;
-  #turn = null;
+  #load;
+  #isStarted = false;
+  #run = null;
 
-  /** `ask` gets a signal that ends it. It deals with its own failures, and says how long to wait after one. */
-  constructor(every, ask) {
+  /** `load` receives a signal that aborts it. It handles its errors, and returns how long to wait after one. */
+  constructor(every, load) {
     this.#every = every;
-    this.#ask = ask;
+    this.#load = load;
     Poller.#all.add(this);
   }
 
   start() {
-    this.#wanted = true;
-    this.#turn ??= this.#go();
+    this.#isStarted = true;
+    this.#run ??= this.#go();
   }
 
   stop() {
-    this.#wanted = false;
+    this.#isStarted = false;
     this.#end();
   }
 
-  /** Asks at once: the question has become another one. */
-  again() {
-    if (this.#wanted) {
+  /** Requests immediately, because the parameters have changed. */
+  restart() {
+    if (this.#isStarted) {
       this.#end();
-      this.#turn = this.#go();
+      this.#run = this.#go();
     }
   }
 
   #end() {
-    this.#turn?.abort();
-    this.#turn = null;
+    this.#run?.abort();
+    this.#run = null;
   }
 
   #go() {
     if (document.hidden) {
       return null;
     }
-    const turn = new AbortController();
-    this.#run(turn.signal);
-    return turn;
+    const run = new AbortController();
+    this.#repeat(run.signal);
+    return run;
   }
 
-  async #run(signal) {
+  async #repeat(signal) {
     while (!signal.aborted) {
       const begun = performance.now();
-      const pause = (await this.#ask(signal)) ?? this.#every;
+      const pause = (await this.#load(signal)) ?? this.#every;
       await sleep(Math.max(0, begun + pause - performance.now()), signal);
     }
   }
 
-  /** Nobody looks at a page that is hidden. */
-  static look() {
+  /** Pauses all requests while the page is hidden. */
+  static onVisibilityChange() {
     for (const poller of Poller.#all) {
       if (document.hidden) {
         poller.#end();
-      } else if (poller.#wanted) {
-        poller.#turn ??= poller.#go();
+      } else if (poller.#isStarted) {
+        poller.#run ??= poller.#go();
       }
     }
   }
 }
 
-document.addEventListener("visibilitychange", () => Poller.look());
+document.addEventListener("visibilitychange", () => Poller.onVisibilityChange());
 
 function sleep(ms, signal) {
   return new Promise((resolve) => {

@@ -1,47 +1,47 @@
-// What somebody has to know at once, in red.
+// Problems that need attention, shown at the top in red.
 
-import { at, counted, el, moment, shown } from "./render.js";
+import { byId, counted, el, moment, shown } from "./render.js";
 
-let heard = null;
-let said = "";
+let lastUpdate = null;
+let current = "";
 
-/** The server answered. */
-export function answered(status) {
-  heard = status.now_us;
-  say(troubles(status));
+/** Shows the problems of a status. */
+export function showStatus(status) {
+  lastUpdate = status.now_us;
+  show(problems(status));
 }
 
-/** The server did not answer. */
-export function silent(why) {
-  say([[heard === null ? why : `${why} What is shown is of ${moment(heard)}.`]]);
+/** Shows that the server does not respond. */
+export function showUnavailable(message) {
+  show([[lastUpdate === null ? message : `${message} The page shows the state of ${moment(lastUpdate)}.`]]);
 }
 
-function troubles({ store, healthy, source, configuration }) {
+function problems({ store, healthy, source, configuration }) {
   const found = [];
   if (store.degraded) {
-    found.push([`Redis does not answer, or not in time: the failure policy “${shown(store.failure_mode)}” decides requests.`]);
+    found.push([`Redis is unavailable or too slow: the failure policy “${shown(store.failure_mode)}” decides requests.`]);
   }
   const { rejected } = configuration;
   if (rejected) {
     const mistakes = rejected.mistakes.length + (rejected.more ?? 0);
-    const instead = configuration.loaded_us ? "the one before it stays in force" : "none is in force yet";
-    found.push([`The configuration of ${moment(rejected.at_us)} was rejected for ${counted(mistakes, "mistake")}; ${instead}. `,
-      el("a", { href: "#configuration" }, "See the mistakes")]);
+    const instead = configuration.loaded_us ? "the previous one stays active" : "no configuration is active";
+    found.push([`The configuration of ${moment(rejected.at_us)} was rejected for ${counted(mistakes, "error")}; ${instead}. `,
+      el("a", { href: "#configuration" }, "Show errors")]);
   }
   if (source.connected === false) {
-    found.push([`The source of rules ${shown(source.origin)} cannot be reached: the rules in force may be old.`]);
+    found.push([`The management server ${shown(source.origin)} is not connected: the active configuration can be outdated.`]);
   }
   if (!healthy) {
-    found.push(["This instance asks for no requests: its health is not serving."]);
+    found.push(["This instance is not healthy: it reports NOT_SERVING."]);
   }
   return found;
 }
 
-function say(found) {
+function show(found) {
   const lines = found.map((parts) => el("p", {}, ...parts));
   const text = lines.map((line) => line.textContent).join("\n");
-  if (text !== said) {
-    said = text;
-    at("banner").replaceChildren(...lines);
+  if (text !== current) {
+    current = text;
+    byId("banner").replaceChildren(...lines);
   }
 }

@@ -1,132 +1,132 @@
-// One descriptor's buckets, filling and draining: asked for again and again, and in between filled by their rate.
+// The buckets of one descriptor. They are requested repeatedly; in between, the refill is animated.
 
 import { Gauge } from "./gauge.js";
 import { get, post } from "./api.js";
-import { at, counted, el, facts, lasting, moment, quoted, shown, write } from "./render.js";
+import { byId, counted, el, facts, duration, moment, quoted, shown, write } from "./render.js";
 
-/** The most buckets that are shown. */
-const MOST = 12;
+/** Maximum number of buckets that are shown. */
+const MAX_BUCKETS = 12;
 
-const form = at("bucket-form");
-const fields = { domain: at("bucket-domain"), descriptor: at("bucket-descriptor"), key: at("bucket-key") };
+const form = byId("bucket-form");
+const fields = { domain: byId("bucket-domain"), descriptor: byId("bucket-descriptor"), key: byId("bucket-key") };
 const still = window.matchMedia("(prefers-reduced-motion: reduce)");
 
-/** Which buckets are watched, as the server is asked for them. */
+/** The query for the buckets that are watched. */
 let watched = null;
 let cards = new Map();
-/** Whether the last question was answered: only then does anything flow. */
+/** Whether the last request succeeded; only then the refill is animated. */
 let isFresh = false;
 let canChange = null;
-/** In the memory of this page, and nowhere else. */
+/** Only stored in the memory of this page. */
 let token = null;
 
-/** Watches what the address of the view says. */
+/** Watches the buckets that the URL names. */
 export function enter(query) {
-  const said = Object.fromEntries(Object.keys(fields).map((name) => [name, query.get(name) ?? ""]));
+  const named = Object.fromEntries(Object.keys(fields).map((name) => [name, query.get(name) ?? ""]));
   for (const [name, field] of Object.entries(fields)) {
-    field.value = said[name];
+    field.value = named[name];
   }
-  if (said.key) {
-    watched = { key: said.key };
+  if (named.key) {
+    watched = { key: named.key };
   } else {
-    watched = said.descriptor || said.domain ? { domain: said.domain, descriptor: said.descriptor } : null;
+    watched = named.descriptor || named.domain ? { domain: named.domain, descriptor: named.descriptor } : null;
   }
-  forget();
+  clear();
 }
 
-/** Asks, and shows what is answered. */
-export async function ask(signal) {
+/** Requests and shows the buckets. */
+export async function load(signal) {
   if (watched) {
-    const told = await get("buckets", watched, signal);
-    tell(told.buckets);
+    const answer = await get("buckets", watched, signal);
+    show(answer.buckets);
     isFresh = true;
   }
 }
 
-/** The server did not tell. What was asked for may not be there; else what is shown is only old. */
-export function missed({ status }) {
+/** Removes the buckets if the request was invalid; otherwise they are only outdated. */
+export function failed({ status }) {
   isFresh = false;
   if (status >= 400 && status < 500) {
-    forget();
+    clear();
   }
 }
 
-function forget() {
+function clear() {
   cards = new Map();
-  at("buckets").replaceChildren();
+  byId("buckets").replaceChildren();
 }
 
-/** Whether the server lets buckets be changed is known. */
-export function allow(can) {
+/** Sets whether the server allows changes. */
+export function setCanChange(can) {
   if (can === canChange) {
     return;
   }
   canChange = can;
-  at("bucket-change").replaceChildren(can ? tokenField() : el("p", { class: "quiet" },
-    "Buckets can be reset and set here when the server has an ADMIN_TOKEN."));
-  forget();
+  byId("bucket-change").replaceChildren(can ? tokenField() : el("p", { class: "quiet" },
+    "Buckets can be reset and set here if the server has an ADMIN_TOKEN."));
+  clear();
 }
 
-/** Draws what has flowed in since; called before each picture. */
+/** Draws the refill since the last response; called for each animation frame. */
 export function animate() {
   if (isFresh && !still.matches) {
     cards.forEach(({ gauge }) => gauge.draw(performance.now()));
   }
 }
 
-/** Calls back when another bucket is asked for. */
+/** Calls back when the form is submitted. */
 export function onChoice(changed) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    const said = Object.entries(fields).map(([name, field]) => [name, field.value]);
-    const query = fields.key.value.trim() ? said.slice(2) : said.slice(0, 2);
+    const entered = Object.entries(fields).map(([name, field]) => [name, field.value]);
+    const query = fields.key.value.trim() ? entered.slice(2) : entered.slice(0, 2);
     changed(new URLSearchParams(query));
   });
 }
 
-function tell(buckets) {
-  const few = buckets.slice(0, MOST);
+function show(buckets) {
+  const few = buckets.slice(0, MAX_BUCKETS);
   if (few.length !== cards.size || few.some(({ key }) => !cards.has(key))) {
-    // A long key is shortened and tells no descriptor; the one that was asked for does.
+    // A long key contains a hash instead of the descriptor, so that a single bucket is named by the query.
     const which = (key) => (buckets.length === 1 ? watched : { key });
     cards = new Map(few.map((bucket) => [bucket.key, card(bucket, which(bucket.key))]));
-    const none = el("p", { class: "quiet" }, "No limit applies: there is no bucket.");
-    at("buckets").replaceChildren(...(few.length ? Array.from(cards.values(), ({ element }) => element) : [none]));
+    const none = el("p", { class: "quiet" }, "No limit applies, so that there is no bucket.");
+    byId("buckets").replaceChildren(...(few.length ? Array.from(cards.values(), ({ element }) => element) : [none]));
   }
-  few.forEach((bucket) => cards.get(bucket.key).tell(bucket));
+  few.forEach((bucket) => cards.get(bucket.key).update(bucket));
 }
 
 function card(first, which) {
   const gauge = new Gauge(first);
   const list = el("dl");
-  const said = el("p", { role: "status" });
+  const result = el("p", { role: "status" });
   const element = el("section", { class: "tile bucket" },
     el("h3", {}, quoted(first.key)),
     el("p", { class: "quiet" }, shown(first.limit)),
-    gauge.element, list, canChange ? changes(first.key, which, said) : null, said);
-  const tellOf = (bucket) => {
-    gauge.tell(bucket, performance.now());
-    facts(list, told(bucket));
+    gauge.element, list, canChange ? changes(first.key, which, result) : null, result);
+  const update = (bucket) => {
+    gauge.update(bucket, performance.now());
+    facts(list, details(bucket));
   };
-  return { element, gauge, tell: tellOf };
+  return { element, gauge, update };
 }
 
-function told(bucket) {
+function details(bucket) {
   const { last_denied: denied, refill_per_second: refill } = bucket;
   return [
-    ["Rule", bucket.rule ? shown(bucket.rule) : "the request's own limit"],
+    ["Rule", bucket.rule ? shown(bucket.rule) : "none: the request brings the limit"],
     ["Debt", bucket.debt > 0 ? counted(bucket.debt, "token") : null],
-    [bucket.window ? "Window ends in" : "Full in", bucket.full_in_us > 0 ? lasting(bucket.full_in_us / 1e6) : "it is full"],
-    ["One token again in", bucket.retry_in_us > 0 ? lasting(bucket.retry_in_us / 1e6) : null],
-    ["Flows in", bucket.window || !refill ? null : inflow(refill)],
+    [bucket.window ? "Window ends in" : "Full in", bucket.full_in_us > 0 ? duration(bucket.full_in_us / 1e6) : "full"],
+    ["Next token in", bucket.retry_in_us > 0 ? duration(bucket.retry_in_us / 1e6) : null],
+    ["Refill", bucket.window || !refill ? null : refillText(refill)],
     ["Decided by", shown(bucket.decided_by).replaceAll("_", " ")],
-    ["Last denied", denied ? `${moment(denied.at_us)}, ${counted(denied.hits, "hit")}, by rule ${shown(denied.rule)}` : "not that this instance knows"],
-    ["That request", denied ? quoted(denied.request) : null],
+    ["Last denied", denied ? `${moment(denied.at_us)}, ${counted(denied.hits, "hit")}, by rule ${shown(denied.rule)}` : "never, as far as this instance knows"],
+    ["Denied request", denied ? quoted(denied.request) : null],
   ];
 }
 
-function inflow(perSecond) {
-  return perSecond >= 1 ? `${counted(Math.round(perSecond * 10) / 10, "token")} per second` : `one token in ${lasting(1 / perSecond)}`;
+function refillText(perSecond) {
+  return perSecond >= 1 ? `${counted(Math.round(perSecond * 10) / 10, "token")} per second` : `one token in ${duration(1 / perSecond)}`;
 }
 
 // --- Changing ---
@@ -136,34 +136,34 @@ function tokenField() {
   input.addEventListener("input", () => {
     token = input.value;
   });
-  return el("label", { class: "fields", for: "token" }, "ADMIN_TOKEN, to reset or set; this page forgets it when it is closed", input);
+  return el("label", { class: "fields", for: "token" }, "ADMIN_TOKEN, to reset or set buckets; only stored until the page is closed", input);
 }
 
-function changes(key, which, said) {
+function changes(key, which, result) {
   const of = shown(key, 60);
   const tokens = el("input", { type: "number", step: "1", required: true, "aria-label": `Tokens for ${of}` });
   const reset = el("button", { type: "button", "aria-label": `Reset ${of}` }, "Reset");
   const form = el("form", { class: "change" }, reset, tokens,
     el("button", { type: "submit", "aria-label": `Set ${of}` }, "Set"));
-  reset.addEventListener("click", () => change("buckets/reset", which, said, "It was reset."));
+  reset.addEventListener("click", () => change("buckets/reset", which, result, "The bucket was reset."));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    change("buckets/set", { ...which, tokens: tokens.valueAsNumber }, said, `It was set to ${counted(tokens.valueAsNumber, "token")}.`);
+    change("buckets/set", { ...which, tokens: tokens.valueAsNumber }, result, `The bucket was set to ${counted(tokens.valueAsNumber, "token")}.`);
   });
   return form;
 }
 
-async function change(path, body, said, done) {
+async function change(path, body, result, done) {
   if (!token) {
-    write(said, "Please type the ADMIN_TOKEN first.");
-    at("token").focus();
+    write(result, "Enter the ADMIN_TOKEN first.");
+    byId("token").focus();
     return;
   }
-  write(said, "…");
+  write(result, "…");
   try {
     await post(path, body, token);
-    write(said, done);
-  } catch (failure) {
-    write(said, failure.message);
+    write(result, done);
+  } catch (error) {
+    write(result, error.message);
   }
 }

@@ -1,19 +1,19 @@
-// Lines over time, drawn as SVG.
+// Charts of values over time as SVG.
 
 import { el, rate, write } from "./render.js";
 
-/** How far back a chart of rates goes at most. */
+/** Maximum time range of a chart of rates. */
 export const MINUTES = 5;
 
-/** The height of the line of words below. */
-const FOOT = 16;
+/** Height of the labels below a chart. */
+const LABEL_HEIGHT = 16;
 
-/** An area between the oldest moment and now, as wide as there is place for it. */
+/** An area chart from the oldest value to now, as wide as its container. */
 export class Plot {
   #ago;
 
   constructor(height) {
-    this.base = height - FOOT;
+    this.base = height - LABEL_HEIGHT;
     this.width = 320;
     this.line = el("path", { class: "line" });
     this.area = el("path", { class: "area" });
@@ -28,7 +28,7 @@ export class Plot {
     new ResizeObserver(([{ contentRect }]) => this.#fit(contentRect.width)).observe(this.drawing);
   }
 
-  /** Draws runs of [seconds ago, value], where the oldest is at `back` seconds, and values go from `least` to `most`. */
+  /** Draws runs of [seconds ago, value] in the last `back` seconds, with values from `least` to `most`. */
   draw(runs, back, [least, most]) {
     const x = (ago) => r(this.width * (1 - ago / back));
     const y = (value) => r(this.base - ((this.base - 2) * (value - least)) / (most > least ? most - least : 1));
@@ -42,10 +42,10 @@ export class Plot {
     write(this.#ago, back < 120 ? `${back} s ago` : `${back / 60} min ago`);
   }
 
-  /** Says what is drawn, to whoever does not see it. */
-  tell(tale) {
-    if (this.drawing.getAttribute("aria-label") !== tale) {
-      this.drawing.setAttribute("aria-label", tale);
+  /** Sets the description for screen readers. */
+  describe(text) {
+    if (this.drawing.getAttribute("aria-label") !== text) {
+      this.drawing.setAttribute("aria-label", text);
     }
   }
 
@@ -60,7 +60,7 @@ export class Plot {
   }
 }
 
-/** A chart of one rate over the last minutes, with a scale of its own. */
+/** A chart of one rate in the last minutes, with its own scale. */
 export class RateChart {
   #plot = new Plot(100);
 
@@ -77,14 +77,14 @@ export class RateChart {
     const since = points.map(([at, value]) => [now - at, value]);
     this.#plot.draw(unbroken(since), minutes * 60, [0, most]);
     write(this.#plot.most, most > 0 ? `${rate(most)}/s` : "");
-    const tale = known.length === 0
-      ? "nothing known yet"
+    const summary = known.length === 0
+      ? "no data yet"
       : `between ${rate(Math.min(...known))} and ${rate(most)} per second, ${rate(known.at(-1))} now`;
-    this.#plot.tell(`${this.name} in the last ${minutes} min: ${tale}`);
+    this.#plot.describe(`${this.name} in the last ${minutes} min: ${summary}`);
   }
 }
 
-/** A small line without axes. `names`: the classes of the lines. */
+/** A small line chart without axes. `names` are the classes of the lines. */
 export class Spark {
   constructor(names, length) {
     this.length = length;
@@ -93,7 +93,7 @@ export class Spark {
       "aria-hidden": "true" }, ...this.lines);
   }
 
-  /** Draws the values of each line, the newest at the right; all have one scale. */
+  /** Draws the values of each line on a common scale, the newest at the right. */
   draw(series) {
     const most = Math.max(...series.flat(), 0);
     const step = 100 / (this.length - 1);
@@ -101,7 +101,7 @@ export class Spark {
       const from = this.length - values.length;
       const points = values.map((value, i) =>
         `${r((from + i) * step)},${r(19 - (most > 0 ? (18 * value) / most : 0))}`);
-      // A line along the bottom would only look like something.
+      // A line at zero is not drawn.
       this.lines[index].setAttribute("points", values.some((value) => value > 0) ? points.join(" ") : "");
     });
   }

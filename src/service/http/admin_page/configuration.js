@@ -1,56 +1,56 @@
-// The configuration in force, and the mistakes of the last one that was rejected.
+// The active configuration, and the errors of the rejected one that came after it.
 
 import { get } from "./api.js";
 import { table } from "./table.js";
-import { at, count, counted, el, facts, moment, quoted, shown, write } from "./render.js";
+import { byId, count, counted, el, facts, moment, quoted, shown, write } from "./render.js";
 
-/** The most that is shown; `/rlconfig` has it all. */
-const FILES = 200;
-const LINES = 400;
+/** Maximum number of files and lines that are shown; `/rlconfig` has all lines. */
+const MAX_FILES = 200;
+const MAX_LINES = 400;
 
-let seen = null;
+let current = null;
 
-/** The server told what is in force: true when more has to be asked. */
-export function tell({ configuration, source }) {
-  facts(at("in-force"), [
+/** Shows the configuration of a status. Returns whether its text must be requested. */
+export function update({ configuration, source }) {
+  facts(byId("active"), [
     ["Version", configuration.version && shown(configuration.version)],
-    ["From", shown(source.origin)],
-    ["In force since", configuration.loaded_us ? moment(configuration.loaded_us) : "nothing is loaded yet"],
+    ["Source", shown(source.origin)],
+    ["Active since", configuration.loaded_us ? moment(configuration.loaded_us) : "no configuration is active"],
     ["Domains", count(configuration.domains)],
     ["Rules", count(configuration.rules)],
   ]);
-  tellRejected(configuration.rejected);
+  showRejected(configuration.rejected);
   const now = JSON.stringify([configuration.version, configuration.loaded_us]);
-  const isOther = seen !== now;
-  seen = now;
-  return isOther;
+  const hasChanged = current !== now;
+  current = now;
+  return hasChanged;
 }
 
-/** Asks for the text, and shows it. */
-export async function ask(signal) {
+/** Requests and shows the text of the configuration. */
+export async function load(signal) {
   const { files, text } = await get("configuration", {}, signal);
-  const rows = files.slice(0, FILES).map(({ name, rules }) => [name, [quoted(name), count(rules)]]);
-  at("files").replaceChildren(
-    rows.length ? table("Files", [["File"], ["Rules", "n"]], rows) : el("p", { class: "quiet" }, "There are none."),
-    el("p", { class: "quiet" }, files.length > FILES ? `and ${counted(files.length - FILES, "more file")}` : ""));
+  const rows = files.slice(0, MAX_FILES).map(({ name, rules }) => [name, [quoted(name), count(rules)]]);
+  byId("files").replaceChildren(
+    rows.length ? table("Files", [["File"], ["Rules", "n"]], rows) : el("p", { class: "quiet" }, "none"),
+    el("p", { class: "quiet" }, files.length > MAX_FILES ? `and ${counted(files.length - MAX_FILES, "more file")}` : ""));
   const lines = text.split("\n").filter(Boolean);
-  write(at("limits"), lines.slice(0, LINES).map((line) => shown(line)).join("\n"));
-  const more = lines.length - LINES;
-  at("more-limits").replaceChildren(...(more > 0
+  write(byId("limits"), lines.slice(0, MAX_LINES).map((line) => shown(line)).join("\n"));
+  const more = lines.length - MAX_LINES;
+  byId("more-limits").replaceChildren(...(more > 0
     ? [`and ${counted(more, "more line")}: `, el("a", { href: "rlconfig" }, "all of them as text")] : []));
 }
 
-function tellRejected(rejected) {
-  at("rejected").hidden = !rejected;
+function showRejected(rejected) {
+  byId("rejected").hidden = !rejected;
   if (!rejected) {
     return;
   }
-  write(at("rejected-when"), `Rejected ${moment(rejected.at_us)}. What is told below is what is in force.`);
-  const list = at("mistakes");
-  const told = JSON.stringify(rejected);
-  if (list.dataset.told !== told) {
-    list.dataset.told = told;
+  write(byId("rejected-when"), `Rejected ${moment(rejected.at_us)}. The active configuration is shown below.`);
+  const list = byId("mistakes");
+  const shownNow = JSON.stringify(rejected);
+  if (list.dataset.shown !== shownNow) {
+    list.dataset.shown = shownNow;
     list.replaceChildren(...rejected.mistakes.map((mistake) => el("li", {}, quoted(mistake, 1000))));
   }
-  write(at("more-mistakes"), rejected.more > 0 ? `and ${counted(rejected.more, "more mistake")}` : "");
+  write(byId("more-mistakes"), rejected.more > 0 ? `and ${counted(rejected.more, "more error")}` : "");
 }

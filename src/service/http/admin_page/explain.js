@@ -1,36 +1,36 @@
-// Which rule a descriptor meets, and why not the others.
+// Explains which rule applies to a descriptor, and why the others do not.
 
 import { get } from "./api.js";
-import { at, el, link, quoted, shown } from "./render.js";
+import { byId, el, link, quoted, shown } from "./render.js";
 
-const form = at("explain-form");
-const fields = { domain: at("explain-domain"), descriptor: at("explain-descriptor") };
-let asked = null;
+const form = byId("explain-form");
+const fields = { domain: byId("explain-domain"), descriptor: byId("explain-descriptor") };
+let query = null;
 
-/** Explains what the address of the view says, or leaves what it says to begin with to be completed. */
-export function enter(query) {
-  const begun = query.get("begin");
-  const said = { domain: query.get("domain") ?? "", descriptor: begun ?? query.get("descriptor") ?? "" };
+/** Explains the descriptor that the URL names. With `begin`, the URL has the beginning of a descriptor, to be completed in the form. */
+export function enter(parameters) {
+  const begin = parameters.get("begin");
+  const named = { domain: parameters.get("domain") ?? "", descriptor: begin ?? parameters.get("descriptor") ?? "" };
   for (const [name, field] of Object.entries(fields)) {
-    field.value = said[name];
+    field.value = named[name];
   }
-  asked = begun === null && said.domain && said.descriptor ? said : null;
-  at("explanation").replaceChildren();
-  if (begun !== null) {
+  query = begin === null && named.domain && named.descriptor ? named : null;
+  byId("explanation").replaceChildren();
+  if (begin !== null) {
     fields.descriptor.focus();
   }
 }
 
-/** Asks, and shows what is answered. */
-export async function ask(signal) {
-  if (!asked) {
+/** Requests and shows the explanation. */
+export async function load(signal) {
+  if (!query) {
     return;
   }
-  const told = await get("explain", asked, signal);
-  at("explanation").replaceChildren(...answer(told));
+  const explanation = await get("explain", query, signal);
+  byId("explanation").replaceChildren(...elements(explanation));
 }
 
-/** Calls back when something else is to be explained. */
+/** Calls back when the form is submitted. */
 export function onChoice(changed) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
@@ -38,22 +38,22 @@ export function onChoice(changed) {
   });
 }
 
-function answer({ rule, limits, steps, hints, text }) {
+function elements({ rule, limits, steps, hints, text }) {
   return [
     el("h3", {}, rule ? el("span", {}, "Rule ", quoted(rule)) : "No rule applies"),
     el("ol", { class: "steps" }, ...steps.map(step)),
     ...(hints ?? []).map((hint) => el("p", {}, shown(hint, 1000))),
     el("ul", { class: "limits" }, ...limits.map(limit)),
-    el("details", {}, el("summary", {}, "As the command prints it"),
-      el("pre", { tabindex: "0", role: "group", "aria-label": "What the command prints" }, text.split("\n").map((line) => shown(line, 1000)).join("\n"))),
+    el("details", {}, el("summary", {}, "Output of ratekeeper explain"),
+      el("pre", { tabindex: "0", role: "group", "aria-label": "Output of ratekeeper explain" }, text.split("\n").map((line) => shown(line, 1000)).join("\n"))),
   ];
 }
 
 function step({ entry: [key, value], matched, why, passed_over: others }) {
-  const rest = others?.length ? el("span", { class: "quiet" }, `, rather than ${shown(others.join(", "))}`) : null;
+  const rest = others?.length ? el("span", { class: "quiet" }, `, takes precedence over ${shown(others.join(", "))}`) : null;
   return el("li", {},
     el("span", { class: matched ? "yes" : "no" }, matched ? "✓ " : "✕ "),
-    quoted(value ? `${key}=${value}` : key), matched ? " meets " : ": ", quoted(why), rest);
+    quoted(value ? `${key}=${value}` : key), matched ? " matches " : ": ", quoted(why), rest);
 }
 
 function limit({ text, bucket }) {

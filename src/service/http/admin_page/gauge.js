@@ -1,11 +1,11 @@
-// How full a bucket is: a number, a bar, and its last minute as a line.
+// The level of a bucket: a number, a bar, and a chart of the last minute.
 
 import { Plot } from "./chart.js";
 import { count, counted, el, shown, write } from "./render.js";
 
 const SECONDS = 60;
 
-/** One bucket's level. */
+/** Shows the level of one bucket. */
 export class Gauge {
   #points = [];
   #bucket = null;
@@ -22,15 +22,15 @@ export class Gauge {
       el("p", {}, this.number, this.of), this.meter, this.#plot.drawing);
   }
 
-  /** The server told the level, at `now` of this page's clock. */
-  tell(bucket, now) {
+  /** Sets the level at `now` of the clock of this page. */
+  update(bucket, now) {
     if (this.#bucket) {
       this.#points.push([now, this.#level(now)]);
     }
     this.#bucket = bucket;
     this.#at = now;
     this.#points.push([now, this.#level(now)]);
-    // One older than the plot is kept, from which the line comes in.
+    // One point before the beginning of the chart is kept, where the line enters.
     while (this.#points.length > 1 && this.#points[1][0] < now - SECONDS * 1000) {
       this.#points.shift();
     }
@@ -38,7 +38,7 @@ export class Gauge {
     this.draw(now);
   }
 
-  /** Draws the level as it is at `now`, if nobody has taken anything since it was told. */
+  /** Draws the level at `now`, assuming that no tokens were taken since the last update. */
   draw(now) {
     if (!this.#bucket) {
       return;
@@ -52,7 +52,7 @@ export class Gauge {
     this.#plot.draw([points], SECONDS, [Math.min(0, ...values), Math.max(capacity, ...values)]);
   }
 
-  /** What is in it: exactly, from the time until it is full, and more as time passes. */
+  /** Returns the exact level, computed from the time until the bucket is full. */
   #level(now) {
     const { capacity, remaining, debt, full_in_us: fullIn, refill_per_second: refill, window } = this.#bucket;
     if (window || !refill) {
@@ -71,7 +71,7 @@ export class Gauge {
     this.meter.setAttribute("aria-valuenow", String(remaining));
     this.meter.setAttribute("aria-valuetext", `${count(remaining)} of ${tokens}`);
     const levels = this.#points.map(([, level]) => Math.floor(level + 1e-6));
-    this.#plot.tell(`Tokens in the last ${SECONDS} seconds: between ${count(Math.min(...levels))} and `
+    this.#plot.describe(`Tokens in the last ${SECONDS} seconds: between ${count(Math.min(...levels))} and `
       + `${count(Math.max(...levels))}, ${count(remaining - debt)} now`);
   }
 }

@@ -1,6 +1,6 @@
-// The admin page: one view at a time, which asks only for what it shows.
+// The admin page: shows one view at a time, which only requests what it shows.
 //
-// The status is asked for in every view: rates are made of its differences, and trouble has to be seen.
+// The status is requested in every view: rates are differences of its counters, and problems must be visible everywhere.
 
 import * as banner from "./banner.js";
 import * as bucket from "./bucket.js";
@@ -9,15 +9,15 @@ import * as explain from "./explain.js";
 import * as overview from "./overview.js";
 import { History } from "./rates.js";
 import * as rules from "./rules.js";
-import { Failure, Poller, get } from "./api.js";
+import { ApiError, Poller, get } from "./api.js";
 import * as top from "./top.js";
-import { at, shown, write } from "./render.js";
+import { byId, shown, write } from "./render.js";
 
-/** How soon to ask again when there was no answer, and when the question was refused. */
-const UNANSWERED_MS = 2000;
-const REFUSED_MS = 5000;
+/** When to retry after a request without a response, and after one that was rejected. */
+const UNAVAILABLE_MS = 2000;
+const REJECTED_MS = 5000;
 
-/** How often each view asks; one that never asks again has an hour. */
+/** How often each view is refreshed; once an hour means practically never. */
 const VIEWS = {
   overview: { view: overview, every: 3000 },
   rules: { view: rules, every: 2000 },
@@ -32,49 +32,49 @@ const links = Array.from(document.querySelectorAll("header nav a"));
 let current = null;
 let next = 0;
 
-for (const [name, place] of Object.entries(VIEWS)) {
-  place.poller = new Poller(place.every, (signal) => asked(name, signal));
-  place.view.onChoice?.((query) => {
+for (const [name, entry] of Object.entries(VIEWS)) {
+  entry.poller = new Poller(entry.every, (signal) => loadView(name, signal));
+  entry.view.onChoice?.((query) => {
     if (query) {
       location.hash = `${name}?${query}`;
     }
-    place.poller.again();
+    entry.poller.restart();
   });
 }
 
 new Poller(1000, async (signal) => {
   try {
-    tell(await get("status", {}, signal));
+    showStatus(await get("status", {}, signal));
     return undefined;
   } catch (error) {
     if (!signal.aborted) {
-      fail(error, (message) => banner.silent(message));
+      report(error, (message) => banner.showUnavailable(message));
     }
-    return UNANSWERED_MS;
+    return UNAVAILABLE_MS;
   }
 }).start();
 
-addEventListener("hashchange", () => go("moved"));
+addEventListener("hashchange", () => go("navigated"));
 document.querySelector(".skip").addEventListener("click", (event) => {
-  // The address names the view; it is not for jumping to a place.
+  // The fragment of the URL names the view, so it cannot be used to jump to an element.
   event.preventDefault();
-  at("content").focus();
+  byId("content").focus();
 });
-go("begun");
+go("loaded");
 
-function tell(status) {
-  banner.answered(status);
+function showStatus(status) {
+  banner.showStatus(status);
   history.add(status);
   const health = status.healthy ? "healthy" : "not healthy";
-  write(at("who"), `${shown(status.instance, 80)}, version ${shown(status.version)}, ${health}`);
-  overview.tell(history);
-  bucket.allow(status.can_change);
-  if (configuration.tell(status)) {
-    VIEWS.configuration.poller.again();
+  write(byId("who"), `${shown(status.instance, 80)}, version ${shown(status.version)}, ${health}`);
+  overview.update(history);
+  bucket.setCanChange(status.can_change);
+  if (configuration.update(status)) {
+    VIEWS.configuration.poller.restart();
   }
 }
 
-/** Shows the view that the address names. */
+/** Shows the view that the fragment of the URL names. */
 function go(how) {
   const [name, query] = location.hash.slice(1).split(/\?(.*)/s);
   const chosen = Object.hasOwn(VIEWS, name) ? name : "overview";
@@ -82,7 +82,7 @@ function go(how) {
   if (current !== chosen) {
     VIEWS[current]?.poller.stop();
     for (const other of Object.keys(VIEWS)) {
-      at(other).hidden = other !== chosen;
+      byId(other).hidden = other !== chosen;
     }
     for (const each of links) {
       if (each.hash === `#${chosen}`) {
@@ -91,61 +91,61 @@ function go(how) {
         each.removeAttribute("aria-current");
       }
     }
-    document.title = `${at(`${chosen}-title`).textContent} - ratekeeper`;
-    if (how === "moved") {
-      at(`${chosen}-title`).focus();
+    document.title = `${byId(`${chosen}-title`).textContent} - ratekeeper`;
+    if (how === "navigated") {
+      byId(`${chosen}-title`).focus();
     }
   }
   const isOther = current !== chosen;
   current = chosen;
-  complain(chosen, "");
+  showError(chosen, "");
   view.enter?.(new URLSearchParams(query ?? ""));
   if (isOther) {
     poller.start();
     cancelAnimationFrame(next);
-    picture();
+    drawFrame();
   } else {
-    poller.again();
+    poller.restart();
   }
 }
 
-/** A view asks. What is wrong is said in the view. */
-async function asked(name, signal) {
+/** Loads the data of a view. Errors are shown in the view. */
+async function loadView(name, signal) {
   try {
-    await VIEWS[name].view.ask(signal);
+    await VIEWS[name].view.load(signal);
     if (!signal.aborted) {
-      complain(name, "");
+      showError(name, "");
     }
     return undefined;
   } catch (error) {
     if (!signal.aborted) {
-      fail(error, (message) => complain(name, message));
-      VIEWS[name].view.missed?.(error);
+      report(error, (message) => showError(name, message));
+      VIEWS[name].view.failed?.(error);
     }
-    return error.status >= 400 && error.status < 500 ? Math.max(VIEWS[name].every, REFUSED_MS) : UNANSWERED_MS;
+    return error.status >= 400 && error.status < 500 ? Math.max(VIEWS[name].every, REJECTED_MS) : UNAVAILABLE_MS;
   }
 }
 
-/** Says in a view what is wrong, if it has a place for that: the first one leaves it to the banner. */
-function complain(name, message) {
-  const place = at(`${name}-error`);
-  if (place) {
-    write(place, message);
+/** Shows an error in a view. The overview has no element for errors; the banner shows them. */
+function showError(name, message) {
+  const element = byId(`${name}-error`);
+  if (element) {
+    write(element, message);
   }
 }
 
-function fail(error, say) {
-  if (!(error instanceof Failure)) {
-    // A mistake of this page: it belongs into the console, and is not to look like an answer.
+function report(error, show) {
+  if (!(error instanceof ApiError)) {
+    // A bug of this page belongs into the console and must not look like an error of the server.
     console.error(error);
   }
-  say(error instanceof Failure ? error.message : "This page has failed; please load it again.");
+  show(error instanceof ApiError ? error.message : "The page has an internal error. Reload it.");
 }
 
-/** Draws what moves by itself, for as long as it is in view. */
-function picture() {
+/** Draws an animation frame while the view of a bucket is visible. */
+function drawFrame() {
   if (current === "bucket") {
     bucket.animate();
-    next = requestAnimationFrame(picture);
+    next = requestAnimationFrame(drawFrame);
   }
 }

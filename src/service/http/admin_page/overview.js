@@ -1,33 +1,33 @@
-// The first view: how much is admitted and denied, by what, how fast, and in which state the parts are.
+// The first view: rates of allowed and denied requests, causes, response times, and the state of store and source.
 
 import { RateChart } from "./chart.js";
 import { get } from "./api.js";
 import { renew } from "./table.js";
 import { deniedTable } from "./top.js";
-import { at, count, counted, el, facts, lasting, rate, shown, write } from "./render.js";
+import { byId, count, counted, el, facts, duration, rate, shown, write } from "./render.js";
 
 const RATES = [
-  ["admitted", "Admitted"],
+  ["admitted", "Allowed"],
   ["denied", "Denied"],
-  ["fallback", "Decided by fallback"],
+  ["fallback", "Decided by failure policy"],
 ];
 
 const CAUSES = [
   ["buckets", "buckets"],
-  ["remembered_denial", "a remembered denial"],
-  ["no_limit", "no limit applies"],
-  ["fallback_local", "fallback: buckets of this instance"],
-  ["fallback_allow", "fallback: allow"],
-  ["fallback_deny", "fallback: deny"],
+  ["remembered_denial", "remembered denial"],
+  ["no_limit", "no limit"],
+  ["fallback_local", "failure policy local"],
+  ["fallback_allow", "failure policy allow"],
+  ["fallback_deny", "failure policy deny"],
 ];
 
 const tiles = RATES.map(([name, title]) => tile(name, title));
 const causes = CAUSES.map(([name, title]) => cause(name, title));
-at("rates").append(...tiles.map(({ element }) => element));
-at("causes").tBodies[0].append(...causes.map(({ row }) => row));
+byId("rates").append(...tiles.map(({ element }) => element));
+byId("causes").tBodies[0].append(...causes.map(({ row }) => row));
 
-/** Shows the last minutes. */
-export function tell(history) {
+/** Shows the history of the last minutes. */
+export function update(history) {
   const { at: now, status, totals, rates } = history.last;
   for (const { name, chart, number, total } of tiles) {
     write(number, rate(rates && rates[name]));
@@ -38,23 +38,23 @@ export function tell(history) {
     write(ok, count(status.decisions.ok[name]));
     write(over, count(status.decisions.over_limit[name]));
   }
-  facts(at("latency"), [
-    ["Callers waited", times(history.times(({ answers }) => answers))],
-    ["Redis took", status.store.latency ? times(history.times(({ store }) => store.latency)) : null],
+  facts(byId("latency"), [
+    ["Response time", times(history.times(({ answers }) => answers))],
+    ["Redis round trip", status.store.latency ? times(history.times(({ store }) => store.latency)) : null],
     ["Errors, since start", `${count(status.errors.service)} invalid requests, ${count(status.errors.store)} by failure policy “error”`],
   ]);
-  facts(at("store"), state(status));
+  facts(byId("store"), state(status));
 }
 
-/** Asks what is not in the status. */
-export async function ask(signal) {
+/** Requests what the status does not contain. */
+export async function load(signal) {
   const { denied } = await get("top", { window: "minute", limit: 5 }, signal);
-  renew(at("most-denied"), deniedTable("Most denied, last minute", denied));
+  renew(byId("most-denied"), deniedTable("Most denied, last minute", denied));
 }
 
-/** The server does not tell it: nothing old is shown in its place. */
-export function missed({ message }) {
-  renew(at("most-denied"), el("p", { class: "quiet" }, message));
+/** Replaces outdated data by the error. */
+export function failed({ message }) {
+  renew(byId("most-denied"), el("p", { class: "quiet" }, message));
 }
 
 function tile(name, title) {
@@ -77,19 +77,19 @@ function cause(name, title) {
 
 function times(found) {
   if (!found) {
-    return "nothing in the last minute";
+    return "no requests in the last minute";
   }
-  const upTo = (le) => Number.isFinite(le) ? `within ${lasting(le)}` : `longer than ${lasting(found.longest)}`;
-  return `${lasting(found.mean)} on average, half ${upTo(found.half)}, 99 of 100 ${upTo(found.most)}`;
+  const upTo = (le) => Number.isFinite(le) ? `within ${duration(le)}` : `longer than ${duration(found.longest)}`;
+  return `${duration(found.mean)} on average, 50 % ${upTo(found.half)}, 99 % ${upTo(found.most)}`;
 }
 
-/** The counts that are not zero, each with its name. */
+/** Formats the counts that are not zero with their names. */
 function named(counts) {
   const some = Object.entries(counts).filter(([, number]) => number > 0);
   return some.map(([name, number]) => `${name} ${count(number)}`).join(", ") || "none";
 }
 
-/** Failed calls to all Redises, by kind. */
+/** Sums the failed calls to all Redis servers by kind. */
 function failures(breakers) {
   const sums = {};
   for (const [kind, number] of breakers.flatMap(({ failures: of }) => Object.entries(of))) {
@@ -104,17 +104,17 @@ function state({ store, source, configuration, fallback_decisions: fallback }) {
   const breakers = store.breakers.map(({ name, state: is, times_opened: opened }) =>
     `${shown(name, 80)}: ${is.replace("_", " ")}${opened ? `, opened ${counted(opened, "time")}` : ""}`);
   return [
-    ["Store", store.kind === "redis" ? "Redis" : "memory of this instance"],
-    ["State", store.degraded ? "degraded" : "good"],
+    ["Store", store.kind === "redis" ? "Redis" : "memory"],
+    ["State", store.degraded ? "degraded" : "available"],
     ["Buckets", store.buckets === null ? null : `${count(store.buckets)} of at most ${count(store.max_buckets)}`],
     ["Breakers", breakers.length ? el("ul", {}, ...breakers.map((text) => el("li", {}, text))) : null],
     ["Redis servers", servers.length ? el("ul", {}, ...servers.map((text) => el("li", {}, text))) : null],
-    ["When the store fails", store.kind === "redis" ? shown(store.failure_mode) : null],
-    ["Decisions by fallback, since start", store.kind === "redis" ? named(fallback) : null],
+    ["Failure policy", store.kind === "redis" ? shown(store.failure_mode) : null],
+    ["Decisions by failure policy, since start", store.kind === "redis" ? named(fallback) : null],
     ["Failed calls to Redis, since start", store.kind === "redis" ? named(failures(store.breakers)) : null],
     ["Remembered denials", store.kind === "redis" ? count(store.remembered_denials) : null],
-    ["Buckets of the fallback", store.kind === "redis" ? count(store.fallback_buckets) : null],
-    ["Rules from", `${source.kind === "xds" ? "xDS server" : "files"} ${shown(source.origin)}`],
+    ["Buckets of failure policy local", store.kind === "redis" ? count(store.fallback_buckets) : null],
+    ["Configuration source", `${source.kind === "xds" ? "xDS server" : "files"} ${shown(source.origin)}`],
     ["Connected", source.connected === null ? null : source.connected ? "yes" : "no"],
     ["Rules", `${count(configuration.rules)} in ${counted(configuration.domains, "domain")}`],
   ];

@@ -1,4 +1,4 @@
-// Rates from counters that only grow: the difference of two answers, by the server's own clock.
+// Rates of counters: the differences of two responses, by the clock of the server.
 
 import { MINUTES } from "./chart.js";
 
@@ -6,13 +6,13 @@ const POLICIES = ["local", "allow", "deny", "error"];
 
 const CAUSES = ["buckets", "remembered_denial", "no_limit", "fallback_local", "fallback_allow", "fallback_deny"];
 
-/** Longer than this between two answers, the line is broken: nobody looked meanwhile. */
+/** A longer time between two responses interrupts the line: the page was hidden. */
 const GAP_SECONDS = 10;
 
-/** How far back the times to answer are summed. */
+/** Time range of response times. */
 const RECENT_SECONDS = 60;
 
-/** Sums of the decisions in a status: allowed, denied, and decided by a failure policy instead of Redis. */
+/** Returns the total number of decisions in a status: allowed, denied, and decided by a failure policy. */
 export function totals({ decisions: { ok, over_limit: over }, fallback_decisions: fallback }) {
   const sum = (counts, names) => names.reduce((total, name) => total + (counts[name] ?? 0), 0);
   return {
@@ -22,7 +22,7 @@ export function totals({ decisions: { ok, over_limit: over }, fallback_decisions
   };
 }
 
-/** The last minutes of one server, as far as this page has seen them. */
+/** The last minutes of one server, since the page was loaded. */
 export class History {
   /** {at, status, totals, rates}: the oldest first. */
   samples = [];
@@ -32,7 +32,7 @@ export class History {
     const sample = { at, status, totals: totals(status), rates: null };
     const before = this.samples.at(-1);
     if (before && !follows(before, sample)) {
-      // Another process answers: its counters say nothing about those before.
+      // Another process responded, whose counters began at zero.
       this.samples = [];
     } else if (before && at <= before.at) {
       return;
@@ -54,7 +54,7 @@ export class History {
     return this.samples.map(({ at, rates }) => [at, rates && rates[name]]);
   }
 
-  /** How long answers took of late; `pick` finds the times in a status. */
+  /** Returns the latest response times; `pick` selects a distribution of a status. */
   times(pick) {
     const last = this.last;
     const first = this.samples.find(({ at }) => at >= last.at - RECENT_SECONDS);
@@ -70,15 +70,15 @@ function follows(before, after) {
 }
 
 function since(before, after) {
-  const answers = after.count - before.count;
-  if (answers <= 0) {
+  const count = after.count - before.count;
+  if (count <= 0) {
     return null;
   }
-  const earlier = new Map(before.buckets.map(({ le, count }) => [le, count]));
+  const earlier = new Map(before.buckets.map(({ le, count: upTo }) => [le, upTo]));
   const within = (part) => after.buckets
-    .find(({ le, count }) => count - (earlier.get(le) ?? 0) >= part * answers)?.le ?? Infinity;
+    .find(({ le, count: upTo }) => upTo - (earlier.get(le) ?? 0) >= part * count)?.le ?? Infinity;
   return {
-    mean: (after.sum_seconds - before.sum_seconds) / answers,
+    mean: (after.sum_seconds - before.sum_seconds) / count,
     half: within(0.5),
     most: within(0.99),
     longest: after.buckets.at(-1)?.le ?? 0,

@@ -1,68 +1,67 @@
-// How things are written on the page, and how elements are made. What comes from clients and rules gets onto
-// the page only here, and only as text.
+// Formats values and creates elements. Texts from clients and rules are only inserted here, and only as text nodes.
 
 const SVG = "http://www.w3.org/2000/svg";
-const DRAWN = new Set(["svg", "polyline", "line", "rect", "path", "text"]);
+const SVG_ELEMENTS = new Set(["svg", "polyline", "line", "rect", "path", "text"]);
 
-// What would be invisible, or would change the order of what is around it.
-const UNSEEN = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Co}\p{Cn}\p{Cs}]/gu;
+// Characters that are invisible or change the order of others.
+const INVISIBLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Co}\p{Cn}\p{Cs}]/gu;
 
-/** The longest text from outside that is shown in full. */
-const LONGEST = 240;
+/** Maximum length of an untrusted text. */
+const MAX_LENGTH = 240;
 
-/** Makes an element. A child is an element or text. */
+/** Creates an element. A child is an element or a text. */
 export function el(name, attributes = {}, ...children) {
-  const made = DRAWN.has(name) ? document.createElementNS(SVG, name) : document.createElement(name);
+  const created = SVG_ELEMENTS.has(name) ? document.createElementNS(SVG, name) : document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
     if (value !== undefined && value !== null && value !== false) {
-      made.setAttribute(key, value === true ? "" : value);
+      created.setAttribute(key, value === true ? "" : value);
     }
   }
-  made.append(...children.filter((child) => child !== null && child !== undefined));
-  return made;
+  created.append(...children.filter((child) => child !== null && child !== undefined));
+  return created;
 }
 
-/** The element with this id. */
-export function at(id) {
+/** Returns the element with an id. */
+export function byId(id) {
   return document.getElementById(id);
 }
 
-/** Changes a text only when it is another one: what did not change is not read out again. */
+/** Sets the text of an element if it differs, so that screen readers do not repeat it. */
 export function write(element, text) {
   if (element.textContent !== text) {
     element.textContent = text;
   }
 }
 
-/** Text from outside: with what cannot be seen written out, and shortened. */
-export function shown(text, longest = LONGEST) {
+/** Returns an untrusted text with invisible characters escaped, truncated. */
+export function shown(text, length = MAX_LENGTH) {
   const all = Array.from(String(text));
-  const cut = all.slice(0, longest).join("");
-  const visible = cut.replace(UNSEEN, (c) => `\\u{${c.codePointAt(0).toString(16)}}`);
-  const more = all.length - longest;
+  const start = all.slice(0, length).join("");
+  const visible = start.replace(INVISIBLE, (c) => `\\u{${c.codePointAt(0).toString(16)}}`);
+  const more = all.length - length;
   return more > 0 ? `${visible}… (${count(more)} more characters)` : visible;
 }
 
-/** Text from outside as an element, which reads in its own direction. */
-export function quoted(text, longest) {
-  return el("bdi", { class: "code" }, shown(text, longest));
+/** Returns an untrusted text as an element with its own text direction. */
+export function quoted(text, length) {
+  return el("bdi", { class: "code" }, shown(text, length));
 }
 
 const COUNT = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const SMALL = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 const TINY = new Intl.NumberFormat("en", { maximumSignificantDigits: 2 });
 
-/** A whole number. */
+/** Formats an integer. */
 export function count(number) {
   return COUNT.format(number);
 }
 
-/** A number of things, with the word for them. */
+/** Formats a number of things with their noun. */
 export function counted(number, one, many = `${one}s`) {
   return `${count(number)} ${number === 1 ? one : many}`;
 }
 
-/** How many per second. */
+/** Formats a rate per second; null is unknown. */
 export function rate(perSecond) {
   if (perSecond === null) {
     return "–";
@@ -73,8 +72,8 @@ export function rate(perSecond) {
   return (perSecond >= 1 || perSecond === 0 ? SMALL : TINY).format(perSecond);
 }
 
-/** A length of time in seconds, by at most two units. */
-export function lasting(seconds) {
+/** Formats a duration in seconds with at most two units. */
+export function duration(seconds) {
   if (seconds < 1) {
     return seconds <= 0 ? "0 s" : `${TINY.format(seconds * 1000)} ms`;
   }
@@ -90,14 +89,14 @@ export function lasting(seconds) {
   return `${Math.floor(whole / length)} ${name}${rest ? ` ${rest} ${next[0]}` : ""}`;
 }
 
-/** A moment, in the time of whoever reads it. */
+/** Formats a time in microseconds in the time zone of the browser. */
 export function moment(us) {
   const date = new Date(us / 1000);
   const today = date.toDateString() === new Date().toDateString();
   return today ? date.toLocaleTimeString("en-GB") : date.toLocaleString("en-GB");
 }
 
-/** The rows of a list of facts; what is null is left out. */
+/** Updates a list of terms and values. Rows whose value is null are omitted. */
 export function facts(list, rows) {
   const kept = rows.filter(([, value]) => value !== null && value !== undefined);
   const terms = kept.map(([term]) => term).join("\n");
@@ -106,16 +105,16 @@ export function facts(list, rows) {
     list.replaceChildren(...kept.map(([term]) => el("div", {}, el("dt", {}, term), el("dd"))));
   }
   kept.forEach(([, value], index) => {
-    const place = list.children[index].lastElementChild;
+    const cell = list.children[index].lastElementChild;
     if (!(value instanceof Node)) {
-      write(place, String(value));
-    } else if (!place.firstChild?.isEqualNode(value)) {
-      place.replaceChildren(value);
+      write(cell, String(value));
+    } else if (!cell.firstChild?.isEqualNode(value)) {
+      cell.replaceChildren(value);
     }
   });
 }
 
-/** A link to a view of this page. */
+/** Creates a link to a view of this page. */
 export function link(view, query, child) {
   return el("a", { href: `#${view}?${new URLSearchParams(query)}` }, child);
 }

@@ -1,29 +1,29 @@
-// Tables that are told again and again, without taking the focus from who reads them.
+// Tables that are refreshed without moving the focus.
 
 import { el } from "./render.js";
 
-/** A table that may be scrolled sideways. `columns`: [title, "n" for numbers]; `rows`: [key, cells]. */
+/** Creates a table that scrolls horizontally. `columns` are [title, "n" for numbers], `rows` are [key, cells]. */
 export function table(label, columns, rows) {
   const head = columns.map(([title, kind]) => el("th", { scope: "col", class: kind }, title));
   const body = rows.map(([key, cells]) => el("tr", { "data-key": key },
     ...cells.map((cell, index) => el("td", { class: columns[index][1] }, cell))));
-  const made = el("table", {}, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...body));
-  return el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": label }, made);
+  const created = el("table", {}, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...body));
+  return el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": label }, created);
 }
 
-/** Puts what was made into its place. Of a table that is there already, only what differs is changed. */
-export function renew(place, made) {
-  const there = place.firstElementChild;
-  const [old, fresh] = [there, made].map((part) => part?.querySelector("tbody"));
-  if (!old || !fresh || there.getAttribute("aria-label") !== made.getAttribute("aria-label")) {
-    place.replaceChildren(made);
+/** Replaces the content of a container. If it is the same table, only the cells that differ are replaced. */
+export function renew(container, content) {
+  const existing = container.firstElementChild;
+  const [old, fresh] = [existing, content].map((part) => part?.querySelector("tbody"));
+  if (!old || !fresh || existing.getAttribute("aria-label") !== content.getAttribute("aria-label")) {
+    container.replaceChildren(content);
     return;
   }
-  const held = place.contains(document.activeElement) ? document.activeElement : null;
+  const focused = container.contains(document.activeElement) ? document.activeElement : null;
   renewRows(old, Array.from(fresh.rows));
-  if (held && document.activeElement !== held) {
-    // Its row has moved, or is gone.
-    (held.isConnected ? held : there).focus({ preventScroll: true });
+  if (focused && document.activeElement !== focused) {
+    // The row of the focused element has moved or was removed.
+    (focused.isConnected ? focused : existing).focus({ preventScroll: true });
   }
 }
 

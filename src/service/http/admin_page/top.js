@@ -1,28 +1,28 @@
-// The hottest and the most denied descriptors.
+// Buckets with the most hits, and with the most denied hits.
 
 import { get } from "./api.js";
 import { renew, table } from "./table.js";
-import { at, count, el, link, moment, quoted, write } from "./render.js";
+import { byId, count, el, link, moment, quoted, write } from "./render.js";
 
 const ROWS = 20;
 const choices = Array.from(document.querySelectorAll("#top [data-window]"));
 let chosen = "minute";
 
-/** Asks, and shows what is answered. */
-export async function ask(signal) {
+/** Requests and shows the buckets. */
+export async function load(signal) {
   const window = chosen;
-  const told = await get("top", { window, limit: ROWS }, signal);
-  const { total_hits: hits, total_denied: denied, total_would_deny: shadow, error } = told;
-  const off = error > 0 ? ` A count may be too high by up to ${count(error)}.` : "";
-  const passed = shadow > 0 ? `; shadow mode let ${count(shadow)} pass that would be denied` : "";
-  write(at("top-total"), `${count(hits)} hits in the last ${window}, ${count(denied)} of them denied${passed}.${off}`);
-  renew(at("top-denied"), deniedTable(`Most denied, last ${window}`, told.denied));
-  at("top-would-deny-section").hidden = told.would_deny.length === 0;
-  renew(at("top-would-deny"), shadowTable(`Would be denied, last ${window}`, told.would_deny));
-  renew(at("top-hottest"), hottestTable(`Hottest, last ${window}`, told.hottest));
+  const top = await get("top", { window, limit: ROWS }, signal);
+  const { total_hits: hits, total_denied: denied, total_would_deny: shadow, error } = top;
+  const note = error > 0 ? ` Counts can be too high by up to ${count(error)}.` : "";
+  const passed = shadow > 0 ? `; shadow mode allowed ${count(shadow)} that would be denied` : "";
+  write(byId("top-total"), `${count(hits)} hits in the last ${window}, ${count(denied)} of them denied${passed}.${note}`);
+  renew(byId("top-denied"), deniedTable(`Most denied, last ${window}`, top.denied));
+  byId("top-would-deny-section").hidden = top.would_deny.length === 0;
+  renew(byId("top-would-deny"), shadowTable(`Would be denied, last ${window}`, top.would_deny));
+  renew(byId("top-hottest"), hottestTable(`Hottest, last ${window}`, top.hottest));
 }
 
-/** Calls back when somebody chose another length of time. */
+/** Calls back when another time window is selected. */
 export function onChoice(changed) {
   for (const button of choices) {
     button.addEventListener("click", () => {
@@ -35,17 +35,17 @@ export function onChoice(changed) {
   }
 }
 
-/** A table of who was denied most. */
+/** Creates a table of the buckets with the most denied hits. */
 export function deniedTable(label, rows) {
   if (rows.length === 0) {
-    return el("p", { class: "quiet" }, "Nobody was denied.");
+    return el("p", { class: "quiet" }, "No hits were denied.");
   }
   return denials(label, ["Denied", "Last request denied"], rows, ({ denied }) => denied);
 }
 
-/** The same of what shadow mode let pass. */
+/** Creates a table of the buckets with the most hits that shadow mode allowed. */
 function shadowTable(label, rows) {
-  return denials(label, ["Would be denied", "Last such request"], rows, ({ would_deny: denied }) => denied);
+  return denials(label, ["Would be denied", "Last request"], rows, ({ would_deny: denied }) => denied);
 }
 
 function denials(label, [counted, last], rows, number) {
@@ -61,7 +61,7 @@ function denials(label, [counted, last], rows, number) {
 
 function hottestTable(label, rows) {
   if (rows.length === 0) {
-    return el("p", { class: "quiet" }, "Nobody asked.");
+    return el("p", { class: "quiet" }, "There were no hits.");
   }
   const hasShadow = rows.some(({ would_deny: denied }) => denied > 0);
   const columns = [["Bucket"], ["Hits", "n"], ["Denied", "n"], ["Would be denied", "n"]];

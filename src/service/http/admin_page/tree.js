@@ -1,16 +1,16 @@
-// The tree of a page of rules. It is built once; then only what changes is written.
+// The tree of a page of rules. It is built once; then only changes are written.
 
 import { Spark } from "./chart.js";
 import { count, el, facts, link, quoted, rate, shown, write } from "./render.js";
 
-/** How many rates a sparkline has, and over how many of them a mark stays. */
+/** Number of rates in a sparkline, and number of rates for which a mark is shown. */
 const LENGTH = 60;
 const RECENT = 15;
 
-/** The most limits of a rule that are named in its line. */
-const NAMED = 3;
+/** Maximum number of limits in the summary of a rule. */
+const MAX_LIMITS = 3;
 
-/** Builds the tree of these rules. What the tree that it replaces has measured is kept. */
+/** Builds the tree of these rules. The measured rates of the previous tree are kept. */
 export function tree(rules, before) {
   const built = new Tree();
   rules.forEach((rule) => built.add(rule, before));
@@ -29,7 +29,7 @@ class Tree {
       node = this.#node(node, path.slice(0, depth + 1), segment);
     });
     if (node.row) {
-      // Rules that differ and yet are written alike: ("a", "b_c") and ("a_b", "c").
+      // Different rules can have the same segments: ("a", "b_c") and ("a_b", "c").
       node = this.#node(node, [...path, rule.file, rule.line], path.at(-1));
     }
     const row = new Row(rule, before?.row(rule));
@@ -40,16 +40,16 @@ class Tree {
     node.details.insertBefore(row.more, node.list);
   }
 
-  /** What has something below it is open, unless somebody closed it before. */
+  /** Opens all nodes with children, except those that were closed in the previous tree. */
   unfold(before) {
     for (const [name, { details, list }] of this.nodes) {
       details.open = before?.nodes.get(name)?.details.open ?? list.children.length > 0;
     }
   }
 
-  /** Writes the counts of the same rules, in the same order. */
-  tell(rules, now) {
-    rules.forEach((rule, index) => this.rows[index].tell(rule, now));
+  /** Updates the counts of the same rules in the same order. */
+  update(rules, now) {
+    rules.forEach((rule, index) => this.rows[index].update(rule, now));
   }
 
   focus(path) {
@@ -76,7 +76,7 @@ class Tree {
   }
 }
 
-/** What is told of a rule. */
+/** The row of a rule. */
 class Row {
   constructor(rule, before) {
     this.is = rule;
@@ -88,32 +88,32 @@ class Row {
     const flags = [
       rule.shadow_mode && "shadow", rule.quota_mode && "quota", rule.candidate && "candidate",
     ].filter(Boolean).map((flag) => el("span", { class: "flag" }, flag));
-    const limits = el("span", { class: "limit quiet" }, shown(inShort(rule)));
+    const limits = el("span", { class: "limit quiet" }, shown(summary(rule)));
     this.parts = [limits, ...flags, this.mark, el("span", { class: "live" }, this.rate, this.spark.drawing)];
     this.list = el("dl");
     this.more = el("div", { class: "more" }, this.list, example(rule));
   }
 
-  tell(rule, now) {
+  update(rule, now) {
     this.#measure(rule.hits, now);
     const recent = this.rates.slice(-RECENT);
     const [within, over] = [this.rates.map((r) => r.within), this.rates.map((r) => r.denied + r.would_deny)];
     this.spark.draw([within, over]);
     const isCounted = !rule.unlimited || rule.hits.within > 0;
     write(this.rate, isCounted ? live(rule, this.rates.at(-1)) : "not counted");
-    this.#judge(recent);
+    this.#mark(recent);
     facts(this.list, counts(rule));
   }
 
-  /** Marks a rule that denies, or would but for its shadow, or is near to it. */
-  #judge(recent) {
+  /** Marks a rule that denies hits, would deny them without shadow mode, or is near its limit. */
+  #mark(recent) {
     const some = (name) => recent.some((rates) => rates[name] > 0);
     const isDenying = some("denied");
     const marks = [[isDenying, "✕ denying"], [some("would_deny"), "✕ would deny"], [some("near"), "▲ near limit"]];
-    const said = marks.find(([is]) => is)?.[1] ?? "";
-    this.mark.hidden = said === "";
+    const text = marks.find(([is]) => is)?.[1] ?? "";
+    this.mark.hidden = text === "";
     this.mark.classList.toggle("denying", isDenying);
-    write(this.mark, said);
+    write(this.mark, text);
   }
 
   #measure(hits, now) {
@@ -126,7 +126,7 @@ class Row {
     const names = ["within", "denied", "would_deny", "near"];
     const rates = Object.fromEntries(names.map((name) => [name, perSecond(name)]));
     if (Math.min(...Object.values(rates)) < 0) {
-      // Another process counts, from the beginning.
+      // Another process responded, whose counters began at zero.
       this.rates = [];
       return;
     }
@@ -135,21 +135,21 @@ class Row {
   }
 }
 
-/** How many there were, and how many there are just now. */
+/** Formats the counts and the current rates. */
 function live({ hits }, now) {
-  const told = (name, word) => {
+  const text = (name, word) => {
     const perSecond = now?.[name] > 0 ? ` (${rate(now[name])}/s)` : "";
     return `${count(hits[name])} ${word}${perSecond}`;
   };
   const over = [["denied", "denied"], ["would_deny", "would be denied"]].filter(([name]) => hits[name] > 0);
-  return [["within", "admitted"], ...over].map(([name, word]) => told(name, word)).join(", ");
+  return [["within", "admitted"], ...over].map(([name, word]) => text(name, word)).join(", ");
 }
 
-function inShort({ limits, unlimited }) {
+function summary({ limits, unlimited }) {
   if (unlimited) {
     return "unlimited";
   }
-  const named = limits.slice(0, NAMED).map(({ text }) => text);
+  const named = limits.slice(0, MAX_LIMITS).map(({ text }) => text);
   const rest = limits.length - named.length;
   return named.join("; ") + (rest > 0 ? `; and ${rest} more` : "");
 }
@@ -159,28 +159,28 @@ function counts(rule) {
   return [
     ["Hits within the limit", count(hits.within)],
     ["Denied", count(hits.denied)],
-    ["Would be denied, but for shadow mode", rule.shadow_mode || hits.would_deny ? count(hits.would_deny) : null],
+    ["Would be denied without shadow mode", rule.shadow_mode || hits.would_deny ? count(hits.would_deny) : null],
     ["Near the limit", count(hits.near)],
     ["Over the limit", count(hits.over)],
-    ["Of those denied from memory", hits.remembered ? count(hits.remembered) : null],
-    ["Over, but only counted (shadow)", rule.shadow_mode || hits.shadow ? count(hits.shadow) : null],
+    ["Denied from memory", hits.remembered ? count(hits.remembered) : null],
+    ["Over the limit, allowed by shadow mode", rule.shadow_mode || hits.shadow ? count(hits.shadow) : null],
     ["Given back", hits.given_back ? count(hits.given_back) : null],
     ["Candidate", candidate
-      ? `${shown(candidate.text)}: would admit ${count(candidate.hits.would_admit)}, deny ${count(candidate.hits.would_deny)}`
+      ? `${shown(candidate.text)}: would admit ${count(candidate.hits.would_admit)} hits, deny ${count(candidate.hits.would_deny)}`
       : null],
-    ["When hits are taken", rule.use && shown(rule.use.text)],
-    ["When the store fails", rule.on_store_failure && shown(rule.on_store_failure)],
-    ["Written in", `${shown(rule.file)}, line ${rule.line}`],
+    ["When hits are charged", rule.use && shown(rule.use.text)],
+    ["Failure policy", rule.on_store_failure && shown(rule.on_store_failure)],
+    ["Defined in", `${shown(rule.file)}, line ${rule.line}`],
   ];
 }
 
-/** A link that begins an explanation with the keys of the rule; values that the rule leaves open are the reader's. */
+/** Creates a link to an explanation with the entries of the rule. Values that the rule does not have must be entered. */
 function example({ domain, entries }) {
   const begin = entries.map(([key, value]) => `${typed(key)}=${typed(value ?? "")}`).join(",");
   return el("p", {}, link("explain", { domain, begin }, "Explain a descriptor"));
 }
 
-/** As a part of a descriptor is typed. */
+/** Escapes a part of a descriptor. */
 function typed(text) {
   return text.replace(/[\\=,]/g, "\\$&");
 }
