@@ -1,20 +1,20 @@
-//! Files that hold a secret: small, and read again whenever they are needed, since they may change.
+//! Reads files that contain a secret. They are small, and read whenever the secret is needed, because they can change.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::Path;
 
-/// The most bytes of a secret.
+/// Maximum size of a secret in bytes.
 const MAX_BYTES: u64 = 4 << 10;
 
-/// What the file says, without the end of its line.
+/// Returns the contents of a file, without trailing line ends.
 ///
 /// # Errors
-/// When it cannot be read, or is something else than a small file of text.
+/// The file cannot be read, or is not a small regular file with text.
 pub(crate) fn read(path: &Path) -> io::Result<String> {
-    // What is no file may never end, or never begin.
+    // Reading a device or a pipe might never end.
     if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is no regular file"));
+        return Err(io::Error::other("it is not a regular file"));
     }
     let mut text = String::new();
     File::open(path)?
@@ -22,7 +22,7 @@ pub(crate) fn read(path: &Path) -> io::Result<String> {
         .read_to_string(&mut text)?;
     if text.len() as u64 > MAX_BYTES {
         return Err(io::Error::other(format!(
-            "it has more than {MAX_BYTES} bytes"
+            "it is larger than {MAX_BYTES} bytes"
         )));
     }
     text.truncate(text.trim_end_matches(['\r', '\n']).len());
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_small_files_hold_secrets() {
+    fn only_small_regular_files_are_read() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("secret");
         for (text, expected) in [
@@ -50,7 +50,7 @@ mod tests {
         assert!(read(&path).unwrap_err().to_string().contains("4096"));
         for other in [Path::new("/dev/zero"), directory.path()] {
             let error = read(other).unwrap_err().to_string();
-            assert!(error.contains("no regular file"), "{error}");
+            assert!(error.contains("not a regular file"), "{error}");
         }
     }
 }

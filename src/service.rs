@@ -1,4 +1,4 @@
-//! The rim: gRPC and HTTP. Wire types stop here.
+//! The edge of the server: gRPC and HTTP. Wire types do not leave this module.
 
 mod bad_requests;
 mod buffers;
@@ -10,26 +10,32 @@ mod grpc_router;
 mod grpc_server;
 mod grpc_timeout;
 mod handshake;
+mod headers;
 mod health;
 mod http;
 mod metadata;
+mod response;
 mod rls;
 mod socket;
+mod struct_value;
 
 pub use bad_requests::{BadRequestMode, BadRequests};
-pub use buffers::{BufferLimits, RequestBody, ResponseBody};
+pub use buffers::BufferLimits;
 pub use connections::{Connection, ConnectionLimit, connections};
-pub use convert::message_bound;
-pub use frames::{FloodCount, FloodReporter, Frames};
+pub use convert::max_message_bytes;
+pub use frames::{FloodCount, FloodReporter, Frames, PREFACE};
 pub use grpc_router::GrpcRouter;
-pub use grpc_server::{ConnectionSettings, FailedConnections, GrpcServer};
+pub use grpc_server::{ConnectionSettings, FailedConnections, GrpcServer, SharedConnections};
+pub use headers::HeaderNames;
 pub use health::HealthService;
 pub use http::{
-    Admin, AdminToken, HttpPort, MAX_JSON, NoToken, Page, RulesText, ServerView, SourceView,
-    StoreView, admin, healthcheck, json, pages,
+    Admin, AdminToken, HttpPort, MAX_JSON, Page, RulesText, ServerView, SourceView, StoreView,
+    admin, healthcheck, json, pages,
 };
-pub use rls::{HeaderNames, RateLimit, ResponseSettings};
+pub use response::ResponseSettings;
+pub use rls::RateLimit;
 pub use socket::{Detached, Listener, Socket};
 
-pub use ratekeeper_api::codec::{MOST_DESCRIPTORS, MOST_ENTRIES};
+pub use ratekeeper_api::admin as admin_api;
+pub use ratekeeper_api::codec::{MAX_DESCRIPTORS_DECODED, MAX_ENTRIES_DECODED};
 pub use ratekeeper_api::pb;

@@ -1,8 +1,7 @@
-//! TLS of the gRPC server: what certificate it shows, whose clients it lets in, and how both follow the
-//! files that they come from. Also which servers are trusted where this is a client.
+//! TLS of the gRPC port: its certificate, which clients are accepted, and how both follow the files that they come from. Also which servers
+//! are trusted where ratekeeper is the client.
 //!
-//! Files are PEM, and rustls does the rest. A change of any file makes everything anew, for handshakes to
-//! come; connections that are open keep what they have. What cannot be used changes nothing.
+//! Files are PEM. A change of any file applies to new handshakes; open connections are not affected. Files that cannot be used change nothing.
 
 pub mod pem;
 
@@ -22,12 +21,12 @@ use tokio_rustls::rustls::{self, InconsistentKeys, ServerConfig, version};
 
 use crate::watch::{Location, ReadError, TextFile};
 
-pub use anchors::{Anchors, Peer, advice};
+pub use anchors::advice;
 pub use rotation::{Certificates, follow};
 pub use server_verifier::{NameCheck, ServerVerifier, SystemRoots};
 pub use validity::Validity;
 
-/// The one protocol that is spoken within: HTTP/2.
+/// The only application protocol: HTTP/2.
 const ALPN: &[u8] = b"h2";
 
 /// Reads the validity of the first certificate in a file; `None` if the file has no readable certificate.
@@ -38,70 +37,70 @@ pub fn validity_in(path: &Path) -> Option<Validity> {
     validity::of(chains.next()?.first()?)
 }
 
-/// What a server shows and asks for.
+/// Certificates of a server, and which clients it accepts.
 #[derive(Debug, Clone)]
 pub struct ServerTls {
-    /// The certificate, then those between it and an authority.
+    /// Path of the certificate, followed by intermediate certificates.
     pub certificate: PathBuf,
-    /// The key of the certificate.
+    /// Path of the private key of the certificate.
     pub key: PathBuf,
-    /// Who signs the certificates of clients; `None` asks clients for none.
-    pub clients: Option<Clients>,
+    /// Which clients are accepted; `None` for all, without a certificate.
+    pub clients: Option<ClientAuth>,
 }
 
-/// Which clients are let in.
+/// Which clients are accepted.
 #[derive(Debug, Clone)]
-pub struct Clients {
-    /// The authorities that may have signed their certificates.
+pub struct ClientAuth {
+    /// Path of the certificates of the authorities that sign client certificates.
     pub authorities: PathBuf,
-    /// A name that their certificates must be for.
+    /// Subject alternative name that client certificates must have.
     pub name: Option<ServerName<'static>>,
 }
 
-/// Why certificates cannot be used.
+/// A certificate or key that cannot be used.
 #[derive(Debug, Error)]
 pub enum TlsError {
-    /// A file is not there.
+    /// A file does not exist.
     #[error("{} cannot be read because {} does not exist", path.display(), missing.display())]
     Missing {
-        /// What should have been read.
+        /// Path of the file.
         path: PathBuf,
-        /// The first part of it that is not there.
+        /// The first part of the path that does not exist.
         missing: PathBuf,
     },
     /// A file cannot be read.
     #[error(transparent)]
     File(ReadError),
-    /// A file has something else in it.
-    #[error("{path} has no {what} in it; it must hold one as PEM, from BEGIN to END")]
+    /// A file does not contain what it should.
+    #[error("{path} has no {what}; it must contain one as PEM, from BEGIN to END")]
     Nothing {
-        /// The file.
+        /// Path of the file.
         path: String,
-        /// What it should have.
+        /// What the file should contain.
         what: &'static str,
     },
     /// A file is damaged.
-    #[error("{path} is no PEM that can be read: {cause}")]
+    #[error("{path} is not valid PEM: {cause}")]
     Damaged {
-        /// The file.
+        /// Path of the file.
         path: String,
-        /// What is wrong with it.
+        /// What is wrong.
         cause: String,
     },
-    /// Certificate and key do not go together, or one of them is of a kind that is not known.
+    /// Certificate and key do not match, or one of them is of an unsupported kind.
     #[error("the certificate in {certificate} cannot be used with the key in {key}: {cause}")]
     Pair {
-        /// The file of the certificate.
+        /// Path of the certificate.
         certificate: String,
-        /// The file of the key.
+        /// Path of the key.
         key: String,
         /// What is wrong.
         cause: String,
     },
-    /// An authority cannot be used.
+    /// A certificate of an authority cannot be used.
     #[error("the certificates in {path} cannot be used to verify clients: {cause}")]
     Authorities {
-        /// The file.
+        /// Path of the file.
         path: String,
         /// What is wrong.
         cause: String,
@@ -116,35 +115,35 @@ impl From<ReadError> for TlsError {
             }
             ReadError::NotUtf8 { path, .. } => Self::Damaged {
                 path: path.display().to_string(),
-                cause: "it is not text; is it DER? Then have openssl make PEM of it".to_owned(),
+                cause: "it is not text; if it is DER, convert it to PEM with openssl".to_owned(),
             },
             ReadError::NotAFile { path } => Self::Damaged {
                 path: path.display().to_string(),
-                cause: "it is a directory or the like; name the file in it".to_owned(),
+                cause: "it is not a regular file; give the path of a file".to_owned(),
             },
             other => Self::File(other),
         }
     }
 }
 
-/// What handshakes are made with.
+/// Certificates that were read.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     config: Arc<ServerConfig>,
-    /// When the certificate is valid; `None` if it cannot be parsed.
+    /// Validity of the certificate; `None` if it cannot be parsed.
     validity: Option<Validity>,
 }
 
 impl ServerTls {
-    /// What handshakes can be made with, by what the files say now.
+    /// Reads the certificates.
     ///
     /// # Errors
-    /// When a file cannot be read, or not be used.
+    /// A file cannot be read or used.
     pub fn load(&self) -> Result<Loaded, TlsError> {
-        self.understand(&self.location().read()?)
+        self.parse(&self.location().read()?)
     }
 
-    /// Everything that is wrong with the files now.
+    /// Returns everything that is wrong with the files.
     #[must_use]
     pub fn mistakes(&self) -> Vec<TlsError> {
         let unreadable = self.files().into_iter().filter_map(|path| {
@@ -155,7 +154,7 @@ impl ServerTls {
         if !unreadable.is_empty() {
             return unreadable;
         }
-        // Each for itself first: together, the first that cannot be used hides the others.
+        // Each file separately: together, the first error would hide the others.
         let files = match self.location().read() {
             Ok(files) => files,
             Err(error) => return vec![error.into()],
@@ -170,7 +169,7 @@ impl ServerTls {
         if !alone.is_empty() {
             return alone;
         }
-        self.understand(&files).err().into_iter().collect()
+        self.parse(&files).err().into_iter().collect()
     }
 
     fn location(&self) -> Location {
@@ -185,7 +184,7 @@ impl ServerTls {
         all.cloned().collect()
     }
 
-    fn understand(&self, files: &[TextFile]) -> Result<Loaded, TlsError> {
+    fn parse(&self, files: &[TextFile]) -> Result<Loaded, TlsError> {
         let file = |path: &PathBuf| file(files, path);
         let (certificate, key) = (file(&self.certificate), file(&self.key));
         let chain = pem::certificates(certificate)?;
@@ -196,10 +195,10 @@ impl ServerTls {
             key: key.name.clone(),
             cause: match cause {
                 rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-                    "the key belongs to another certificate; the server's own must come first in the file".to_owned()
+                    "the key belongs to another certificate; the certificate of the server must come first in the file".to_owned()
                 }
                 rustls::Error::General(_) => {
-                    "it is of a kind that is not spoken here; use ECDSA (P-256, P-384), Ed25519, or RSA from 2048 bits"
+                    "its kind is not supported; use ECDSA (P-256, P-384), Ed25519, or RSA with at least 2048 bits"
                         .to_owned()
                 }
                 cause => cause.to_string(),
@@ -229,7 +228,7 @@ impl ServerTls {
     }
 }
 
-/// What a file said.
+/// Returns the contents of a file of the location.
 fn file<'f>(files: &'f [TextFile], path: &Path) -> &'f TextFile {
     let name = path.display().to_string();
     files
@@ -238,7 +237,7 @@ fn file<'f>(files: &'f [TextFile], path: &Path) -> &'f TextFile {
         .expect("every file of the location was read")
 }
 
-/// The cryptography of all TLS here. Chosen by hand everywhere, so that no library sets another.
+/// Returns the cryptography of all TLS connections. It is passed explicitly everywhere, so that no library can install another default.
 #[must_use]
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())

@@ -224,7 +224,7 @@ fn responses_that_are_not_read_are_bounded_and_their_connections_closed() {
             ask("d", &["k=good"]),
             "OK: OK 4 of 5/year",
         );
-        server.wait_until_logged("a client does not read its responses");
+        server.wait_until_logged("client does not read its responses");
         let peak = server.peak_memory();
         assert!(peak < 250, "{peak} MiB with a window of {window}");
         drop((held, runtime));

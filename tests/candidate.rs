@@ -259,7 +259,7 @@ fn a_candidate_that_is_taken_over_is_another_bucket() {
     let mut server = Ratekeeper::start_with(["--config".as_ref(), file.as_os_str()], environment);
     passing(&server, 4, &["k=x"]);
     fs::write(&file, rules(&format!("rate_limit: {}", limit(2)))).unwrap();
-    server.wait_for_log("rules in force");
+    server.wait_for_log("configuration loaded");
     // The limit keeps what was taken from it, as with every change.
     check(
         &server,

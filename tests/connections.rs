@@ -75,7 +75,7 @@ fn whoever_does_not_begin_is_not_waited_for() {
         stream.write_all(begun).unwrap();
         assert_eq!(rest(&mut stream), b"");
     }
-    server.wait_for_log("did not begin to speak HTTP/2 in time");
+    server.wait_for_log("did not send the HTTP/2 preface in time");
     // Whoever has begun may be silent for longer.
     let mut stream = connect(&server);
     stream.write_all(&[PREFACE, SETTINGS].concat()).unwrap();
@@ -104,7 +104,7 @@ fn who_speaks_something_else_is_told_of_with_advice() {
             "GRPC_SERVER_USE_TLS",
         ),
         (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1"),
-        (b"\x00\x01\x02\x03", "does not speak HTTP/2"),
+        (b"\x00\x01\x02\x03", "does not use HTTP/2"),
     ] {
         let mut server = with(&[]);
         let mut stream = connect(&server);
@@ -322,7 +322,7 @@ fn what_is_no_socket_is_not_replaced_by_one() {
     let printed = typed(["serve"], [("GRPC_UDS", path.to_str().unwrap())]);
     assert_eq!(printed.code, 1);
     assert!(
-        printed.stderr.contains("something else"),
+        printed.stderr.contains("not a socket"),
         "{}",
         printed.stderr
     );

@@ -98,7 +98,7 @@ fn requests_that_are_too_large_are_errors_where_that_is_wanted() {
             "many" => (Failure::InvalidArgument, "MAX_DESCRIPTORS=1024"),
             "deep" => (Failure::InvalidArgument, "MAX_DESCRIPTOR_ENTRIES=256"),
             "vast" | "domain" => (Failure::OutOfRange, "too large"),
-            _ => (Failure::OutOfRange, "decoded at most"),
+            _ => (Failure::OutOfRange, "the maximum is"),
         };
         assert_eq!(failure.code(), code, "{row}: {failure}");
         assert!(failure.message().contains(text), "{row}: {failure}");

@@ -190,12 +190,12 @@ fn calls_errors_and_configurations_are_counted() {
         "{domain: m, descriptors: [{key: k, rate_limit: {unit: eon}}]}",
     )
     .unwrap();
-    server.wait_for_log("the configuration has mistakes");
+    server.wait_for_log("configuration rejected");
     let scrape = Scrape::of(&server);
     assert_eq!(scrape.value("ratelimit_service_config_load_error"), 1.0);
     assert_eq!(scrape.value("ratekeeper_config_last_load_successful"), 0.0);
     fs::write(&file, "{domain: m, descriptors: [{key: k, rate_limit: {unit: year, requests_per_unit: 1}}, {key: l}]}").unwrap();
-    server.wait_for_log("rules in force");
+    server.wait_for_log("configuration loaded");
     // A rule that is still there counts on.
     server.ask(ask("m", &["k=x"])).unwrap();
     let scrape = Scrape::of(&server);

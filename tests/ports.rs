@@ -268,7 +268,7 @@ fn while_calls_are_in_flight_health_is_bad() {
     let call = runtime.spawn(async move { client.should_rate_limit(ask("d", &["k=2"])).await });
     eventually("Redis has been asked", || redis.has_unread());
     server.signal("TERM");
-    server.wait_for_log("stopping");
+    server.wait_for_log("shutting down");
     assert_eq!(server.http().get("/healthcheck").status, 500);
     assert_eq!(server.debug().get("/healthcheck").status, 500);
     redis.resume();
@@ -284,12 +284,12 @@ fn json_that_is_in_flight_is_answered() {
     let waiting = std::thread::spawn(move || asked(&Http::at(address), &request("k")));
     eventually("Redis has been asked", || redis.has_unread());
     server.signal("TERM");
-    server.wait_for_log("stopping");
+    server.wait_for_log("shutting down");
     redis.resume();
     assert_eq!(waiting.join().unwrap().0, 200);
     let (status, log) = server.ended();
     assert_eq!(status.code(), Some(0), "{log}");
-    assert!(log.contains("every request was answered"), "{log}");
+    assert!(log.contains("all requests were answered"), "{log}");
 }
 
 /// Sends bytes and reads until the server closes.
@@ -346,7 +346,7 @@ fn connections_to_every_port_of_http_are_bounded() {
     ] {
         let connect = || TcpStream::connect(address).unwrap();
         let mut idle: Vec<_> = (0..600).map(|_| connect()).collect();
-        server.wait_for_log("the oldest make room");
+        server.wait_for_log("closing the oldest");
         // Nobody is kept out, and the first are sent away.
         let request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
         let mut stream = connect();

@@ -272,7 +272,7 @@ fn a_certificate_that_signed_itself_is_trusted_when_the_file_has_it() {
             ("REDIS_TLS_SKIP_HOSTNAME_VERIFICATION", skip),
         ]);
         eventually("it is rejected", || {
-            failure(&server).contains("put this very certificate into REDIS_TLS_CACERT")
+            failure(&server).contains("add this certificate to REDIS_TLS_CACERT")
         });
     }
 }
@@ -346,6 +346,6 @@ fn the_file_adds_to_the_authorities_of_the_system() {
     check(&server, "file", ask("d", &["k=1"]), "OK: OK 8 of 10/hour");
     eventually("the system's is not trusted", || {
         let failure = server.ask(ask("d", &["s=1"])).unwrap_err();
-        failure.message().contains("REDIS_TLS_CACERT must have")
+        failure.message().contains("REDIS_TLS_CACERT must contain")
     });
 }

@@ -44,7 +44,7 @@ fn both_signals_end_it_with_exit_code_0() {
         let (status, log) = server.ended();
         assert_eq!(status.code(), Some(0), "{signal}: {log}");
         assert!(
-            log.contains("every request was answered"),
+            log.contains("all requests were answered"),
             "{signal}: {log}"
         );
         assert!(TcpStream::connect(address).is_err(), "{signal}");
@@ -67,13 +67,13 @@ fn what_is_in_flight_is_answered() {
     let call = runtime.spawn(async move { client.should_rate_limit(ask("d", &["k=1"])).await });
     eventually("Redis has been asked", || redis.has_unread());
     server.signal("TERM");
-    server.wait_for_log("stopping");
+    server.wait_for_log("shutting down");
     redis.resume();
     let response = runtime.block_on(call).unwrap().unwrap().into_inner();
     assert_eq!(response.statuses[0].limit_remaining, 9);
     let (status, log) = server.ended();
     assert_eq!(status.code(), Some(0), "{log}");
-    assert!(log.contains("every request was answered"), "{log}");
+    assert!(log.contains("all requests were answered"), "{log}");
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn whoever_watches_health_hears_of_it_and_does_not_hold_it_up() {
     });
     let (status, log) = server.ended();
     assert_eq!(status.code(), Some(0), "{log}");
-    assert!(log.contains("every request was answered"), "{log}");
+    assert!(log.contains("all requests were answered"), "{log}");
 }
 
 /// Starts a server and holds a stream open that only its caller would end.
@@ -129,7 +129,7 @@ fn the_grace_period_ends_it() {
 fn a_second_signal_ends_it_at_once() {
     with_open_stream("10h", |mut server| {
         server.signal("TERM");
-        server.wait_for_log("stopping");
+        server.wait_for_log("shutting down");
         server.signal("INT");
         let (status, log) = server.ended();
         assert_eq!(status.code(), Some(0), "{log}");
@@ -173,7 +173,7 @@ fn after_the_delay_it_ends() {
     server.signal("TERM");
     let (status, log) = server.ended();
     assert_eq!(status.code(), Some(0), "{log}");
-    assert!(log.contains("every request was answered"), "{log}");
+    assert!(log.contains("all requests were answered"), "{log}");
 }
 
 /// Two servers behind an Envoy that checks their health by gRPC.

@@ -224,7 +224,7 @@ fn all_mistakes_are_told_and_the_old_rules_stay() {
         assert!(reason.contains(expected), "{expected}\n{reason}");
     }
     assert_eq!(reason.lines().count(), 12, "{reason}");
-    server.wait_for_log("the rules in force stay");
+    server.wait_for_log("keeping the active configuration");
     server.wait_for_log("resource b: wrong.key[2]");
     check(
         &server,
@@ -417,7 +417,7 @@ fn a_rollback_ends_the_rejection() {
 
         let version = format!("good{round}");
         session.accepted(&version, std::slice::from_ref(&good));
-        server.wait_for_log("rules in force");
+        server.wait_for_log("configuration loaded");
         assert_eq!(is_successful(&server), 1.0, "round {round}");
         assert_eq!(loads(&server, "success"), 1.0 + f64::from(round));
         let configuration = &api.get("/status")["configuration"];

@@ -100,7 +100,7 @@ fn rules_outlive_the_management_server() {
     key(&server, "back", "OK: OK 47 of 50/year");
     session.accepted("2", &[config("d", 60)]);
     key(&server, "changed", "OK: OK 56 of 60/year");
-    let (loads, log) = logged(server, "rules in force domains=1");
+    let (loads, log) = logged(server, "configuration loaded domains=1");
     assert_eq!(
         loads, 2,
         "the same configuration is not loaded again: {log}"

@@ -12,11 +12,10 @@ use h2::{client, server};
 use http::uri::Authority;
 use http::{Request, Response};
 use libfuzzer_sys::fuzz_target;
-use ratekeeper::service::{FloodCount, FloodReporter, Frames};
+use ratekeeper::service::{FloodCount, FloodReporter, Frames, PREFACE};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::runtime::{Builder, Runtime};
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 const HEADER_BYTES: usize = 16_384;
 
@@ -24,9 +23,12 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().build().expect("a runtime without drivers")
 }
 
-fn frames<S>(stream: S) -> Frames<S> {
-    let watch = FloodReporter::new(FloodCount::default(), "a fuzzer".to_owned(), Arc::new(|| 0));
-    Frames::new(stream, PREFACE.len(), HEADER_BYTES, watch)
+/// Reads the preface, as the server does, and inspects what follows.
+async fn frames<S: AsyncRead + Unpin>(mut stream: S) -> Frames<S> {
+    let mut preface = [0; PREFACE.len()];
+    stream.read_exact(&mut preface).await.expect("a preface");
+    let reporter = FloodReporter::new(FloodCount::default(), "a fuzzer".to_owned(), Arc::new(|| 0));
+    Frames::new(stream, HEADER_BYTES, reporter)
 }
 
 /// A stream that is read in parts of these sizes, and remembers what was read.
@@ -85,7 +87,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Split<S> {
 /// What is passed on, and whether the connection was closed.
 async fn passed(bytes: &[u8], sizes: &[u8]) -> (Vec<u8>, bool) {
     let (mut passed, mut buffer) = (Vec::new(), [0; 4_096]);
-    let mut frames = frames(Split::new(bytes, sizes));
+    let mut frames = frames(Split::new(bytes, sizes)).await;
     loop {
         match frames.read(&mut buffer).await {
             Ok(0) => return (passed, false),
@@ -118,8 +120,12 @@ async fn by_the_library(authorities: &[Authority], sizes: &[u8]) {
     let (near, far) = tokio::io::duplex(1 << 16);
     let split = Split::new(far, sizes);
     let sent = Arc::clone(&split.read);
-    let passed = Split::new(frames(split), &[]);
-    let seen = Arc::clone(&passed.read);
+    let seen = Arc::default();
+    let serving = async {
+        let mut passed = Split::new(frames(split).await, &[]);
+        passed.read = Arc::clone(&seen);
+        served(passed, authorities.len(), true).await
+    };
     let calling = async {
         let (mut client, connection) = client::handshake(near).await.expect("a connection");
         let calls = async {
@@ -133,7 +139,7 @@ async fn by_the_library(authorities: &[Authority], sizes: &[u8]) {
         };
         tokio::join!(calls, connection).1.expect("a good end");
     };
-    let (seen_authorities, ()) = tokio::join!(served(passed, authorities.len(), true), calling);
+    let (seen_authorities, ()) = tokio::join!(serving, calling);
     assert!(authorities.iter().map(Authority::as_str).eq(&seen_authorities));
     assert!(*sent.lock().expect("it is not poisoned") == *seen.lock().expect("it is not poisoned"));
 }
@@ -160,8 +166,11 @@ async fn by_hand(authorities: &[(u8, Vec<u8>)], sizes: &[u8]) {
         // Until the server has served all of them, and closes.
         let _ = near.read_to_end(&mut Vec::new()).await;
     };
-    let server = served(frames(Split::new(far, sizes)), authorities.len(), false);
-    let (seen, ()) = tokio::join!(server, sending);
+    let serving = async {
+        let server = frames(Split::new(far, sizes)).await;
+        served(server, authorities.len(), false).await
+    };
+    let (seen, ()) = tokio::join!(serving, sending);
     for (seen, (_, authority)) in seen.iter().zip(authorities) {
         match Authority::try_from(&authority[..]) {
             Ok(valid) => assert_eq!(valid.as_str(), seen),

@@ -1,4 +1,4 @@
-//! What has to go on beside the requests while buckets are in Redis: each server is probed, and a cluster watched.
+//! Background tasks while buckets are in Redis: probing each server, and watching the topology of a cluster.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -12,9 +12,10 @@ use crate::store::redis::{
     BucketsSettings, Common, NodeProbe, RedisSettings, Servers, Shared, is_of_the_whole,
 };
 
-/// Looks after each Redis, from now on; never ends. Each is probed by a way of its own, with a connection of its own:
-/// a request must not have to wait for a probe.
-pub(super) fn look_after(
+/// Probes each Redis and watches clusters. Never completes.
+///
+/// Probes use connections of their own, so that no request waits for a probe.
+pub(super) fn probe_redis(
     redis: &BucketsSettings,
     shared: &Shared,
     standby: &Standby,
@@ -25,7 +26,7 @@ pub(super) fn look_after(
         let prober = Prober::new(probed, standby.clone(), probe.clone());
         [
             prober.watching(common.breaker().clone()).run().boxed(),
-            watch(common, standby, probe),
+            watch_cluster(common, standby, probe),
         ]
     };
     let seconds = redis.seconds.as_ref().zip(shared.seconds.as_ref());
@@ -36,8 +37,12 @@ pub(super) fn look_after(
     all.map(|(never, _, _)| never)
 }
 
-/// Watches a cluster, if it is one, and probes each of its nodes.
-fn watch(common: &Common, standby: &Standby, probe: &Probe) -> BoxFuture<'static, Infallible> {
+/// Watches the topology of a cluster and probes each of its nodes. Does nothing for other kinds of Redis.
+fn watch_cluster(
+    common: &Common,
+    standby: &Standby,
+    probe: &Probe,
+) -> BoxFuture<'static, Infallible> {
     let Common::Cluster(cluster) = common else {
         return pending().boxed();
     };

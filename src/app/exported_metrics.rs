@@ -1,9 +1,9 @@
-//! What of stores and certificates is told as metrics, asked for when it is told.
+//! Metrics of stores, connections and certificates, whose values are read when metrics are exported.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::ports::View;
+use crate::service::SharedConnections;
 use crate::source::Origin;
 use crate::store::FailureKind;
 use crate::store::breaker::{Breaker, BreakerState};
@@ -16,7 +16,7 @@ use crate::telemetry::metrics::{ConnectionCounts, Metrics};
 use crate::telemetry::recording::Recording;
 use crate::tls::{Certificates, Validity, validity_in};
 
-/// Buckets in memory.
+/// Exports the buckets in memory.
 pub(super) fn memory(metrics: &Metrics, store: &Arc<MemoryStore>) {
     let counted = Arc::clone(store);
     let dropped = store.dropped().clone();
@@ -26,7 +26,7 @@ pub(super) fn memory(metrics: &Metrics, store: &Arc<MemoryStore>) {
         .in_memory(buckets, store.max_buckets(), dropped);
 }
 
-/// Redis, and what stands by for it.
+/// Exports the state of Redis and of the failure policies.
 pub(super) fn redis(metrics: &Metrics, standby: &Standby, denials: &Arc<Denials>) {
     let remembered = Arc::clone(denials);
     let store = &metrics.store;
@@ -39,26 +39,26 @@ pub(super) fn redis(metrics: &Metrics, standby: &Standby, denials: &Arc<Denials>
         BreakerState::HalfOpen => 1,
         BreakerState::Open => 2,
     };
-    let of_all = breakers.clone();
-    store.breaker_state(move || of_all.iter().map(state).max().unwrap_or_default());
-    let of_all = standby.clone();
-    store.degraded(move || usize::from(of_all.is_degraded()));
-    let of_all = breakers.clone();
-    store.breaker_opened(move || of_all.iter().map(Breaker::times_opened).sum());
+    let all = breakers.clone();
+    store.breaker_state(move || all.iter().map(state).max().unwrap_or_default());
+    let policies = standby.clone();
+    store.degraded(move || usize::from(policies.is_degraded()));
+    let all = breakers.clone();
+    store.breaker_opened(move || all.iter().map(Breaker::times_opened).sum());
     for kind in FailureKind::ALL {
-        let of_all = breakers.clone();
-        let failures = move || of_all.iter().map(|breaker| breaker.failures(kind)).sum();
+        let all = breakers.clone();
+        let failures = move || all.iter().map(|breaker| breaker.failures(kind)).sum();
         store.failures(kind.name(), failures);
     }
 }
 
-/// Requests that are recorded.
+/// Exports the number of recorded requests.
 pub(super) fn recording(metrics: &Metrics, recording: &Recording) {
     let (written, dropped) = (recording.counts(), recording.counts());
     metrics.recorded(move || written.written(), move || dropped.dropped());
 }
 
-/// What becomes of hits that were taken in vain.
+/// Exports the number of hits that were charged for denied requests and then given back.
 pub(super) fn give_backs(metrics: &Metrics, give_backs: &GiveBacks) {
     let counts = give_backs.clone();
     metrics
@@ -68,16 +68,12 @@ pub(super) fn give_backs(metrics: &Metrics, give_backs: &GiveBacks) {
     metrics.store.give_backs("lost", move || counts.lost());
 }
 
-/// The certificates of the gRPC server, and the one that management servers are shown, where there are any.
-pub(super) fn certificates(
-    metrics: &Metrics,
-    grpc: Option<&Arc<Certificates>>,
-    rules_come_from: &Origin,
-) {
+/// Exports the validity of the certificates of the gRPC port and of the xDS client.
+pub(super) fn certificates(metrics: &Metrics, grpc: Option<&Arc<Certificates>>, origin: &Origin) {
     if let Some(certificates) = grpc {
         certificates_of_grpc(metrics, certificates);
     }
-    if let Origin::Xds(settings) = rules_come_from {
+    if let Origin::Xds(settings) = origin {
         let identity = settings.tls.as_ref().and_then(|tls| tls.identity.as_ref());
         let path = identity.map(|(certificate, _)| certificate.clone());
         files_expire(metrics, "xds", path.into_iter().collect());
@@ -85,13 +81,13 @@ pub(super) fn certificates(
 }
 
 fn certificates_of_grpc(metrics: &Metrics, certificates: &Arc<Certificates>) {
-    let of = Arc::clone(certificates);
-    metrics.certificate_valid("grpc", move || of.validity().map(bounds));
+    let current = Arc::clone(certificates);
+    metrics.certificate_valid("grpc", move || current.validity().map(bounds));
     let (used, unusable) = (Arc::clone(certificates), Arc::clone(certificates));
     metrics.certificate_rotations(move || used.rotations(), move || unusable.failures());
 }
 
-/// The certificates that servers of Redis are shown, if there are any.
+/// Exports the validity of the client certificates for Redis.
 pub(super) fn certificates_for_redis(metrics: &Metrics, redis: &BucketsSettings) {
     let all = [&redis.others].into_iter().chain(&redis.seconds);
     let client = all.filter_map(|redis| redis.tls.as_ref()?.client.as_ref());
@@ -99,8 +95,8 @@ pub(super) fn certificates_for_redis(metrics: &Metrics, redis: &BucketsSettings)
     files_expire(metrics, "redis", paths);
 }
 
-/// Exports the validity of the certificate in `files` that expires first. The files are read at each scrape, as their users
-/// read them for each connection.
+/// Exports the validity of the certificate in `files` that expires first. The files are read for each export, because they are also read for
+/// each connection.
 fn files_expire(metrics: &Metrics, used_for: &str, files: Vec<PathBuf>) {
     if !files.is_empty() {
         let validity = move || {
@@ -116,25 +112,26 @@ fn bounds(validity: Validity) -> [u64; 2] {
 }
 
 /// Exports the connections of the gRPC port.
-pub(super) fn connections(metrics: &Metrics, view: &View) {
-    let (places, failures, floods, buffers) = (
-        view.places.clone(),
-        view.failures.clone(),
-        view.floods.clone(),
-        view.buffers.clone(),
-    );
+pub(super) fn connections(metrics: &Metrics, connections: &SharedConnections) {
+    let SharedConnections {
+        limit,
+        failed,
+        floods,
+        buffers,
+        ..
+    } = connections.clone();
     let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     metrics.grpc_connections(
         &(Arc::new(move || ConnectionCounts {
-            open: count(places.taken()),
-            max: count(places.count()),
-            accepted: places.accepted(),
-            rejected: places.refused(),
-            failed: failures.count(),
-            flooded: floods.count(),
+            open: count(limit.open()),
+            max: count(limit.max()),
+            accepted: limit.accepted(),
+            rejected: limit.rejected(),
+            failed: failed.count(),
+            flooded: floods.get(),
             unread: buffers.unread(),
             evicted: buffers.evicted(),
-            late: buffers.late(),
+            late: buffers.timed_out(),
         }) as _),
     );
 }

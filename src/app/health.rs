@@ -1,5 +1,4 @@
-//! What the server tells of its health: NOT_SERVING until rules are in force and while it stops. Where that is
-//! asked for, also while Redis does not answer.
+//! Health of the server: NOT_SERVING until a configuration is active and during shutdown. Optionally also while Redis is unavailable.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -10,105 +9,104 @@ use tokio::sync::watch;
 use crate::service::HealthService;
 use crate::store::breaker::Breaker;
 
-/// When a server is healthy, as far as its rules go.
+/// When the configuration makes the server healthy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct HealthSettings {
-    /// Before there are any rules, too: requests get an error then, which callers are prepared for.
+    /// The server is also healthy before the first configuration. Requests are answered with an error then.
     pub without_rules: bool,
-    /// Only while the rules have a domain, whatever else is said.
+    /// The server is healthy only while the configuration has a domain. Takes precedence.
     pub needs_domain: bool,
 }
 
-/// The health of a server. Clones tell of the same one.
+/// The health of a server. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Health {
     service: HealthService,
-    causes: watch::Sender<Causes>,
+    conditions: watch::Sender<Conditions>,
     settings: HealthSettings,
 }
 
-/// What must be so for the server to be healthy.
+/// Conditions that must all be met for the server to be healthy.
 #[derive(Debug, Clone, Copy)]
-struct Causes {
-    rules_suffice: bool,
-    store_answers: bool,
+struct Conditions {
+    has_rules: bool,
+    is_store_available: bool,
     is_stopping: bool,
 }
 
-impl Causes {
+impl Conditions {
     fn are_good(self) -> bool {
-        self.rules_suffice && self.store_answers && !self.is_stopping
+        self.has_rules && self.is_store_available && !self.is_stopping
     }
 }
 
 impl Health {
-    /// Without rules yet, reported by this service.
+    /// Creates the health of a server without a configuration, which `service` reports.
     pub fn new(service: HealthService, settings: HealthSettings) -> Self {
-        let causes = Causes {
-            rules_suffice: settings.without_rules && !settings.needs_domain,
-            store_answers: true,
+        let conditions = Conditions {
+            has_rules: settings.without_rules && !settings.needs_domain,
+            is_store_available: true,
             is_stopping: false,
         };
         let health = Self {
             service,
-            causes: watch::Sender::new(causes),
+            conditions: watch::Sender::new(conditions),
             settings,
         };
-        health.tell();
+        health.report();
         health
     }
 
-    /// Whether the server is healthy.
+    /// Returns whether the server is healthy.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        self.causes.borrow().are_good()
+        self.conditions.borrow().are_good()
     }
 
-    /// There are rules to decide by, with so many domains.
-    pub(super) fn rules_are_in_force(&self, domains: usize) {
-        let suffice = domains > 0 || !self.settings.needs_domain;
-        self.change(|causes| causes.rules_suffice = suffice);
+    /// Sets that a configuration with this number of domains is active.
+    pub(super) fn set_rules(&self, domains: usize) {
+        let has_rules = domains > 0 || !self.settings.needs_domain;
+        self.change(|conditions| conditions.has_rules = has_rules);
     }
 
-    /// The server is about to stop.
-    pub(super) fn is_stopping(&self) {
-        self.change(|causes| causes.is_stopping = true);
+    /// Sets that the server is shutting down.
+    pub(super) fn set_stopping(&self) {
+        self.change(|conditions| conditions.is_stopping = true);
     }
 
-    /// From now on, the server is healthy only while none of these stores is down. One that decides some requests
-    /// is not.
+    /// Makes the server unhealthy while one of these breakers is down, which it is not while some requests succeed. Never returns.
     pub(super) async fn follow(&self, breakers: Vec<Breaker>) -> Infallible {
         if breakers.is_empty() {
             return pending().await;
         }
         let mut stores: Vec<_> = breakers.iter().map(Breaker::watch_condition).collect();
         loop {
-            let mut answers = true;
+            let mut is_available = true;
             for store in &mut stores {
-                answers &= !store.borrow_and_update().is_down;
+                is_available &= !store.borrow_and_update().is_down;
             }
-            self.change(|causes| causes.store_answers = answers);
+            self.change(|conditions| conditions.is_store_available = is_available);
             let changes = stores.iter_mut().map(|store| Box::pin(store.changed()));
-            // An error would say that a breaker is gone, but these are held here.
+            // An error would mean that a breaker was dropped, but they are held here.
             let _ = select_all(changes).await;
         }
     }
 
-    /// Ends the streams on which health is watched, once they have told what there is to tell: left open,
-    /// each would keep its connection, and so the server, until the end of the grace period.
+    /// Ends the streams that watch the health, after they have reported the last change. Open streams would keep their connections, and thus
+    /// the server, until the end of the grace period.
     pub(super) fn end_watching(&self) {
         self.service.end_watching();
     }
 
-    fn change(&self, change: impl FnOnce(&mut Causes)) {
+    fn change(&self, change: impl FnOnce(&mut Conditions)) {
         let was_good = self.is_good();
-        self.causes.send_modify(change);
+        self.conditions.send_modify(change);
         if self.is_good() != was_good {
-            self.tell();
+            self.report();
         }
     }
 
-    fn tell(&self) {
+    fn report(&self) {
         self.service.report(self.is_good());
     }
 }

@@ -1,4 +1,4 @@
-//! The sockets that the server listens on.
+//! Binds the sockets that the server listens on.
 
 use std::fs;
 use std::io;
@@ -13,55 +13,55 @@ use tokio::net::{TcpListener, UnixListener, lookup_host};
 
 use crate::service::Listener;
 
-/// Connections that wait to be accepted; the kernel may allow fewer.
+/// Maximum number of connections that wait to be accepted. The kernel can allow fewer.
 const BACKLOG: i32 = 4096;
 
-/// Where a server listens.
+/// Addresses of the ports.
 #[derive(Debug, Clone)]
 pub struct Addresses {
-    /// For gRPC.
+    /// Address of the gRPC port.
     pub grpc: Address,
-    /// For JSON and health.
+    /// Address of the port for JSON and health checks.
     pub http: Address,
-    /// For people who look into the server.
+    /// Address of the debug port with the admin page.
     pub debug: Address,
 }
 
-/// Where one port is.
+/// Address of a port.
 #[derive(Debug, Clone)]
 pub enum Address {
-    /// A host and a port, and the options that named them.
+    /// TCP.
     Tcp {
-        /// A name or an address; `::` is IPv4, too.
+        /// Host name or IP address; `::` includes IPv4.
         host: String,
-        /// The port; 0 takes any.
+        /// Port number; 0 for any free port.
         port: u16,
-        /// The options, for mistakes.
+        /// Names of the options, for errors.
         options: (&'static str, &'static str),
     },
-    /// A path.
+    /// Path of a Unix socket.
     Unix(PathBuf),
 }
 
-/// Sockets that are bound already.
+/// Sockets that are bound.
 #[derive(Debug)]
 pub struct Listeners {
-    /// For gRPC.
+    /// gRPC port.
     pub grpc: Listener,
-    /// For JSON and health.
+    /// Port for JSON and health checks.
     pub http: Listener,
-    /// For people who look into the server.
+    /// Debug port with the admin page.
     pub debug: Listener,
-    /// For Prometheus, if it is to be told.
+    /// Prometheus endpoint, if there is one.
     pub prometheus: Option<TcpListener>,
     files: Vec<SocketFile>,
 }
 
 impl Listeners {
-    /// Binds the addresses of the server.
+    /// Binds the addresses of the server, without a Prometheus endpoint.
     ///
     /// # Errors
-    /// When an address cannot be bound.
+    /// An address cannot be bound.
     pub async fn bind(addresses: &Addresses) -> anyhow::Result<Self> {
         let mut files = Vec::new();
         Ok(Self {
@@ -72,11 +72,34 @@ impl Listeners {
             files,
         })
     }
+}
 
-    /// The listeners, and what is to be kept until they are no longer used.
-    pub(super) fn into_parts(self) -> ([Listener; 3], Vec<SocketFile>) {
-        ([self.grpc, self.http, self.debug], self.files)
+impl Listeners {
+    /// Returns the listeners that requests are served on, and the files of Unix sockets, which must be kept as long as they are used.
+    pub(super) fn into_parts(self) -> (RequestListeners, Vec<SocketFile>) {
+        let listeners = RequestListeners {
+            grpc: self.grpc,
+            http: HttpListeners {
+                http: self.http,
+                debug: self.debug,
+            },
+        };
+        (listeners, self.files)
     }
+}
+
+/// The listeners that requests are served on.
+pub(super) struct RequestListeners {
+    pub(super) grpc: Listener,
+    pub(super) http: HttpListeners,
+}
+
+/// The listeners of the HTTP ports.
+pub(super) struct HttpListeners {
+    /// Port for JSON and health checks.
+    pub(super) http: Listener,
+    /// Debug port with the admin page.
+    pub(super) debug: Listener,
 }
 
 impl Address {
@@ -102,7 +125,7 @@ impl Address {
     }
 }
 
-/// Listens on the first address of the host that can be listened on.
+/// Listens on the first address of the host that can be bound.
 async fn bind_host(host: &str, port: u16) -> io::Result<TcpListener> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in lookup_host((host, port)).await? {
@@ -111,7 +134,7 @@ async fn bind_host(host: &str, port: u16) -> io::Result<TcpListener> {
             Err(error) => last = error,
         }
     }
-    // A machine without IPv6 has all of its addresses in IPv4.
+    // Without IPv6, all addresses are those of IPv4.
     let is_any = host.parse() == Ok(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
     if is_any
         && !matches!(
@@ -131,10 +154,10 @@ fn bind_address(address: SocketAddr) -> io::Result<TcpListener> {
         Some(Protocol::TCP),
     )?;
     if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
-        // Whatever net.ipv6.bindv6only says.
+        // Overrides net.ipv6.bindv6only.
         socket.set_only_v6(false)?;
     }
-    // What a server that was here before has left waiting is in nobody's way.
+    // Connections in TIME_WAIT of a previous server must not prevent a restart.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -142,13 +165,13 @@ fn bind_address(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Listens at a path, in the place of a server that is gone and left its socket behind.
+/// Listens at a path. Replaces the socket file that a server left behind.
 fn bind_path(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     match fs::symlink_metadata(path) {
         Ok(file) if !file.file_type().is_socket() => {
             return Err(io::Error::new(
                 io::ErrorKind::AlreadyExists,
-                "there is something else; name a path where nothing is",
+                "the path exists and is not a socket; choose another path",
             ));
         }
         Ok(_) => match UnixStream::connect(path) {
@@ -170,7 +193,7 @@ fn bind_path(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     Ok((listener, file))
 }
 
-/// The file of a socket, which goes with it.
+/// The file of a Unix socket, which is removed with it.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
@@ -179,10 +202,10 @@ pub(super) struct SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Another server may have taken the place meanwhile.
+        // Another server can have replaced the file.
         let is_ours = fs::symlink_metadata(&self.path).is_ok_and(|file| file.ino() == self.inode);
         if is_ours {
-            // It stays behind where it cannot be removed; the next server removes it.
+            // If it cannot be removed, the next server replaces it.
             let _ = fs::remove_file(&self.path);
         }
     }

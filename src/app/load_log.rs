@@ -1,7 +1,7 @@
-//! The log lines on configurations that were loaded or rejected.
+//! Log events about configurations that were loaded or rejected.
 //!
-//! A management server or a script can change the configuration many times a second. The first lines of an interval
-//! are written; after that, one line per interval has the latest outcome and the number of lines that were left out.
+//! A management server or a script can change the configuration many times a second. The first events of an interval are logged; after that,
+//! one event per interval has the latest outcome and the number of events that were omitted.
 
 use std::time::Duration;
 
@@ -10,46 +10,49 @@ use tokio::time::{Instant, sleep_until};
 use crate::rules::RuleSet;
 use crate::source::{Refusal, Told, shown_mistakes};
 
-/// The time in which lines are counted.
+/// Length of an interval.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Lines that are written in an interval before the others are left out.
-const LINES: u32 = 5;
+/// Number of events that are logged in an interval before the others are omitted.
+const EVENTS: u32 = 5;
 
-/// What a line reports.
+/// What happened to a configuration.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// A configuration was put in force.
+    /// The configuration is active.
     Loaded {
+        version: String,
         domains: usize,
         rules: usize,
-        /// What has no effect in it.
+        /// Parts of it without effect.
         ignored: Option<Told>,
     },
-    /// A configuration was rejected.
+    /// The configuration was rejected.
     Rejected {
         reason: Refusal,
-        /// What is in force instead.
-        kept: &'static str,
+        /// Whether a previous configuration stays active.
+        has_active: bool,
     },
 }
 
-/// Lines written and left out.
+/// Logs outcomes, at a limited rate.
 #[derive(Debug, Default)]
 pub(super) struct LoadLog {
-    /// The end of the interval in which lines are counted.
+    /// End of the current interval.
     until: Option<Instant>,
-    lines: u32,
-    /// How many lines were left out.
+    /// Number of events in the current interval.
+    logged: u32,
+    /// Number of events that were omitted.
     unlogged: u64,
-    /// The outcome that is not logged yet.
+    /// The latest outcome that was omitted.
     latest: Option<Outcome>,
 }
 
 impl Outcome {
-    pub(super) fn of_loaded(loaded: &RuleSet) -> Self {
+    pub(super) fn loaded(version: String, loaded: &RuleSet) -> Self {
         let ignored = loaded.warnings();
         Self::Loaded {
+            version,
             domains: loaded.domains().count(),
             rules: loaded.rules().len(),
             ignored: (!ignored.is_empty()).then(|| shown_mistakes(ignored)),
@@ -60,49 +63,59 @@ impl Outcome {
         if unlogged > 0 {
             tracing::warn!(
                 unlogged,
-                "the configuration changes so often that only the latest change is logged"
+                "configuration changes too often, logging only the latest change"
             );
         }
         match self {
             Self::Loaded {
+                version,
                 domains,
                 rules,
                 ignored,
             } => {
                 if let Some(ignored) = ignored {
-                    tracing::warn!("parts of the configuration have no effect\n{ignored}");
+                    tracing::warn!(version, "configuration has parts without effect\n{ignored}");
                 }
                 if *rules > 0 {
-                    tracing::info!(domains, rules, "rules in force");
+                    tracing::info!(domains, rules, version, "configuration loaded");
                 } else {
                     tracing::warn!(
-                        "the configuration is right but has no rules: nothing is limited"
+                        domains,
+                        rules,
+                        version,
+                        "configuration loaded without rules, no request is limited"
                     );
                 }
             }
-            Self::Rejected { reason, kept } => match reason {
-                Refusal::Unreadable(error) => {
-                    tracing::error!(%error, "the configuration cannot be read; {kept}");
+            Self::Rejected { reason, has_active } => {
+                let consequence = match has_active {
+                    true => "keeping the active configuration",
+                    false => "no configuration is active",
+                };
+                match reason {
+                    Refusal::Unreadable(error) => {
+                        tracing::error!(%error, "configuration cannot be read, {consequence}");
+                    }
+                    Refusal::Mistakes(mistakes) => {
+                        tracing::error!("configuration rejected, {consequence}\n{mistakes}");
+                    }
                 }
-                Refusal::Mistakes(mistakes) => {
-                    tracing::error!("the configuration has mistakes; {kept}\n{mistakes}");
-                }
-            },
+            }
         }
     }
 }
 
 impl LoadLog {
-    /// Logs an outcome, or keeps it for the end of the interval.
+    /// Logs an outcome, or stores it until the end of the interval.
     pub(super) fn add(&mut self, outcome: Outcome) {
         let now = Instant::now();
         if self.until.is_none_or(|until| until <= now) {
             self.flush();
             self.until = Some(now + INTERVAL);
-            self.lines = 0;
+            self.logged = 0;
         }
-        if self.lines < LINES {
-            self.lines += 1;
+        if self.logged < EVENTS {
+            self.logged += 1;
             outcome.write(0);
             return;
         }
@@ -110,7 +123,7 @@ impl LoadLog {
         self.latest = Some(outcome);
     }
 
-    /// Waits until there is something to [`flush`](Self::flush).
+    /// Waits until there is an outcome to [`flush`](Self::flush).
     pub(super) async fn due(&self) {
         match (self.until, &self.latest) {
             (Some(until), Some(_)) => sleep_until(until).await,
@@ -118,14 +131,14 @@ impl LoadLog {
         }
     }
 
-    /// Logs the latest outcome that was left out, if there is one.
+    /// Logs the latest outcome that was omitted, if there is one.
     pub(super) fn flush(&mut self) {
         if let Some(outcome) = self.latest.take() {
             outcome.write(self.unlogged - 1);
             self.unlogged = 0;
-            // That was the line of the interval that begins.
+            // It counts as the only event of the interval that begins.
             self.until = Some(Instant::now() + INTERVAL);
-            self.lines = LINES;
+            self.logged = EVENTS;
         }
     }
 }
@@ -136,6 +149,7 @@ mod tests {
 
     fn loaded(rules: usize) -> Outcome {
         Outcome::Loaded {
+            version: "v".to_owned(),
             domains: 1,
             rules,
             ignored: None,
@@ -143,12 +157,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn of_a_flood_one_line_per_interval_is_left() {
+    async fn of_many_changes_one_per_interval_is_logged() {
         let mut log = LoadLog::default();
         for rules in 0..100 {
             log.add(loaded(rules));
         }
-        assert_eq!((log.lines, log.unlogged), (LINES, 95));
+        assert_eq!((log.logged, log.unlogged), (EVENTS, 95));
         let start = Instant::now();
         log.due().await;
         assert_eq!(start.elapsed(), INTERVAL);
@@ -160,21 +174,21 @@ mod tests {
         for rules in 0..10 {
             log.add(loaded(rules));
         }
-        // The line of this interval was the one that was due.
-        assert_eq!((log.lines, log.unlogged), (LINES, 10));
+        // The event of this interval was the one that was due.
+        assert_eq!((log.logged, log.unlogged), (EVENTS, 10));
         log.due().await;
         log.flush();
         assert!(log.latest.is_none());
-        // After a quiet interval all is as at first.
+        // After an interval without changes, the first ones are logged again.
         tokio::time::advance(INTERVAL).await;
         log.add(loaded(1));
-        assert_eq!((log.lines, log.unlogged), (1, 0));
+        assert_eq!((log.logged, log.unlogged), (1, 0));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn few_lines_are_written_at_once() {
+    async fn few_events_are_logged_immediately() {
         let mut log = LoadLog::default();
-        for _ in 0..LINES {
+        for _ in 0..EVENTS {
             log.add(loaded(1));
         }
         assert!(log.latest.is_none());

@@ -1,6 +1,9 @@
-//! What the parts do for each other when one of them fails. The server as a whole is tested from outside.
+//! Isolation of failures between the parts of the server. Other behavior of the server is tested from outside.
 
 use std::fs;
+use std::future::pending;
+use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
@@ -9,15 +12,19 @@ use tonic::Code;
 use super::*;
 use crate::bucket::Share;
 use crate::key::KeyFormat;
-use crate::limiter::Bounds;
-use crate::rules::Algorithm;
-use crate::service::ConnectionSettings;
+use crate::limiter::{Bounds, LimiterSettings};
+use crate::rules::{Algorithm, LoadOptions};
 use crate::service::pb::rate_limit_service_client::RateLimitServiceClient;
 use crate::service::pb::{RateLimitDescriptor, RateLimitRequest, rate_limit_descriptor};
+use crate::service::{ConnectionSettings, ResponseSettings, StoreView};
+use crate::source::Origin;
+use crate::store::fallback::FallbackSettings;
+use crate::store::memory::MemoryStore;
 use crate::store::{Charge, Decision, OnStoreFailure, StoreError};
+use crate::telemetry::TelemetrySettings;
 use crate::watch::Location;
 
-/// A store with a mistake: it panics at more than one hit.
+/// A store that panics if a charge has more than one hit.
 struct Panics(MemoryStore);
 
 impl Store for Panics {
@@ -84,8 +91,8 @@ fn settings(origin: Origin) -> Settings {
     }
 }
 
-/// A port of the loopback address that is free.
-fn anywhere() -> Address {
+/// Any free port of the loopback address.
+fn any_port() -> Address {
     Address::Tcp {
         host: "127.0.0.1".to_owned(),
         port: 0,
@@ -109,36 +116,39 @@ fn request(hits: u32) -> RateLimitRequest {
 }
 
 #[tokio::test]
-async fn a_panic_ends_one_request_and_nothing_else() {
+async fn a_panic_only_fails_its_request() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("rules.yaml");
     let rules = "{ domain: d, descriptors: [{ key: k, rate_limit: { unit: year, requests_per_unit: 9 } }] }";
     fs::write(&file, rules).unwrap();
     let backend = Backend {
-        seen: StoreView::Memory(Arc::new(MemoryStore::new(10, clock::system()))),
-        store: || Ok(Panics(MemoryStore::new(10, clock::system()))),
-        beside: Box::pin(pending()),
+        view: StoreView::Memory(Arc::new(MemoryStore::new(10, clock::system()))),
+        new_store: || Ok(Panics(MemoryStore::new(10, clock::system()))),
+        background: Box::pin(pending()),
         health: Vec::new(),
     };
     let addresses = Addresses {
-        grpc: anywhere(),
-        http: anywhere(),
-        debug: anywhere(),
+        grpc: any_port(),
+        http: any_port(),
+        debug: any_port(),
     };
     let listeners = Listeners::bind(&addresses).await.unwrap();
     let address = listeners.grpc.to_string();
     let (stop, stopped) = oneshot::channel::<()>();
     let shutdown = async { stopped.await.unwrap_or_default() };
-    let told = TelemetrySettings::default();
-    let telemetry = Telemetry::start(told, NonZeroUsize::MIN, None).unwrap();
+    let telemetry = TelemetrySettings::default();
+    let process = Process {
+        telemetry: Telemetry::start(telemetry, NonZeroUsize::MIN, None).unwrap(),
+        recording: None,
+    };
     let server = serve(
         settings(Origin::Files(Location::Path(file))),
-        (&telemetry, None),
+        &process,
         backend,
         listeners,
-        (shutdown, pending()),
+        StopSignals::new(shutdown, pending()),
     );
-    let ask = async {
+    let calls = async {
         let url = format!("http://{address}");
         let mut client = RateLimitServiceClient::connect(url).await.unwrap();
         for _ in 0..3 {
@@ -148,6 +158,6 @@ async fn a_panic_ends_one_request_and_nothing_else() {
         }
         stop.send(()).unwrap();
     };
-    let (served, ()) = tokio::join!(server, ask);
+    let (served, ()) = tokio::join!(server, calls);
     served.unwrap();
 }

@@ -1,8 +1,7 @@
-//! Threads that serve connections, each with a runtime of its own.
+//! Worker threads that serve connections, each with its own runtime.
 //!
-//! A connection stays on the thread that it was handed to, and with it its requests, the queue that they
-//! wait in and the way to Redis: no request wakes another thread. That costs less than a runtime that
-//! moves tasks between threads; docs/performance.md has the figures.
+//! A connection stays on one thread, and with it its requests, their queue and the connections to Redis: no request wakes another thread. That
+//! costs less than a runtime that moves tasks between threads; docs/performance.md has the figures.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -18,44 +17,44 @@ use tokio_stream::{Stream, StreamExt as _};
 
 use crate::service::{Connection, Detached};
 
-/// Connections that wait for a worker to take them over. A worker does so between any two requests.
-const MAX_WAITING: usize = 64;
+/// Maximum number of connections that wait for a worker. A worker accepts them between any two requests.
+const MAX_PENDING: usize = 64;
 
-/// What a worker does with its connections, until it is told to stop and has ended what it has begun.
+/// Serves the connections of a worker, until it must stop and its requests in flight have completed.
 pub type Serve = Box<dyn FnOnce(Incoming, Stop) -> LocalBoxFuture<'static, anyhow::Result<()>>>;
 
-/// The connections of a worker.
+/// Connections that a worker receives.
 pub type Incoming = Pin<Box<dyn Stream<Item = io::Result<Connection>>>>;
 
-/// Is over when a worker is to stop.
+/// Completes when a worker must stop.
 pub type Stop = LocalBoxFuture<'static, ()>;
 
-/// Threads that serve, until they are dropped.
+/// Worker threads. They end when this value is dropped.
 #[derive(Debug)]
 pub struct Workers {
     connections: Vec<mpsc::Sender<Connection<Detached>>>,
-    /// Dropped to have them end what they have begun, and no more.
+    /// Dropped to let requests in flight complete and then end.
     stop: watch::Sender<()>,
-    /// Dropped to have them end at once. After `stop`, so that it lasts longer.
-    cut: watch::Sender<()>,
+    /// Dropped to end immediately. Declared after `stop`, so that it is dropped later.
+    abort: watch::Sender<()>,
     ends: JoinSet<anyhow::Result<()>>,
 }
 
 impl Workers {
-    /// Starts so many threads. Each serves by what `serve` makes on it.
+    /// Starts `count` threads. Each calls `serve` and serves with its result.
     ///
     /// # Errors
-    /// When a thread or what it is to serve cannot be made.
+    /// A thread cannot be started, or `serve` fails.
     pub async fn start(
         count: NonZeroUsize,
         serve: impl Fn() -> anyhow::Result<Serve> + Clone + Send + 'static,
     ) -> anyhow::Result<Self> {
         let (stop, _) = watch::channel(());
-        let (cut, _) = watch::channel(());
+        let (abort, _) = watch::channel(());
         let mut workers = Self {
             connections: Vec::with_capacity(count.get()),
             stop,
-            cut,
+            abort,
             ends: JoinSet::new(),
         };
         for number in 0..count.get() {
@@ -69,20 +68,20 @@ impl Workers {
         number: usize,
         serve: impl Fn() -> anyhow::Result<Serve> + Send + 'static,
     ) -> anyhow::Result<()> {
-        let (connections, incoming) = mpsc::channel(MAX_WAITING);
+        let (connections, incoming) = mpsc::channel(MAX_PENDING);
         let (ready, is_ready) = oneshot::channel();
         let (end, ended) = oneshot::channel();
         let mut stopping = self.stop.subscribe();
-        let mut cut = self.cut.subscribe();
+        let mut abort = self.abort.subscribe();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .context("a runtime for a worker cannot be made")?;
+            .context("the runtime of a worker thread cannot be created")?;
         let work = move || async move {
             let serve = match serve() {
                 Ok(serve) => serve,
                 Err(error) => {
-                    // Whoever starts the workers waits for this.
+                    // The receiver is awaited below.
                     let _ = ready.send(Err(error));
                     return Ok(());
                 }
@@ -92,27 +91,29 @@ impl Workers {
             let stop = async move { closed(&mut stopping).await };
             tokio::select! {
                 served = serve(Box::pin(incoming), Box::pin(stop)) => served,
-                () = closed(&mut cut) => Ok(()),
+                () = closed(&mut abort) => Ok(()),
             }
         };
         thread::Builder::new()
             .name(format!("worker-{number}"))
             .spawn(move || {
-                // Nobody waits any more when the server was told to stop at once.
+                // The receiver is gone if the server has stopped immediately.
                 let _ = end.send(runtime.block_on(work()));
             })
-            .context("a thread for a worker cannot be made")?;
-        is_ready.await.context("a worker died at its start")??;
+            .context("a worker thread cannot be started")?;
+        is_ready
+            .await
+            .context("a worker thread panicked while starting")??;
         self.connections.push(connections);
         self.ends
-            .spawn(async { ended.await.context("a worker died")? });
+            .spawn(async { ended.await.context("a worker thread panicked")? });
         Ok(())
     }
 
-    /// Hands connections out in turn, until a worker ends, which none should.
+    /// Distributes connections round-robin, until a worker ends, which is always an error.
     ///
     /// # Errors
-    /// Why a worker ended.
+    /// A worker ended.
     pub async fn serve(
         &mut self,
         connections: impl Stream<Item = Connection>,
@@ -122,44 +123,44 @@ impl Workers {
             ends,
             ..
         } = self;
-        let hand_out = async {
-            let mut turns = workers.iter().cycle();
+        let distribute = async {
+            let mut round_robin = workers.iter().cycle();
             tokio::pin!(connections);
             while let Some(connection) = connections.next().await {
-                // What the operating system does not let go of is over.
+                // An error means that the connection is closed.
                 let Ok(connection) = connection.detach() else {
                     continue;
                 };
-                let worker = turns.next().expect("there is at least one worker");
+                let worker = round_robin.next().expect("there is at least one worker");
                 if worker.send(connection).await.is_err() {
                     break;
                 }
             }
         };
         tokio::select! {
-            () = hand_out => {}
+            () = distribute => {}
             Some(end) = ends.join_next() => {
-                end.context("a worker died")??;
+                end.context("a worker thread panicked")??;
             }
         }
-        anyhow::bail!("a worker ended")
+        anyhow::bail!("a worker thread ended")
     }
 
-    /// Lets the workers end what they have begun.
+    /// Waits until the requests in flight have completed and the workers have ended.
     ///
     /// # Errors
-    /// When one of them failed.
+    /// A worker failed.
     pub async fn end(&mut self) -> anyhow::Result<()> {
-        // Nobody listens to the old one but the workers.
+        // Drops the sender, which stops the workers.
         self.stop = watch::channel(()).0;
         while let Some(end) = self.ends.join_next().await {
-            end.context("a worker died")??;
+            end.context("a worker thread panicked")??;
         }
         Ok(())
     }
 }
 
-/// Until the sender is gone.
+/// Waits until the sender is dropped.
 async fn closed(receiver: &mut watch::Receiver<()>) {
     while receiver.changed().await.is_ok() {}
 }

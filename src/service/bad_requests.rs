@@ -1,7 +1,7 @@
-//! The answer to requests that cannot be decided although a client of Envoy can cause them: they are too large, or
-//! bring a limit without a usable unit.
+//! Responses to invalid requests that a client of Envoy can cause: they are too large, or bring a limit without a usable unit.
 //!
-//! Envoy lets a request pass when it gets an error for it. So an error here would be a way around every limit.
+//! By default, Envoy allows a request if the rate limit service returns an error. An error for such requests would thus allow clients to
+//! bypass every limit.
 
 use std::fmt::Display;
 
@@ -12,10 +12,10 @@ use crate::telemetry::Throttle;
 use crate::telemetry::metrics::Recorder;
 use crate::time::Micros;
 
-/// The shortest time between two warnings.
+/// Minimum time between two log events about invalid requests.
 const WARN_EVERY: Micros = 10_000_000;
 
-/// What is answered.
+/// How invalid requests are answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BadRequestMode {
     /// `OVER_LIMIT`, without statuses.
@@ -27,7 +27,7 @@ pub enum BadRequestMode {
     Error,
 }
 
-/// Answers such requests, counts them, and logs some of them.
+/// Responds to invalid requests, counts them, and logs some of them.
 #[derive(Debug, Clone)]
 pub struct BadRequests {
     mode: BadRequestMode,
@@ -41,7 +41,7 @@ impl Default for BadRequests {
 }
 
 impl BadRequests {
-    /// Answers in one way. All clones together log once per ten seconds.
+    /// Creates a responder. All clones together log once per ten seconds.
     #[must_use]
     pub fn new(mode: BadRequestMode) -> Self {
         Self {
@@ -50,20 +50,20 @@ impl BadRequests {
         }
     }
 
-    /// The answer to a request that has this error; `None` where the error is the answer.
-    pub(super) fn answer(
+    /// Returns the response to a request with this error; `None` if the response is the error.
+    pub(super) fn respond(
         &self,
         recorder: &Recorder,
         error: &dyn Display,
     ) -> Option<RateLimitResponse> {
         recorder.bad_request();
-        let (answer, code) = match self.mode {
+        let (mode, code) = match self.mode {
             BadRequestMode::Deny => ("deny", Some(Code::OverLimit)),
             BadRequestMode::Allow => ("allow", Some(Code::Ok)),
             BadRequestMode::Error => ("error", None),
         };
         if self.warning.passes((clock::system())()) {
-            tracing::warn!(%error, answer, "request cannot be decided, applying BAD_REQUEST_MODE");
+            tracing::warn!(%error, mode, "invalid request, applying BAD_REQUEST_MODE");
         }
         Some(RateLimitResponse {
             overall_code: code?.into(),

@@ -1,9 +1,8 @@
 //! Bounds the memory of requests that are still arriving and of responses that are not being read.
 //!
-//! A client can begin a thousand requests on each connection and complete none of them, or complete them and read
-//! none of the responses. Both are counted per connection and per thread. When a thread holds too much, the
-//! connection that holds the most pays for it: its oldest incomplete request is rejected, or the connection is
-//! closed. Other clients are not affected.
+//! A client can begin a thousand requests on each connection and complete none of them, or complete them and read none of the responses.
+//! Both are counted per connection and per thread. When a thread holds too much, the connection that holds the most pays for it: its
+//! oldest incomplete request is rejected, or the connection is closed. Other clients are not affected.
 
 mod request;
 mod response;
@@ -22,30 +21,30 @@ use crate::clock::Clock;
 use crate::telemetry::Throttle;
 use crate::time::Micros;
 
-use request::Arriving;
-pub use request::RequestBody;
+use request::IncompleteRequest;
+pub(super) use request::RequestBody;
 pub(super) use response::MAX_SEND_BUFFER;
-pub use response::ResponseBody;
+pub(super) use response::ResponseBody;
 
-/// How long a client may take to read any part of the responses that wait for it.
-const READ_TIME: Duration = Duration::from_secs(20);
+/// Maximum time in which a client must read at least a part of the responses that wait for it.
+const READ_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The shortest time between two log lines about the same kind of client.
+/// Minimum time between two log events of the same kind.
 const LOG_EVERY: Micros = 10_000_000;
 
-/// Bytes that all connections together may hold of incomplete requests, and of responses that wait to be sent. Few clients
-/// leave anything of either for longer than a moment.
+/// Maximum number of bytes that all connections together can hold of incomplete requests, and of responses that wait to be sent. Clients
+/// rarely leave anything of either for longer than a moment.
 const MAX_INCOMPLETE: usize = 64 << 20;
 const MAX_UNREAD: usize = 64 << 20;
 
-/// The most bytes that the connections of one thread may hold.
+/// Maximum number of bytes that the connections of one thread can hold.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
     incomplete: usize,
     unread: usize,
 }
 
-/// The bounds of each thread, and how often clients that held too much were stopped on all of them.
+/// The bounds of each thread, and how often they were exceeded on all threads.
 #[derive(Debug, Clone)]
 pub struct BufferLimits {
     bounds: Bounds,
@@ -57,12 +56,12 @@ pub struct BufferLimits {
 #[derive(Debug, Default)]
 struct Counts {
     evicted: AtomicU64,
-    late: AtomicU64,
+    timed_out: AtomicU64,
     unread: AtomicU64,
 }
 
 impl BufferLimits {
-    /// The limits of a server with so many threads.
+    /// Creates the limits of a server with this number of threads.
     #[must_use]
     pub fn shared_by(threads: NonZeroUsize) -> Self {
         Self::new(Bounds {
@@ -80,34 +79,35 @@ impl BufferLimits {
         }
     }
 
-    /// Incomplete requests that were rejected to make room for others.
+    /// Returns the number of incomplete requests that were rejected to make room for others.
     #[must_use]
     pub fn evicted(&self) -> u64 {
         self.counts.evicted.load(Relaxed)
     }
 
-    /// Requests that were rejected because they did not arrive in time.
+    /// Returns the number of requests that were rejected because they did not arrive completely in time.
     #[must_use]
-    pub fn late(&self) -> u64 {
-        self.counts.late.load(Relaxed)
+    pub fn timed_out(&self) -> u64 {
+        self.counts.timed_out.load(Relaxed)
     }
 
-    /// Connections that were closed because their responses were not read.
+    /// Returns the number of connections that were closed because their responses were not read.
     #[must_use]
     pub fn unread(&self) -> u64 {
         self.counts.unread.load(Relaxed)
     }
 }
 
-/// What the connections of one thread hold.
+/// The buffers of the connections of one thread.
 #[derive(Clone)]
-pub(super) struct Buffers(Arc<Thread>);
+pub(super) struct Buffers(Arc<ThreadUsage>);
 
-struct Thread {
+/// Number of bytes that the connections of one thread hold.
+struct ThreadUsage {
     limits: BufferLimits,
     incomplete: AtomicUsize,
     unread: AtomicUsize,
-    connections: Mutex<HashMap<u64, Arc<Held>>>,
+    connections: Mutex<HashMap<u64, Arc<ConnectionUsage>>>,
     clock: Clock,
 }
 
@@ -120,10 +120,10 @@ impl fmt::Debug for Buffers {
 }
 
 impl Buffers {
-    /// The buffers of a thread that serves connections.
+    /// Creates the buffers of a thread without connections.
     #[must_use]
     pub(super) fn new(limits: BufferLimits, clock: Clock) -> Self {
-        Self(Arc::new(Thread {
+        Self(Arc::new(ThreadUsage {
             limits,
             incomplete: AtomicUsize::new(0),
             unread: AtomicUsize::new(0),
@@ -132,45 +132,45 @@ impl Buffers {
         }))
     }
 
-    /// The buffers of a connection. `number` is its own on this thread.
+    /// Adds a connection. `number` identifies it on this thread.
     pub(super) fn connection(&self, number: u64, peer: &str) -> ConnectionBuffers {
-        let held = Arc::new(Held {
+        let usage = Arc::new(ConnectionUsage {
             thread: Arc::clone(&self.0),
             peer: peer.to_owned(),
             incomplete: AtomicUsize::new(0),
             unread: AtomicUsize::new(0),
             reads: AtomicU64::new(0),
-            arriving: Mutex::default(),
-            begun: AtomicU64::new(0),
+            requests: Mutex::default(),
+            next_request: AtomicU64::new(0),
             is_closed: AtomicBool::new(false),
             close: Notify::new(),
         });
-        self.0.connections().insert(number, Arc::clone(&held));
-        ConnectionBuffers { number, held }
+        self.0.connections().insert(number, Arc::clone(&usage));
+        ConnectionBuffers { number, usage }
     }
 }
 
-impl Thread {
-    fn connections(&self) -> MutexGuard<'_, HashMap<u64, Arc<Held>>> {
+impl ThreadUsage {
+    fn connections(&self) -> MutexGuard<'_, HashMap<u64, Arc<ConnectionUsage>>> {
         self.connections
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The open connection that holds the most.
-    fn largest(&self, bytes: impl Fn(&Held) -> usize) -> Option<Arc<Held>> {
+    /// Returns the open connection that holds the most bytes.
+    fn largest(&self, bytes: impl Fn(&ConnectionUsage) -> usize) -> Option<Arc<ConnectionUsage>> {
         let connections = self.connections();
         let open = connections
             .values()
-            .filter(|held| !held.is_closed.load(Relaxed));
-        open.max_by_key(|held| bytes(held)).cloned()
+            .filter(|usage| !usage.is_closed.load(Relaxed));
+        open.max_by_key(|usage| bytes(usage)).cloned()
     }
 
-    /// Rejects incomplete requests until the others fit.
+    /// Rejects incomplete requests until the others are within the bound.
     fn evict_requests(&self) {
         while self.incomplete.load(Relaxed) > self.limits.bounds.incomplete {
-            let largest = self.largest(|held| held.incomplete.load(Relaxed));
-            let Some(evicted) = largest.filter(|held| held.evict_oldest()) else {
+            let largest = self.largest(|usage| usage.incomplete.load(Relaxed));
+            let Some(evicted) = largest.filter(|usage| usage.evict_oldest()) else {
                 return;
             };
             let count = self.limits.counts.evicted.fetch_add(1, Relaxed) + 1;
@@ -185,20 +185,21 @@ impl Thread {
         }
     }
 
-    /// Closes connections until what the others do not read fits.
+    /// Closes connections until the unread responses of the others are within the bound.
     fn close_unread(&self) {
         while self.unread.load(Relaxed) > self.limits.bounds.unread {
-            let Some(largest) = self.largest(|held| held.unread.load(Relaxed)) else {
+            let Some(largest) = self.largest(|usage| usage.unread.load(Relaxed)) else {
                 return;
             };
             largest.close_unread();
         }
     }
 
-    fn is_late(&self, peer: &str) {
-        let count = self.limits.counts.late.fetch_add(1, Relaxed) + 1;
+    /// Counts and logs a request that did not arrive completely in time.
+    fn request_timed_out(&self, peer: &str) {
+        let count = self.limits.counts.timed_out.fetch_add(1, Relaxed) + 1;
         if self.limits.incomplete_log.passes((self.clock)()) {
-            tracing::warn!(%peer, count, "a request did not arrive completely in time, rejecting it");
+            tracing::warn!(%peer, count, "request did not arrive completely in time, rejecting it");
         }
     }
 }
@@ -207,31 +208,31 @@ impl Thread {
 #[derive(Debug)]
 pub(super) struct ConnectionBuffers {
     number: u64,
-    held: Arc<Held>,
+    usage: Arc<ConnectionUsage>,
 }
 
 impl ConnectionBuffers {
-    /// A handle for the bodies of the connection's requests and responses.
-    pub(super) fn held(&self) -> Arc<Held> {
-        Arc::clone(&self.held)
+    /// Returns a handle for the bodies of the requests and responses of the connection.
+    pub(super) fn usage(&self) -> Arc<ConnectionUsage> {
+        Arc::clone(&self.usage)
     }
 
     /// Waits until the connection must be closed because its responses are not read.
     pub(super) async fn unread(&self) {
-        let held = &self.held;
+        let usage = &self.usage;
         let stalled = async {
-            let mut reads = held.reads.load(Relaxed);
+            let mut reads = usage.reads.load(Relaxed);
             loop {
-                sleep(READ_TIME).await;
-                let later = held.reads.load(Relaxed);
-                if later == reads && held.unread.load(Relaxed) > 0 {
-                    return held.close_unread();
+                sleep(READ_TIMEOUT).await;
+                let later = usage.reads.load(Relaxed);
+                if later == reads && usage.unread.load(Relaxed) > 0 {
+                    return usage.close_unread();
                 }
                 reads = later;
             }
         };
         tokio::select! {
-            () = held.close.notified() => {}
+            () = usage.close.notified() => {}
             () = stalled => {}
         }
     }
@@ -239,29 +240,29 @@ impl ConnectionBuffers {
 
 impl Drop for ConnectionBuffers {
     fn drop(&mut self) {
-        self.held.thread.connections().remove(&self.number);
+        self.usage.thread.connections().remove(&self.number);
     }
 }
 
-/// What a connection holds.
-pub(super) struct Held {
-    thread: Arc<Thread>,
+/// Number of bytes that one connection holds.
+pub(super) struct ConnectionUsage {
+    thread: Arc<ThreadUsage>,
     peer: String,
     incomplete: AtomicUsize,
     unread: AtomicUsize,
-    /// Parts of responses that the client has made room for.
+    /// Number of parts of responses that the client has read.
     reads: AtomicU64,
-    /// Requests of which a part has arrived, by their order.
-    arriving: Mutex<BTreeMap<u64, Arc<Arriving>>>,
-    begun: AtomicU64,
-    /// The connection is being closed: nothing of it counts for the thread any more.
+    /// Incomplete requests in the order in which their first part arrived.
+    requests: Mutex<BTreeMap<u64, Arc<IncompleteRequest>>>,
+    next_request: AtomicU64,
+    /// The connection is being closed. Its bytes do not count for the thread any more.
     is_closed: AtomicBool,
     close: Notify,
 }
 
-impl fmt::Debug for Held {
+impl fmt::Debug for ConnectionUsage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Held")
+        f.debug_struct("ConnectionUsage")
             .field("peer", &self.peer)
             .field("incomplete", &self.incomplete)
             .field("unread", &self.unread)
@@ -269,23 +270,24 @@ impl fmt::Debug for Held {
     }
 }
 
-impl Held {
-    fn arriving(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Arriving>>> {
-        self.arriving.lock().unwrap_or_else(PoisonError::into_inner)
+impl ConnectionUsage {
+    fn requests(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<IncompleteRequest>>> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Rejects the oldest incomplete request. Returns whether there was one.
     fn evict_oldest(&self) -> bool {
-        let Some((_, oldest)) = self.arriving().pop_first() else {
+        let Some((_, oldest)) = self.requests().pop_first() else {
             return false;
         };
-        self.forget_request(&oldest);
+        self.release_request(&oldest);
         oldest.reject();
         true
     }
 
-    fn forget_request(&self, arriving: &Arriving) {
-        let bytes = arriving.bytes.swap(0, Relaxed);
+    /// Stops counting the bytes of a request.
+    fn release_request(&self, request: &IncompleteRequest) {
+        let bytes = request.bytes.swap(0, Relaxed);
         self.incomplete.fetch_sub(bytes, Relaxed);
         self.thread.incomplete.fetch_sub(bytes, Relaxed);
     }
@@ -301,7 +303,7 @@ impl Held {
         }
     }
 
-    /// Counts bytes of a response that are sent, or will never be.
+    /// Stops counting bytes of a response that were sent, or never will be.
     fn remove_unread(&self, bytes: usize) {
         self.unread.fetch_sub(bytes, Relaxed);
         if !self.is_closed.load(Relaxed) {
@@ -309,7 +311,7 @@ impl Held {
         }
     }
 
-    /// Has the connection closed.
+    /// Closes the connection because its responses are not read.
     fn close_unread(&self) {
         if self.is_closed.swap(true, Relaxed) {
             return;
@@ -318,7 +320,12 @@ impl Held {
         thread.unread.fetch_sub(bytes, Relaxed);
         let count = thread.limits.counts.unread.fetch_add(1, Relaxed) + 1;
         if thread.limits.unread_log.passes((thread.clock)()) {
-            tracing::warn!(peer = %self.peer, unread_bytes = bytes, count, "a client does not read its responses, closing its connection");
+            tracing::warn!(
+                peer = %self.peer,
+                unread_bytes = bytes,
+                count,
+                "client does not read its responses, closing its connection"
+            );
         }
         self.close.notify_one();
     }

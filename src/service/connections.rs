@@ -1,5 +1,4 @@
-//! The connections that come in: no more than there is room for, and also when the process cannot take
-//! another one.
+//! Accepts connections, up to a limit, also while the process has no file descriptor left.
 
 use std::io;
 use std::sync::Arc;
@@ -14,153 +13,179 @@ use crate::clock::Clock;
 use crate::telemetry::Throttle;
 use crate::time::Micros;
 
-/// How long nothing is accepted after accepting failed. What fails then, such as that the process has
-/// no file descriptor left, fails again at once; without a pause, trying would take a whole processor
-/// from those who are connected.
+/// Pause after a connection could not be accepted. The causes, such as a lack of file descriptors, persist for a while: without a
+/// pause, accepting would fail again at once and use a whole processor.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The shortest time between two warnings about it.
+/// Minimum time between two log events about connections that were not accepted.
 const WARN_EVERY: Micros = 10_000_000;
 
-/// A connection, and its place among those that there may be, which it gives back at its end.
+/// A connection with its permit from the [`ConnectionLimit`], which is returned when the connection ends.
 #[derive(Debug)]
 pub struct Connection<S = Socket> {
     /// The connection itself.
     pub socket: S,
-    place: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
 }
 
 impl Connection {
-    /// Takes it from this thread.
+    /// Detaches the connection from the runtime of this thread.
     ///
     /// # Errors
-    /// When the operating system does not let go of it.
+    /// An error of the operating system.
     pub fn detach(self) -> io::Result<Connection<Detached>> {
         Ok(Connection {
             socket: detach(self.socket)?,
-            place: self.place,
+            permit: self.permit,
         })
     }
 
+    /// Returns the socket, and the permit, which must be held as long as the socket is open.
     pub(super) fn into_parts(self) -> (Socket, OwnedSemaphorePermit) {
-        (self.socket, self.place)
+        (self.socket, self.permit)
     }
 }
 
 impl Connection<Detached> {
-    /// Gives it to this thread.
+    /// Attaches the connection to the runtime of this thread.
     ///
     /// # Errors
-    /// When the operating system cannot watch it.
+    /// An error of the operating system.
     pub fn attach(self) -> io::Result<Connection> {
         Ok(Connection {
             socket: attach(self.socket)?,
-            place: self.place,
+            permit: self.permit,
         })
     }
 }
 
-/// The places that connections of a listener have.
+/// Maximum number of open connections of a listener. Clones share it.
 #[derive(Debug, Clone)]
 pub struct ConnectionLimit {
     free: Arc<Semaphore>,
-    count: usize,
-    bound: &'static str,
-    seen: Arc<Seen>,
+    max: usize,
+    name: &'static str,
+    counts: Arc<Counts>,
 }
 
-/// What has come in.
+/// Number of connections since start.
 #[derive(Debug, Default)]
-struct Seen {
+struct Counts {
     accepted: AtomicU64,
-    refused: AtomicU64,
+    rejected: AtomicU64,
 }
 
 impl ConnectionLimit {
-    /// So many; the log says that there are as many as `bound`.
+    /// Creates a limit. The log calls it `name`.
     #[must_use]
-    pub fn new(count: usize, bound: &'static str) -> Self {
-        let count = count.min(Semaphore::MAX_PERMITS);
+    pub fn new(max: usize, name: &'static str) -> Self {
+        let max = max.min(Semaphore::MAX_PERMITS);
         Self {
-            free: Arc::new(Semaphore::new(count)),
-            count,
-            bound,
-            seen: Arc::default(),
+            free: Arc::new(Semaphore::new(max)),
+            max,
+            name,
+            counts: Arc::default(),
         }
     }
 
-    /// The maximum number of open connections.
+    /// Returns the maximum number of open connections.
     #[must_use]
-    pub fn count(&self) -> usize {
-        self.count
+    pub fn max(&self) -> usize {
+        self.max
     }
 
-    /// Connections that are open.
+    /// Returns the number of open connections.
     #[must_use]
-    pub fn taken(&self) -> usize {
-        self.count.saturating_sub(self.free.available_permits())
+    pub fn open(&self) -> usize {
+        self.max.saturating_sub(self.free.available_permits())
     }
 
-    /// Connections that have been given a place.
+    /// Returns the number of connections that were accepted.
     #[must_use]
     pub fn accepted(&self) -> u64 {
-        self.seen.accepted.load(Ordering::Relaxed)
+        self.counts.accepted.load(Ordering::Relaxed)
     }
 
-    /// Connections that were closed at once because there was no place.
+    /// Returns the number of connections that were closed because the limit was reached.
     #[must_use]
-    pub fn refused(&self) -> u64 {
-        self.seen.refused.load(Ordering::Relaxed)
+    pub fn rejected(&self) -> u64 {
+        self.counts.rejected.load(Ordering::Relaxed)
     }
 
-    fn take(&self, socket: Socket) -> Option<Connection> {
-        let place = Arc::clone(&self.free).try_acquire_owned().ok();
-        let seen = match place {
-            Some(_) => &self.seen.accepted,
-            None => &self.seen.refused,
+    fn admit(&self, socket: Socket) -> Option<Connection> {
+        let permit = Arc::clone(&self.free).try_acquire_owned().ok();
+        let count = match permit {
+            Some(_) => &self.counts.accepted,
+            None => &self.counts.rejected,
         };
-        seen.fetch_add(1, Ordering::Relaxed);
-        place.map(|place| Connection { socket, place })
+        count.fetch_add(1, Ordering::Relaxed);
+        permit.map(|permit| Connection { socket, permit })
     }
 }
 
-/// The connections that are made to the listener.
+/// Returns the connections that a listener accepts.
 ///
-/// What finds no place is closed at once: whoever called can go elsewhere, which he could not while he
-/// waits in a queue.
+/// Connections beyond the limit are closed immediately, so that their clients can connect to another server instead of waiting in a
+/// queue.
 pub fn connections(
     listener: Listener,
-    places: ConnectionLimit,
+    limit: ConnectionLimit,
     clock: Clock,
 ) -> impl Stream<Item = Connection> {
-    let warning = Throttle::every(WARN_EVERY);
-    let start = (listener, places, clock, warning);
-    futures_util::stream::unfold(start, |(listener, places, clock, warning)| async move {
+    let acceptor = Acceptor {
+        listener,
+        limit,
+        clock,
+        warning: Throttle::every(WARN_EVERY),
+    };
+    futures_util::stream::unfold(acceptor, async |acceptor| {
+        Some((acceptor.next().await, acceptor))
+    })
+}
+
+struct Acceptor {
+    listener: Listener,
+    limit: ConnectionLimit,
+    clock: Clock,
+    warning: Throttle,
+}
+
+impl Acceptor {
+    /// Returns the next connection within the limit.
+    async fn next(&self) -> Connection {
         loop {
-            match listener.accept().await {
-                Ok(socket) => match places.take(socket) {
-                    Some(connection) => {
-                        return Some((connection, (listener, places, clock, warning)));
-                    }
-                    None if warning.passes(clock()) => tracing::warn!(
-                        listener = %listener,
-                        open = places.taken(),
-                        "a connection was closed because there are as many as {}",
-                        places.bound
-                    ),
-                    None => {}
+            match self.listener.accept().await {
+                Ok(socket) => match self.limit.admit(socket) {
+                    Some(connection) => return connection,
+                    None => self.warn_of_limit(),
                 },
                 Err(error) => {
-                    if warning.passes(clock()) {
-                        tracing::warn!(
-                            %error,
-                            "a connection cannot be accepted; if there are too many open files, \
-                             raise the limit (ulimit -n) or close connections"
-                        );
-                    }
+                    self.warn_of_error(&error);
                     tokio::time::sleep(PAUSE).await;
                 }
             }
         }
-    })
+    }
+
+    fn warn_of_limit(&self) {
+        if self.warning.passes((self.clock)()) {
+            tracing::warn!(
+                listener = %self.listener,
+                limit = self.limit.name,
+                open = self.limit.open(),
+                "connection limit reached, closing new connections"
+            );
+        }
+    }
+
+    fn warn_of_error(&self, error: &io::Error) {
+        if self.warning.passes((self.clock)()) {
+            tracing::warn!(
+                listener = %self.listener,
+                %error,
+                "connection cannot be accepted; if there are too many open files, raise the limit (ulimit -n) or close \
+                 connections"
+            );
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! From wire types to the limiter's and back.
+//! Converts requests from protobuf to the types of the limiter, and verdicts back.
 
 use prost_types::Duration;
 
@@ -11,16 +11,16 @@ use crate::limiter::{
 };
 use crate::rules::Unit;
 
-/// The longest `google.protobuf.Duration`, by its specification: 10,000 years.
+/// Maximum of `google.protobuf.Duration` by its specification: 10,000 years.
 const MAX_DURATION_SECONDS: u64 = 315_576_000_000;
 
-/// The most bytes that gRPC reads by its own defaults, which clients may rely on.
-const GRPC_MESSAGE: usize = 4 << 20;
+/// Default of gRPC for the maximum size of a message, on which clients can rely.
+const GRPC_MAX_MESSAGE: usize = 4 << 20;
 
-/// The most bytes of an encoded request that are read at all.
+/// Returns the maximum size of an encoded request in bytes.
 #[must_use]
-pub fn message_bound(bounds: &Bounds) -> usize {
-    bounds.bytes.max(GRPC_MESSAGE)
+pub fn max_message_bytes(bounds: &Bounds) -> usize {
+    bounds.bytes.max(GRPC_MAX_MESSAGE)
 }
 
 impl TryFrom<RateLimitRequest> for Request {
@@ -80,7 +80,7 @@ fn override_from_wire(index: usize, wire: &RateLimitOverride) -> Result<Override
     })
 }
 
-/// The unit with that number, which is the same in limits and in overrides.
+/// Returns the unit with a number, which is the same in limits and in overrides.
 fn unit(number: i32) -> Option<Unit> {
     Unit::ALL
         .into_iter()
@@ -108,10 +108,10 @@ impl From<Code> for WireCode {
     }
 }
 
-/// The statuses of a response.
+/// Returns the statuses of a response.
 ///
-/// Envoy's `x-ratelimit-*` headers show the first of the statuses with the least `limit_remaining`, which must be a
-/// denied one if the request is denied. So a denied status has none left, and beside it any other has at least one.
+/// The `x-ratelimit-*` headers of Envoy show the first status with the least `limit_remaining`, which must be a denied one if the request
+/// is denied. Therefore a denied status has none remaining, and the other statuses of a denied request have at least one.
 pub(super) fn statuses(verdict: &Verdict) -> Vec<DescriptorStatus> {
     let least = u32::from(verdict.code == Code::OverLimit);
     let wire = |status: &Status| DescriptorStatus {

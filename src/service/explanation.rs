@@ -1,35 +1,35 @@
-//! What `EXPLAIN_HEADERS` tells whoever asked: which rule decided, what is left, and when the same hits would be
-//! admitted. As headers for Envoy to add to its response, and in the dynamic metadata when there is any.
+//! Explains a decision to the client (`EXPLAIN_HEADERS`): which rule decided, what remains, and when the same hits would be allowed. Sent
+//! as headers that Envoy adds to its response, and in dynamic metadata if it is enabled.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use prost_types::Value;
 
-use super::metadata::{number, string, structure, value_of};
+use super::headers::{number_header, reported_status, text_header};
 use super::pb::HeaderValue;
-use super::rls::{header, shown};
+use super::struct_value::{integer, object, string};
 use crate::limiter::{Code, Status, Verdict};
 use crate::time::Micros;
 
-/// The rule that decided: its limit's name, else its path.
+/// Header with the rule that decided: the name of its limit, else its path.
 const RULE: &str = "x-ratekeeper-rule";
-/// The whole tokens left under it.
+/// Header with the number of whole tokens left.
 const REMAINING: &str = "x-ratekeeper-remaining";
-/// The microseconds until the same hits would be admitted; missing when they never will be.
+/// Header with the microseconds until the same hits would be allowed; absent if they never will be.
 const RETRY_AFTER: &str = "x-ratekeeper-retry-after-us";
-/// What decided: the buckets, or what stands in for them.
+/// Header with what decided: the buckets, or a failure policy.
 const DECIDED_BY: &str = "x-ratekeeper-decided-by";
-/// RFC 9110's: whole seconds, of denials only.
+/// Header of RFC 9110 with whole seconds; only for denied requests.
 const RETRY_AFTER_SECONDS: &str = "retry-after";
 
-/// What a limit is called that the request brought itself.
+/// Name of a limit that the request brought.
 const OVERRIDE: &str = "override";
 
-/// The most bytes of a name in a header. Longer ones are cut.
+/// Maximum number of bytes of a name in a header. Longer ones are truncated.
 const MAX_VALUE: usize = 256;
 
-/// Who decided a request, and what that means to the caller.
+/// Explains which rule decided a request, and when to retry.
 pub(super) struct Explanation<'v> {
     rule: &'v str,
     remaining: u32,
@@ -39,11 +39,11 @@ pub(super) struct Explanation<'v> {
 }
 
 impl<'v> Explanation<'v> {
-    /// Explains a verdict; `None` when no limit applied.
+    /// Explains a verdict; `None` if no limit applied.
     pub(super) fn of(verdict: &'v Verdict) -> Option<Self> {
         let is_denied = verdict.code == Code::OverLimit;
         let denying = is_denied.then(|| denying(&verdict.statuses)).flatten();
-        let status = denying.or_else(|| shown(&verdict.statuses))?;
+        let status = denying.or_else(|| reported_status(&verdict.statuses))?;
         let name = status.limit.as_ref().map(|limit| limit.name.as_str());
         let path = || verdict.rule(status).map_or(OVERRIDE, |rule| &rule.path);
         Some(Self {
@@ -55,63 +55,53 @@ impl<'v> Explanation<'v> {
         })
     }
 
-    /// The headers.
+    /// Returns the explanation as headers.
     pub(super) fn headers(&self) -> Vec<HeaderValue> {
         let mut headers = vec![
-            text(RULE, &legal(self.rule)),
-            header(REMAINING, u64::from(self.remaining)),
-            text(DECIDED_BY, self.decided_by),
+            text_header(RULE, header_value(self.rule).into_owned()),
+            number_header(REMAINING, u64::from(self.remaining)),
+            text_header(DECIDED_BY, self.decided_by.to_owned()),
         ];
         if let Some(micros) = self.retry_in {
-            headers.push(header(RETRY_AFTER, micros));
+            headers.push(number_header(RETRY_AFTER, micros));
             if self.is_denied {
-                headers.push(header(RETRY_AFTER_SECONDS, micros.div_ceil(1_000_000)));
+                headers.push(number_header(
+                    RETRY_AFTER_SECONDS,
+                    micros.div_ceil(1_000_000),
+                ));
             }
         }
         headers
     }
 
-    /// The same for filters of Envoy.
+    /// Returns the explanation as dynamic metadata, for other filters of Envoy.
     pub(super) fn metadata(&self) -> Value {
         let mut fields = vec![
             ("rule", string(self.rule)),
-            ("remaining", number(f64::from(self.remaining))),
+            ("remaining", integer(self.remaining.into())),
             ("decidedBy", string(self.decided_by)),
         ];
         if let Some(micros) = self.retry_in {
-            #[expect(
-                clippy::cast_precision_loss,
-                reason = "a Struct has no other numbers; 2^53 us are 285 years"
-            )]
-            fields.push(("retryAfterMicros", number(micros as f64)));
+            fields.push(("retryAfterMicros", integer(micros)));
         }
-        value_of(structure(fields))
+        object(fields)
     }
 }
 
-/// The status that a denied request waits for: of those that deny by themselves the one that does so for longest,
-/// else of the quotas, one of which is enough, the one that comes first.
+/// Returns the status that determines when a denied request can be retried: the limit that denies for longest, since all must allow;
+/// else the quota that denies for the shortest time, since one is enough.
 fn denying(statuses: &[Status]) -> Option<&Status> {
     let wait = |status: &&Status| status.retry_in.unwrap_or(Micros::MAX);
     let over = || {
         let statuses = statuses.iter();
         statuses.filter(|status| status.code == Code::OverLimit)
     };
-    let vetoes = over().filter(|status| !status.is_quota);
-    vetoes.max_by_key(wait).or_else(|| over().min_by_key(wait))
+    let limits = over().filter(|status| !status.is_quota);
+    limits.max_by_key(wait).or_else(|| over().min_by_key(wait))
 }
 
-fn text(name: &str, value: &str) -> HeaderValue {
-    HeaderValue {
-        key: name.to_owned(),
-        value: value.to_owned(),
-        raw_value: Vec::new(),
-    }
-}
-
-/// A text as the value of a header: what is no printable ASCII is percent-encoded, as is a percent sign, and a
-/// space at either end.
-fn legal(text: &str) -> Cow<'_, str> {
+/// Encodes a text as the value of a header: bytes other than printable ASCII, percent signs, and spaces at either end are percent-encoded.
+fn header_value(text: &str) -> Cow<'_, str> {
     let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'%';
     let is_trimmed = text.trim_matches(' ').len() == text.len();
     if text.len() <= MAX_VALUE && is_trimmed && text.bytes().all(is_plain) {
@@ -141,7 +131,7 @@ mod tests {
     use crate::rules::Unit;
 
     #[test]
-    fn every_name_is_a_legal_value() {
+    fn every_name_is_a_valid_header_value() {
         for (name, expected) in [
             ("shop.path_/cart", "shop.path_/cart"),
             ("per client", "per client"),
@@ -152,14 +142,14 @@ mod tests {
             ("\u{7f}\0", "%7F%00"),
             ("  ", "%20%20"),
         ] {
-            assert_eq!(legal(name), expected);
+            assert_eq!(header_value(name), expected);
         }
-        let long = legal(&"\u{1F512}".repeat(1_000)).into_owned();
+        let long = header_value(&"\u{1F512}".repeat(1_000)).into_owned();
         assert!(
             long.len() <= MAX_VALUE + 5 && long.ends_with("..."),
             "{long}"
         );
-        assert_eq!(legal(&"x".repeat(300)), "x".repeat(256) + "...");
+        assert_eq!(header_value(&"x".repeat(300)), "x".repeat(256) + "...");
     }
 
     fn status(code: Code, is_quota: bool, retry_in: Option<Micros>) -> Status {
@@ -183,20 +173,20 @@ mod tests {
     }
 
     #[test]
-    fn who_denies_longest_decides_and_of_quotas_who_comes_first() {
+    fn the_longest_denial_decides_and_of_quotas_the_shortest() {
         use Code::{Ok, OverLimit};
         let over = |retry_in| status(OverLimit, false, retry_in);
         let quota = |retry_in| status(OverLimit, true, retry_in);
-        let admitted = status(Ok, false, Some(0));
+        let allowed = status(Ok, false, Some(0));
         for (statuses, expected) in [
             (vec![over(Some(5)), over(Some(9)), over(Some(3))], Some(9)),
-            (vec![over(Some(5)), over(None), admitted.clone()], None),
-            (vec![admitted.clone(), quota(None), quota(Some(7))], Some(7)),
+            (vec![over(Some(5)), over(None), allowed.clone()], None),
+            (vec![allowed.clone(), quota(None), quota(Some(7))], Some(7)),
             (vec![quota(Some(1)), over(Some(4))], Some(4)),
         ] {
-            let found = denying(&statuses).expect("somebody denies");
+            let found = denying(&statuses).expect("a status denies");
             assert_eq!((found.code, found.retry_in), (OverLimit, expected));
         }
-        assert_eq!(denying(&[admitted]), None);
+        assert_eq!(denying(&[allowed]), None);
     }
 }

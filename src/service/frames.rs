@@ -1,19 +1,22 @@
-//! What a client sends on an HTTP/2 connection, on its way to the library that serves it.
+//! Inspects and edits what a client sends on an HTTP/2 connection, before the HTTP/2 library reads it.
 //!
-//! The library rejects calls that we must serve, and serves connections that we must close, and cannot be configured in
-//! either respect:
+//! The library rejects calls that must be served, and serves connections that must be closed. It cannot be configured in either
+//! respect:
 //!
-//! - An `:authority` that is no authority of a URI makes it reset the call. Envoy sends the name of its cluster, which need
-//!   not be one (`outbound|8081||ratelimit.default.svc.cluster.local`); gRPC clients send the path of a Unix socket. As in
-//!   envoyproxy/ratelimit, the authority means nothing here, so its value is replaced by one of the same length.
-//! - It answers any number of control frames, and either bounds resets by their number at one instant, which punishes Envoy
-//!   for a stall of this server, or not at all. Here, a connection has a budget of both, which grows with time and requests.
+//! - It resets calls whose `:authority` is not the authority of a URI. Envoy sends the name of its cluster, which can be another text
+//!   (`outbound|8081||ratelimit.default.svc.cluster.local`); gRPC clients send the path of a Unix socket. ratekeeper does not use the
+//!   authority, so an invalid value is replaced by a valid one of the same length.
+//! - It answers any number of control frames. It bounds resets either by their number at one moment, which punishes Envoy for a
+//!   stall of this server, or not at all. Here, a connection has a budget for both, which grows with time and with requests.
 //!
-//! Bytes go straight to the library's buffer. Only a header block that is not complete yet is held back, and only one that
+//! Bytes are read directly into the buffer of the library. Only an incomplete header block is held back, and only a header block that
 //! is rewritten is copied.
 
 mod budget;
 mod floods;
+mod frame_head;
+mod header_block;
+mod held_bytes;
 mod hpack;
 mod huffman;
 mod scanner;
@@ -27,52 +30,42 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 pub use floods::{FloodCount, FloodReporter};
 
-use scanner::{FrameScanner, Then};
+use held_bytes::HeldBytes;
+use scanner::FrameScanner;
 
-/// The most bytes that are read at once while some are held back.
-const READ: usize = 8 << 10;
+/// The bytes that a client sends first on an HTTP/2 connection, before any frame.
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// What was held back keeps its memory for the next time, if it is no more than this.
-const KEPT: usize = 1 << 10;
+/// Maximum number of bytes that are read at once while some are held back.
+const READ_BYTES: usize = 8 << 10;
 
-/// A connection whose frames are followed.
+/// A connection whose frames are inspected.
 #[derive(Debug)]
 pub struct Frames<S> {
     stream: S,
-    follower: FrameScanner,
-    held: Held,
-    watch: FloodReporter,
-}
-
-/// Bytes that were read and not passed on yet.
-#[derive(Debug, Default)]
-struct Held {
-    bytes: Vec<u8>,
-    /// So many of them were passed on.
-    passed: usize,
-    /// So many of them may be.
-    ready: usize,
-    /// The rest says nothing before it has so many bytes.
-    needs: usize,
+    scanner: FrameScanner,
+    held: HeldBytes,
+    reporter: FloodReporter,
 }
 
 impl<S> Frames<S> {
-    /// Follows the frames on `stream`, which begin after `preface` bytes, for a library that accepts headers of so many
-    /// bytes.
-    pub fn new(stream: S, preface: usize, header_bytes: usize, watch: FloodReporter) -> Self {
+    /// Inspects the frames on `stream`, from which the [`PREFACE`] has been read already. The library receives the preface again.
+    ///
+    /// `max_header_bytes` is the maximum size of headers that the library accepts.
+    pub fn new(stream: S, max_header_bytes: usize, reporter: FloodReporter) -> Self {
         Self {
             stream,
-            follower: FrameScanner::new(preface, header_bytes, watch.clock()),
-            held: Held::default(),
-            watch,
+            scanner: FrameScanner::new(max_header_bytes, reporter.clock()),
+            held: HeldBytes::released(PREFACE),
+            reporter,
         }
     }
 }
 
 impl<S: AsyncRead + Unpin> Frames<S> {
-    /// Reads straight into the reader's buffer, and holds back what cannot be passed on. Whether there is something to
-    /// pass on now.
-    fn poll_straight(
+    /// Reads into the buffer of the caller, and holds back what must not be passed on yet. Returns whether the buffer has new bytes,
+    /// or the client has closed.
+    fn poll_direct(
         &mut self,
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
@@ -83,78 +76,32 @@ impl<S: AsyncRead + Unpin> Frames<S> {
         if read.is_empty() {
             return Poll::Ready(Ok(true));
         }
-        let followed = self
-            .follower
-            .follow(read, self.watch.clock())
-            .map_err(|flood| self.watch.closes(flood))?;
-        self.held.hold(&read[followed.passed..], followed.then);
-        into.set_filled(begin + followed.passed);
-        Poll::Ready(Ok(followed.passed > 0))
+        let scanned = self
+            .scanner
+            .scan(read, self.reporter.clock())
+            .map_err(|flood| self.reporter.report(flood))?;
+        self.held.hold(&read[scanned.passed..], scanned.then);
+        into.set_filled(begin + scanned.passed);
+        Poll::Ready(Ok(scanned.passed > 0))
     }
 
-    /// Reads more to what is held back. Whether there was more.
+    /// Reads more bytes after those that are held back. Returns whether there were any.
     fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        let mut space = [MaybeUninit::uninit(); READ];
+        let mut space = [MaybeUninit::uninit(); READ_BYTES];
         let mut more = ReadBuf::uninit(&mut space);
         ready!(Pin::new(&mut self.stream).poll_read(context, &mut more))?;
-        self.held.bytes.extend_from_slice(more.filled());
+        self.held.extend(more.filled());
         Poll::Ready(Ok(!more.filled().is_empty()))
     }
 
-    /// Looks at what is held back and can be looked at.
-    fn follow_held(&mut self) -> io::Result<()> {
-        let rest = &self.held.bytes[self.held.ready..];
-        let followed = self
-            .follower
-            .follow(rest, self.watch.clock())
-            .map_err(|flood| self.watch.closes(flood))?;
-        self.held.advance(followed.passed, followed.then);
+    /// Inspects the bytes that are held back.
+    fn scan_held(&mut self) -> io::Result<()> {
+        let scanned = self
+            .scanner
+            .scan(self.held.unscanned(), self.reporter.clock())
+            .map_err(|flood| self.reporter.report(flood))?;
+        self.held.release(scanned.passed, scanned.then);
         Ok(())
-    }
-}
-
-impl Held {
-    /// Holds bytes back, none of which may be passed on.
-    fn hold(&mut self, bytes: &[u8], then: Then) {
-        self.bytes.extend_from_slice(bytes);
-        self.advance(0, then);
-    }
-
-    /// Lets more bytes be passed on.
-    fn advance(&mut self, count: usize, then: Then) {
-        self.ready += count;
-        match then {
-            Then::Needs(needs) => self.needs = needs,
-            Then::Replace(length, with) => {
-                let end = self.ready + with.len();
-                self.bytes.splice(self.ready..self.ready + length, with);
-                (self.ready, self.needs) = (end, 0);
-            }
-        }
-    }
-
-    /// Whether what may not be passed on can be looked at again.
-    fn can_be_followed(&self) -> bool {
-        let rest = self.bytes.len() - self.ready;
-        rest > 0 && rest >= self.needs
-    }
-
-    /// Passes on what may be passed on. Whether there was something.
-    fn pass(&mut self, into: &mut ReadBuf<'_>) -> bool {
-        let count = (self.ready - self.passed).min(into.remaining());
-        into.put_slice(&self.bytes[self.passed..self.passed + count]);
-        self.passed += count;
-        if self.passed == self.ready {
-            self.bytes.drain(..self.passed);
-            (self.passed, self.ready) = (0, 0);
-            if self.bytes.is_empty() {
-                self.needs = 0;
-                if self.bytes.capacity() > KEPT {
-                    self.bytes = Vec::new();
-                }
-            }
-        }
-        count > 0
     }
 }
 
@@ -169,21 +116,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for Frames<S> {
             return Poll::Ready(Ok(()));
         }
         loop {
-            if this.held.bytes.is_empty() {
-                if ready!(this.poll_straight(context, into))? {
+            if this.held.is_empty() {
+                if ready!(this.poll_direct(context, into))? {
                     return Poll::Ready(Ok(()));
                 }
                 continue;
             }
-            if this.held.pass(into) {
+            if this.held.pass_on(into) {
                 return Poll::Ready(Ok(()));
             }
-            if this.held.can_be_followed() {
-                this.follow_held()?;
+            if this.held.can_be_scanned() {
+                this.scan_held()?;
             } else if !ready!(this.poll_more(context))? {
-                // The client has closed in the middle of a frame. The library is to see that.
-                this.held.ready = this.held.bytes.len();
-                this.held.pass(into);
+                // The client closed in the middle of a frame. The library handles that.
+                this.held.release_all();
+                this.held.pass_on(into);
                 return Poll::Ready(Ok(()));
             }
         }

@@ -1,5 +1,4 @@
-//! All services of a server behind one door, with a short way to the one that is called many thousand
-//! times a second.
+//! Routes gRPC calls: those of the rate limit service directly, because it receives thousands per second, and all others through a router.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -26,52 +25,42 @@ use super::buffers::RequestBody;
 use super::pb::RateLimitResponse;
 use crate::telemetry::metrics::{Method, Recorder};
 
-/// Calls of one service go straight to it; all others are looked up among the routes, which costs more
-/// than what most calls cost us.
+/// Routes the calls of one service directly, and all others through [`Routes`], whose lookup costs more than most calls.
 #[derive(Debug, Clone)]
 pub struct GrpcRouter<S> {
     service: S,
     others: Routes,
-    calls: Arc<Calls>,
+    shared: Arc<Shared>,
 }
 
-/// What calls are counted with, and answered with that the service does not get to see.
+/// What all calls of a router share.
 #[derive(Debug)]
-struct Calls {
+struct Shared {
     recorder: Recorder,
     bad_requests: BadRequests,
 }
 
 impl<S> GrpcRouter<S> {
-    /// `service`, which counts its calls itself, and all others, whose calls are counted here.
+    /// Creates a router. `service` records its own calls; those of `others` are recorded here. Requests of `service` that are too large to be
+    /// read are answered by `bad_requests`.
     ///
-    /// They are called without being asked whether they are ready, which generated services and routes
-    /// always are.
-    pub fn new(
-        service: S,
-        others: Routes,
-        (recorder, bad_requests): (Recorder, BadRequests),
-    ) -> Self {
+    /// Readiness of the services is not checked: generated services and routes are always ready.
+    pub fn new(service: S, others: Routes, recorder: Recorder, bad_requests: BadRequests) -> Self {
         Self {
             service,
             others,
-            calls: Arc::new(Calls {
+            shared: Arc::new(Shared {
                 recorder,
                 bad_requests,
             }),
         }
     }
-
-    /// Whether the calls of a method that is not of the service are counted.
-    fn is_counted(path: &str) -> Option<Method> {
-        (path == CHECK).then_some(Method::Check)
-    }
 }
 
-/// The probe of Kubernetes, and of Envoy's health checks.
+/// Method of health probes of Kubernetes and Envoy.
 const CHECK: &str = "/grpc.health.v1.Health/Check";
 
-/// The other method of health with one message.
+/// The other unary method of the health service.
 const LIST: &str = "/grpc.health.v1.Health/List";
 
 impl<S> hyper::service::Service<Request<RequestBody>> for GrpcRouter<S>
@@ -84,44 +73,46 @@ where
     type Response = Response<Body>;
     type Error = Infallible;
     type Future =
-        Either<Answered<S::Future>, BoxFuture<'static, Result<Self::Response, Infallible>>>;
+        Either<ServiceCall<S::Future>, BoxFuture<'static, Result<Self::Response, Infallible>>>;
 
     fn call(&self, mut request: Request<RequestBody>) -> Self::Future {
         // A path is /service/method.
         let mut parts = request.uri().path().split('/');
         if parts.nth(1) == Some(S::NAME) {
-            request.body_mut().must_arrive_in_time();
-            Either::Left(Answered {
-                answer: self.service.clone().call(request),
-                calls: Arc::clone(&self.calls),
-            })
-        } else {
-            let counted = Self::is_counted(request.uri().path());
-            if counted.is_some() || request.uri().path() == LIST {
-                request.body_mut().must_arrive_in_time();
-            }
-            let (began, calls) = (Instant::now(), Arc::clone(&self.calls));
-            let answer = self.others.clone().call(request);
-            Either::Right(Box::pin(answer.inspect(move |_| {
-                if let Some(method) = counted {
-                    calls.recorder.answered(method, began.elapsed());
-                }
-            })))
+            request.body_mut().set_timeout();
+            return Either::Left(ServiceCall {
+                response: self.service.clone().call(request),
+                shared: Arc::clone(&self.shared),
+            });
         }
+        let recorded = match request.uri().path() {
+            CHECK => Some(Method::Check),
+            _ => None,
+        };
+        if recorded.is_some() || request.uri().path() == LIST {
+            request.body_mut().set_timeout();
+        }
+        let (began, shared) = (Instant::now(), Arc::clone(&self.shared));
+        let response = self.others.clone().call(request);
+        Either::Right(Box::pin(response.inspect(move |_| {
+            if let Some(method) = recorded {
+                shared.recorder.answered(method, began.elapsed());
+            }
+        })))
     }
 }
 
 // --- Messages that are too large ---
 
-/// The call of a service. A message that is larger than what is read at all never reaches the service: the library ends
-/// its call with an error, which is replaced by what requests get that cannot be decided.
+/// A call of the service. The library ends a call whose message is too large with an error before the service receives it. That error is
+/// replaced by the response to invalid requests.
 #[derive(Debug)]
-pub struct Answered<F> {
-    answer: F,
-    calls: Arc<Calls>,
+pub struct ServiceCall<F> {
+    response: F,
+    shared: Arc<Shared>,
 }
 
-impl<F> Future for Answered<F>
+impl<F> Future for ServiceCall<F>
 where
     F: Future<Output = Result<Response<Body>, Infallible>> + Unpin,
 {
@@ -129,22 +120,21 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let Ok(response) = ready!(Pin::new(&mut this.answer).poll(context));
-        Poll::Ready(Ok(this.calls.decided(response)))
+        let Ok(response) = ready!(Pin::new(&mut this.response).poll(context));
+        Poll::Ready(Ok(this.shared.replace_too_large(response)))
     }
 }
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
-/// `RESOURCE_EXHAUSTED` and `OUT_OF_RANGE`: too many large messages at once, and a message that is too large. The
-/// service itself never answers so.
+/// `RESOURCE_EXHAUSTED` (too many large messages at once) and `OUT_OF_RANGE` (a message is too large). The service itself never returns them.
 const TOO_LARGE: [&str; 2] = ["8", "11"];
 
-impl Calls {
-    /// The response, or what replaces the error that a message is too large.
-    fn decided(&self, response: Response<Body>) -> Response<Body> {
-        // Only a call without a message has its status among the headers.
+impl Shared {
+    /// Returns the response, or what replaces the error of a message that is too large.
+    fn replace_too_large(&self, response: Response<Body>) -> Response<Body> {
+        // Only a response without a message has its status in the headers.
         let Some(status) = response.headers().get(GRPC_STATUS) else {
             return response;
         };
@@ -154,21 +144,21 @@ impl Calls {
         let message = response.headers().get(GRPC_MESSAGE);
         let message = message.map(HeaderValue::as_bytes).unwrap_or_default();
         let error = percent_decode(message).decode_utf8_lossy();
-        let answer = self.bad_requests.answer(&self.recorder, &error);
-        answer.map_or(response, |answer| whole(&answer))
+        let replacement = self.bad_requests.respond(&self.recorder, &error);
+        replacement.map_or(response, |message| unary_response(&message))
     }
 }
 
-/// A response of gRPC with one message.
-fn whole(message: &RateLimitResponse) -> Response<Body> {
-    // The prefix of a message: not compressed, so many bytes.
+/// Encodes a gRPC response with one message.
+fn unary_response(message: &RateLimitResponse) -> Response<Body> {
+    // The prefix of a message: not compressed, and its length.
     let length = message.encoded_len();
     let mut data = BytesMut::with_capacity(5 + length);
     data.put_u8(0);
     data.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
     data.extend_from_slice(&message.encode_to_vec());
     let trailers = HeaderMap::from_iter([(GRPC_STATUS, HeaderValue::from_static("0"))]);
-    let body = Body::new(Whole {
+    let body = Body::new(UnaryBody {
         trailers: Some(trailers),
         data: Some(data.freeze()),
     });
@@ -178,13 +168,13 @@ fn whole(message: &RateLimitResponse) -> Response<Body> {
     response
 }
 
-/// A body that is complete.
-struct Whole {
+/// A body with one message and trailers.
+struct UnaryBody {
     data: Option<Bytes>,
     trailers: Option<HeaderMap>,
 }
 
-impl hyper::body::Body for Whole {
+impl hyper::body::Body for UnaryBody {
     type Data = Bytes;
     type Error = Infallible;
 

@@ -1,7 +1,7 @@
 //! Serves gRPC on the connections of one thread.
 //!
-//! A connection is opened, served until it ends, is too old, or the server stops, and then given time to
-//! end what it has begun. Each is a task of this thread, and none outlives it.
+//! A connection is opened and then served until the client closes it, it reaches its maximum age, or the server stops. Then the calls in
+//! flight can complete. Each connection is a task of this thread, and no task outlives the server.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -26,53 +26,67 @@ use tokio_stream::{Stream, StreamExt as _};
 use tonic::body::Body;
 
 use super::buffers::{BufferLimits, Buffers, MAX_SEND_BUFFER, RequestBody, ResponseBody};
-use super::connections::Connection;
+use super::connections::{Connection, ConnectionLimit};
 use super::frames::{FloodCount, FloodReporter, Frames};
-use super::handshake::{Opening, PREFACE};
+use super::handshake::{self, Handshake};
 use super::socket::peer;
 use crate::clock::Clock;
 use crate::telemetry::Throttle;
 use crate::time::Micros;
 use crate::tls::Certificates;
 
-/// How often a silent connection is asked whether it is still there, and how long it may
-/// take to say so: what went away without a word, or does not read, is cleared within a minute.
+/// How often an idle connection is checked by a PING, and how long the client can take to acknowledge it: a client that disappeared, or
+/// does not read, is disconnected within a minute.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(40);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Maximum number of calls of a connection that the client has reset before they were looked at. It bounds memory: how fast
-/// a client may reset calls is bounded by [`Frames`]. All that is read at once is looked at together; after a stall of this
-/// server, that is a megabyte, in which there are fewer calls of Envoy.
+/// Maximum number of calls of a connection that the client has reset before the library has accepted them. It bounds memory; the rate of
+/// resets is bounded by [`Frames`]. The library reads at most a megabyte at once after a stall of this server, which holds fewer calls of
+/// Envoy.
 const MAX_PENDING_RESETS: usize = 10_000;
 
 /// Maximum number of calls of a connection that are reset because of errors of the client.
 const MAX_ERROR_RESETS: usize = 1024;
 
-/// How far the age at which a connection ends is from what was asked for, so that connections that were
-/// made together do not all end together.
+/// Fraction by which the maximum age of a connection is randomized, so that connections that were opened together do not end together.
 const AGE_JITTER: f64 = 0.1;
 
-/// The shortest time between two warnings about clients that cannot connect.
+/// Minimum time between two log events about connections that could not be opened.
 const WARN_EVERY: Micros = 10_000_000;
 
-/// What connections may do, and for how long.
+/// Limits of gRPC connections.
 #[derive(Debug, Clone)]
 pub struct ConnectionSettings {
-    /// The most connections.
+    /// Maximum number of connections.
     pub connections: usize,
-    /// The most calls in flight on one of them.
+    /// Maximum number of calls in flight on a connection.
     pub streams: u32,
-    /// The most bytes of a call's headers.
+    /// Maximum size of the headers of a call in bytes.
     pub header_bytes: u32,
-    /// How long a connection may take until HTTP/2 is spoken on it.
+    /// Maximum time for the TLS handshake and the HTTP/2 preface together.
     pub handshake_timeout: Duration,
-    /// How old it may grow; `None` for any age.
+    /// Maximum age of a connection; `None` for no limit.
     pub age: Option<Duration>,
-    /// How long its calls in flight may take to end then.
+    /// Maximum time for calls in flight to complete at that age.
     pub age_grace: Duration,
 }
 
-/// Connections that failed before anything was asked on them, for all threads.
+/// What the gRPC servers of all threads share: the limit of connections, and the number of those that were closed for a reason.
+#[derive(Debug, Clone)]
+pub struct SharedConnections {
+    /// Certificates of the TLS handshake; `None` for plaintext.
+    pub certificates: Option<Arc<Certificates>>,
+    /// Maximum number of connections.
+    pub limit: ConnectionLimit,
+    /// Connections that could not be opened.
+    pub failed: FailedConnections,
+    /// Connections that were closed because of a flood.
+    pub floods: FloodCount,
+    /// Limits of incomplete requests and unread responses.
+    pub buffers: BufferLimits,
+}
+
+/// Connections of all threads that failed before the first request.
 #[derive(Debug, Clone)]
 pub struct FailedConnections {
     count: Arc<AtomicU64>,
@@ -89,7 +103,7 @@ impl Default for FailedConnections {
 }
 
 impl FailedConnections {
-    /// How many there were.
+    /// Returns the number since the server started.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
@@ -98,7 +112,7 @@ impl FailedConnections {
     fn add(&self, peer: &str, error: &io::Error, now: Micros) {
         let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
         if self.warning.passes(now) {
-            tracing::warn!(%peer, %error, count, "a client cannot connect");
+            tracing::warn!(%peer, %error, count, "client cannot connect");
         }
     }
 }
@@ -107,13 +121,13 @@ impl FailedConnections {
 pub struct GrpcServer<S> {
     service: S,
     http2: http2::Builder<TokioExecutor>,
-    opening: Opening,
+    handshake: Handshake,
     age: Option<Duration>,
-    grace: Duration,
-    ages: RandomState,
+    age_grace: Duration,
+    age_jitter: RandomState,
     buffers: Buffers,
-    header_bytes: usize,
-    failures: FailedConnections,
+    max_header_bytes: usize,
+    failed: FailedConnections,
     floods: FloodCount,
     clock: Clock,
 }
@@ -121,54 +135,52 @@ pub struct GrpcServer<S> {
 impl<S> fmt::Debug for GrpcServer<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GrpcServer")
-            .field("opening", &self.opening)
+            .field("handshake", &self.handshake)
             .finish_non_exhaustive()
     }
 }
 
 impl<S> GrpcServer<S> {
-    /// Serves `service`, with TLS if there are certificates; counts connections that fail to open or are closed because
-    /// of a flood.
+    /// Creates the server of a thread.
     pub fn new(
         service: S,
         settings: &ConnectionSettings,
-        (certificates, failures, floods, buffers): (
-            Option<Arc<Certificates>>,
-            FailedConnections,
-            FloodCount,
-            BufferLimits,
-        ),
+        shared: SharedConnections,
         clock: Clock,
     ) -> Self {
-        let mut http2 = http2::Builder::new(TokioExecutor::new());
-        http2
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(settings.streams)
-            .max_header_list_size(settings.header_bytes)
-            .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
-            .max_local_error_reset_streams(MAX_ERROR_RESETS)
-            .max_send_buf_size(MAX_SEND_BUFFER)
-            .keep_alive_interval(KEEPALIVE_INTERVAL)
-            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-            // gRPC has no use for it.
-            .auto_date_header(false);
         Self {
             service,
-            http2,
-            opening: Opening {
-                certificates,
-                patience: settings.handshake_timeout,
+            http2: http2_builder(settings),
+            handshake: Handshake {
+                certificates: shared.certificates,
+                timeout: settings.handshake_timeout,
             },
             age: settings.age,
-            grace: settings.age_grace,
-            ages: RandomState::new(),
-            buffers: Buffers::new(buffers, Arc::clone(&clock)),
-            header_bytes: usize::try_from(settings.header_bytes).unwrap_or(usize::MAX),
-            failures,
-            floods,
+            age_grace: settings.age_grace,
+            age_jitter: RandomState::new(),
+            buffers: Buffers::new(shared.buffers, Arc::clone(&clock)),
+            max_header_bytes: usize::try_from(settings.header_bytes).unwrap_or(usize::MAX),
+            failed: shared.failed,
+            floods: shared.floods,
             clock,
         }
     }
+}
+
+fn http2_builder(settings: &ConnectionSettings) -> http2::Builder<TokioExecutor> {
+    let mut http2 = http2::Builder::new(TokioExecutor::new());
+    http2
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(settings.streams)
+        .max_header_list_size(settings.header_bytes)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_local_error_reset_streams(MAX_ERROR_RESETS)
+        .max_send_buf_size(MAX_SEND_BUFFER)
+        .keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        // gRPC does not use the date.
+        .auto_date_header(false);
+    http2
 }
 
 impl<S> GrpcServer<S>
@@ -180,7 +192,7 @@ where
         + 'static,
     S::Future: Send,
 {
-    /// Serves the connections until it is to stop, then until all of them have ended.
+    /// Serves connections until `stop` completes, then until all of them have ended.
     pub async fn serve(
         self,
         connections: impl Stream<Item = io::Result<Connection>>,
@@ -194,13 +206,13 @@ where
             tokio::select! {
                 () = &mut stop => break,
                 Some(connection) = connections.next() => {
-                    // What the operating system took back meanwhile is over.
+                    // An error means that the connection was closed before it reached this thread.
                     if let Ok(connection) = connection {
                         count += 1;
                         tasks.spawn(Arc::clone(&server).connection(connection, count, is_stopping.clone()));
                     }
                 }
-                // A task that panicked took its connection with it, and nothing else.
+                // A panic of a task only closes its connection.
                 Some(_) = tasks.join_next() => {}
             }
         }
@@ -208,6 +220,7 @@ where
         while tasks.join_next().await.is_some() {}
     }
 
+    /// Opens and serves a connection. `number` identifies it on this thread.
     async fn connection(
         self: Arc<Self>,
         connection: Connection,
@@ -215,52 +228,70 @@ where
         mut stopping: watch::Receiver<()>,
     ) {
         let peer = peer(&connection.socket);
+        let (socket, _permit) = connection.into_parts();
         let opened = tokio::select! {
-            opened = self.opening.open(connection) => opened,
+            opened = self.handshake.open(socket) => opened,
             () = closed(&mut stopping) => return,
         };
-        let opened = match opened {
-            Ok(Some(opened)) => opened,
-            Ok(None) => return,
-            Err(error) => return self.failures.add(&peer, &error, (self.clock)()),
-        };
-        let buffers = self.buffers.connection(number, &peer);
-        let (service, held) = (self.service.clone(), buffers.held());
+        match opened {
+            Ok(Some(stream)) => self.serve_stream(stream, &peer, number, stopping).await,
+            Ok(None) => {}
+            Err(error) => self.failed.add(&peer, &error, (self.clock)()),
+        }
+    }
+
+    async fn serve_stream(
+        &self,
+        stream: handshake::Stream,
+        peer: &str,
+        number: u64,
+        mut stopping: watch::Receiver<()>,
+    ) {
+        let buffers = self.buffers.connection(number, peer);
+        let (service, usage) = (self.service.clone(), buffers.usage());
         let service = service_fn(move |request: Request<Incoming>| {
-            let held = Arc::clone(&held);
+            let usage = Arc::clone(&usage);
             let fields = request.headers().len();
-            let request = request.map(|body| RequestBody::new(body, fields, Arc::clone(&held)));
+            let request = request.map(|body| RequestBody::new(body, fields, Arc::clone(&usage)));
             let response = service.call(request);
-            // Not an async block, which would hold the call twice.
-            response.map_ok(|response| response.map(|body| ResponseBody::new(body, held)))
+            // An async block would store the call twice.
+            response.map_ok(|response| response.map(|body| ResponseBody::new(body, usage)))
         });
-        let watch = FloodReporter::new(self.floods.clone(), peer.clone(), Arc::clone(&self.clock));
-        let frames = Frames::new(opened, PREFACE.len(), self.header_bytes, watch);
+        let reporter = FloodReporter::new(
+            self.floods.clone(),
+            peer.to_owned(),
+            Arc::clone(&self.clock),
+        );
+        let frames = Frames::new(stream, self.max_header_bytes, reporter);
         let serving = self.http2.serve_connection(TokioIo::new(frames), service);
         let end = async {
-            match self.age {
-                Some(age) => tokio::time::sleep(jittered(age, self.ages.hash_one(number))).await,
-                None => pending().await,
-            }
-        };
-        let end = async {
             tokio::select! {
-                () = end => {}
+                () = self.max_age(number) => {}
                 () = closed(&mut stopping) => {}
             }
         };
         let served = tokio::select! {
-            served = drive(serving, end, self.grace) => served,
+            served = drive(serving, end, self.age_grace) => served,
             () = buffers.unread() => return,
         };
         if let Err(error) = served {
-            tracing::debug!(%peer, %error, "a connection failed");
+            tracing::debug!(%peer, %error, "connection failed");
+        }
+    }
+
+    /// Waits until a connection has reached its maximum age.
+    async fn max_age(&self, number: u64) {
+        match self.age {
+            Some(age) => {
+                tokio::time::sleep(jittered(age, self.age_jitter.hash_one(number))).await;
+            }
+            None => pending().await,
         }
     }
 }
 
-/// Serves a connection to its own end or until `end`; then lets what is in flight on it go on for at most
-/// `grace`, and cuts it.
+/// Serves a connection until it ends or `end` completes. After `end`, requests in flight can complete for at most `grace`; then the
+/// connection is closed.
 pub(super) async fn drive<C: GracefulConnection>(
     connection: C,
     end: impl Future<Output = ()>,
@@ -277,12 +308,12 @@ pub(super) async fn drive<C: GracefulConnection>(
         .unwrap_or(Ok(()))
 }
 
-/// Until the sender is gone.
+/// Waits until the sender is dropped.
 pub(super) async fn closed(receiver: &mut watch::Receiver<()>) {
     while receiver.changed().await.is_ok() {}
 }
 
-/// An age near the one that is meant, by a random number.
+/// Returns an age near `age`, chosen by a random number.
 fn jittered(age: Duration, random: u64) -> Duration {
     #[expect(
         clippy::cast_precision_loss,

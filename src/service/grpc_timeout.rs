@@ -1,25 +1,23 @@
-//! How long a caller waits for its answer, as it says in the `grpc-timeout` header: up to 8 digits and a
-//! unit.
+//! The `grpc-timeout` header: the time that a caller waits for the response, as up to eight digits and a unit.
 
 use std::time::Duration;
 
 use tonic::metadata::MetadataMap;
 
-/// So much of a caller's time may pass before there is an answer; the rest is for the way back.
+/// Returns the part of the caller's timeout that a decision can use. The rest is for sending the response.
 fn share(timeout: Duration) -> Duration {
     timeout * 4 / 5
 }
 
-/// How long a decision may take; `None` when the caller does not limit it.
+/// Returns the maximum time for a decision; `None` if the caller has no deadline.
 ///
-/// The store gets at least `least`. Otherwise a caller could have any request decided by the failure policy, by a
-/// timeout that no store can hold.
-pub(super) fn of(metadata: &MetadataMap, least: Duration) -> Option<Duration> {
+/// It is at least `min`. Otherwise a caller could make the failure policy decide any request, with a timeout that no store can meet.
+pub(super) fn decision_time(metadata: &MetadataMap, min: Duration) -> Option<Duration> {
     let text = metadata.get("grpc-timeout")?.to_str().ok()?;
-    timeout(text).map(|timeout| share(timeout).max(least))
+    parse(text).map(|timeout| share(timeout).max(min))
 }
 
-fn timeout(text: &str) -> Option<Duration> {
+fn parse(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -40,14 +38,14 @@ fn timeout(text: &str) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    const LEAST: Duration = Duration::from_millis(2);
+    const MIN: Duration = Duration::from_millis(2);
 
     #[test]
-    fn four_fifths_of_what_the_caller_says_but_no_less_than_the_least() {
-        let patience = |text: &str| {
+    fn decisions_get_four_fifths_of_the_timeout_but_at_least_the_minimum() {
+        let time = |text: &str| {
             let mut metadata = MetadataMap::new();
             metadata.insert("grpc-timeout", text.parse().unwrap());
-            of(&metadata, LEAST)
+            decision_time(&metadata, MIN)
         };
         for (text, expected) in [
             ("20m", Some(Duration::from_millis(16))),
@@ -55,9 +53,9 @@ mod tests {
             ("99999999H", Some(Duration::from_secs(99_999_999 * 2_880))),
             ("10M", Some(Duration::from_secs(480))),
             ("2500u", Some(Duration::from_millis(2))),
-            ("2499u", Some(LEAST)),
-            ("1n", Some(LEAST)),
-            ("0m", Some(LEAST)),
+            ("2499u", Some(MIN)),
+            ("1n", Some(MIN)),
+            ("0m", Some(MIN)),
             ("", None),
             ("m", None),
             ("20", None),
@@ -66,10 +64,10 @@ mod tests {
             ("20x", None),
             ("20 m", None),
         ] {
-            assert_eq!(patience(text), expected, "{text:?}");
+            assert_eq!(time(text), expected, "{text:?}");
         }
-        assert_eq!(of(&MetadataMap::new(), LEAST), None);
-        // Bytes that are no text, and a unit that is no ASCII.
-        assert_eq!(timeout("1é"), None);
+        assert_eq!(decision_time(&MetadataMap::new(), MIN), None);
+        // The last character is not ASCII.
+        assert_eq!(parse("1é"), None);
     }
 }

@@ -1,7 +1,7 @@
-//! `grpc.health.v1.Health`, for the whole server and the names of its service.
+//! The health service of gRPC (`grpc.health.v1.Health`), for the whole server and for the names of the rate limit service.
 //!
-//! tonic-health has no `List`, and ends a `Watch` of a name that it does not know; clients and load balancers expect grpc-go's
-//! behavior, which envoyproxy/ratelimit has: the stream stays open.
+//! tonic-health has no `List`, and ends a `Watch` of an unknown name. Clients and load balancers expect the behavior of grpc-go, and thus of
+//! envoyproxy/ratelimit: the stream stays open.
 
 use std::pin::Pin;
 
@@ -16,27 +16,27 @@ use super::pb::health::{
     HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
 };
 
-/// The names that health is reported under: the whole server, the one that envoyproxy/ratelimit uses, and the service's own.
+/// Names with a health status: the whole server, the name that envoyproxy/ratelimit uses, and the name of the service.
 const NAMES: [&str; 3] = [
     "",
     "ratelimit",
     "envoy.service.ratelimit.v3.RateLimitService",
 ];
 
-/// What is reported.
+/// The health of the server.
 #[derive(Debug, Clone, Copy)]
 struct Report {
     is_serving: bool,
-    /// Nothing more is reported.
+    /// Streams of `Watch` end.
     is_over: bool,
 }
 
-/// The health service of a server. Clones report the same health.
+/// The health service of a server. Clones share the health.
 #[derive(Debug, Clone)]
 pub struct HealthService(watch::Sender<Report>);
 
 impl Default for HealthService {
-    /// Reports NOT_SERVING.
+    /// Creates a service that reports NOT_SERVING.
     fn default() -> Self {
         Self(watch::Sender::new(Report {
             is_serving: false,
@@ -51,12 +51,12 @@ impl HealthService {
         self.0.send_modify(|report| report.is_serving = is_serving);
     }
 
-    /// Ends the streams of `Watch`, once they have reported the last change.
+    /// Ends the streams of `Watch` after they have reported the last change.
     pub fn end_watching(&self) {
         self.0.send_modify(|report| report.is_over = true);
     }
 
-    /// The status of a service now; `None` if its name is unknown.
+    /// Returns the status of a service; `None` if its name is unknown.
     fn status(&self, name: &str) -> Option<ServingStatus> {
         status(*self.0.borrow(), NAMES.contains(&name))
     }
@@ -130,7 +130,7 @@ mod tests {
 
     use super::*;
 
-    fn asks(name: &str) -> Request<HealthCheckRequest> {
+    fn request(name: &str) -> Request<HealthCheckRequest> {
         Request::new(HealthCheckRequest {
             service: name.to_owned(),
         })
@@ -139,8 +139,12 @@ mod tests {
     #[tokio::test]
     async fn a_stream_reports_each_change_and_the_last_one_before_it_ends() {
         let health = HealthService::default();
-        let mut known = health.watch(asks("ratelimit")).await.unwrap().into_inner();
-        let mut unknown = health.watch(asks("other")).await.unwrap().into_inner();
+        let mut known = health
+            .watch(request("ratelimit"))
+            .await
+            .unwrap()
+            .into_inner();
+        let mut unknown = health.watch(request("other")).await.unwrap().into_inner();
         let next = async |stream: &mut <HealthService as Health>::WatchStream| {
             let response = stream.next().await.map(Result::unwrap);
             response.map(|response| response.status())
@@ -148,7 +152,7 @@ mod tests {
         assert_eq!(next(&mut known).await, Some(ServingStatus::NotServing));
         health.report(true);
         assert_eq!(next(&mut known).await, Some(ServingStatus::Serving));
-        // What is no change is not reported.
+        // A report without a change is not sent.
         health.report(true);
         health.report(false);
         health.end_watching();
@@ -166,10 +170,10 @@ mod tests {
         let health = HealthService::default();
         health.report(true);
         for name in NAMES {
-            let response = health.check(asks(name)).await.unwrap().into_inner();
+            let response = health.check(request(name)).await.unwrap().into_inner();
             assert_eq!(response.status(), ServingStatus::Serving, "{name}");
         }
-        let unknown = health.check(asks("other")).await.unwrap_err();
+        let unknown = health.check(request("other")).await.unwrap_err();
         assert_eq!(unknown.code(), Code::NotFound);
     }
 }

@@ -1,7 +1,6 @@
-//! HTTP/1.1: requests as JSON, health, and pages for people.
+//! HTTP/1.1: requests as JSON, health checks, the admin API, and pages.
 //!
-//! No client has anything here for long: heads, bodies and answers have bounds in bytes and time, and so
-//! has the life of a connection.
+//! Requests and responses are bounded in size and time, and so is the age of connections, so that no client occupies a port for long.
 
 mod admin;
 mod admin_page;
@@ -37,36 +36,35 @@ use crate::clock::Clock;
 use crate::telemetry::Throttle;
 use crate::time::Micros;
 
-pub use admin::{Admin, AdminToken, NoToken, ServerView, SourceView, StoreView, admin};
+pub use admin::{Admin, AdminToken, ServerView, SourceView, StoreView, admin};
 pub use debug_pages::{Page, pages};
 pub use json::{MAX_JSON, json};
 pub use rlconfig::RulesText;
 
-/// Of how many connections that a port may have one may be on its way out.
-const LEAVING: usize = 32;
+/// One of this many connections of a port is reserved for connections that are ending.
+const ENDING_SHARE: usize = 32;
 
-/// The shortest time between two warnings that there are so many.
+/// Minimum time between two log events about too many connections.
 const WARN_EVERY: Micros = 10_000_000;
 
-/// How long the head of a request may take, from the end of the request before it.
-const HEAD_TIME: Duration = Duration::from_secs(10);
+/// Maximum time for the head of a request, since the end of the previous request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the body of a request may take.
-const BODY_TIME: Duration = Duration::from_secs(10);
+/// Maximum time for the body of a request.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The most bytes of a head.
+/// Maximum size of the head of a request in bytes.
 const MAX_HEAD: usize = 16 << 10;
 
-/// How old a connection may grow, and how long what is in flight on it may take then: nobody
-/// reads an answer for longer.
+/// Maximum age of a connection, and maximum time for the request in flight to complete at that age. No response takes longer to read.
 const AGE: Duration = Duration::from_secs(60);
 const AGE_GRACE: Duration = Duration::from_secs(10);
 
-/// Who sent a request, for the log.
+/// Address of the client, for the log.
 #[derive(Debug, Clone)]
 struct Peer(Arc<str>);
 
-/// A port that is served by HTTP.
+/// A port that serves HTTP.
 pub struct HttpPort {
     connections: Pin<Box<dyn Stream<Item = Connection> + Send>>,
     router: Router,
@@ -76,8 +74,8 @@ pub struct HttpPort {
     clock: Clock,
     warning: Throttle,
     stopping: watch::Sender<()>,
-    /// Beyond so many connections, the oldest make room.
-    most: usize,
+    /// Beyond this number of connections, the oldest are closed.
+    max_open: usize,
 }
 
 impl std::fmt::Debug for HttpPort {
@@ -87,23 +85,23 @@ impl std::fmt::Debug for HttpPort {
 }
 
 impl HttpPort {
-    /// Serves the routes on the listener, on at most so many connections.
+    /// Creates a port that serves the routes of `router`.
     #[must_use]
     pub fn new(listener: Listener, router: Router, max_connections: usize, clock: Clock) -> Self {
-        let places = ConnectionLimit::new(max_connections, "a port of HTTP serves");
+        let limit = ConnectionLimit::new(max_connections, "maximum of an HTTP port");
         Self {
-            connections: Box::pin(connections(listener, places, Arc::clone(&clock))),
+            connections: Box::pin(connections(listener, limit, Arc::clone(&clock))),
             router,
             tasks: JoinSet::new(),
             open: VecDeque::new(),
             clock,
             warning: Throttle::every(WARN_EVERY),
             stopping: watch::channel(()).0,
-            most: max_connections - max_connections.div_ceil(LEAVING),
+            max_open: max_connections - max_connections.div_ceil(ENDING_SHARE),
         }
     }
 
-    /// Serves. It never ends; it may be dropped and called again.
+    /// Serves forever. The future can be dropped, and this method called again.
     pub async fn serve(&mut self) -> Infallible {
         loop {
             tokio::select! {
@@ -111,8 +109,8 @@ impl HttpPort {
                     let (router, stopping) = (self.router.clone(), self.stopping.subscribe());
                     let task = self.tasks.spawn(serve_connection(connection, router, stopping));
                     self.open.push_back(task);
-                    if self.make_room() {
-                        // So that they are gone before the next one comes.
+                    if self.close_oldest() {
+                        // Lets their tasks end before the next connection is accepted.
                         yield_now().await;
                     }
                 }
@@ -121,23 +119,23 @@ impl HttpPort {
         }
     }
 
-    /// Ends the oldest connections when there are too many: what probes and tools ask takes a moment, so those are
-    /// idle or slow, and must not keep a probe out. Whether there were.
-    fn make_room(&mut self) -> bool {
+    /// Closes the oldest connections if there are too many. Requests of probes and tools are short, so these are idle or slow, and must not
+    /// keep probes from connecting. Returns whether there were any.
+    fn close_oldest(&mut self) -> bool {
         self.open.retain(|task| !task.is_finished());
-        let excess = self.open.len().saturating_sub(self.most);
+        let excess = self.open.len().saturating_sub(self.max_open);
         self.open.drain(..excess).for_each(|oldest| oldest.abort());
         if excess > 0 && self.warning.passes((self.clock)()) {
             let open = self.open.len();
             tracing::warn!(
                 open,
-                "too many connections to a port of HTTP; the oldest make room"
+                "too many connections to an HTTP port, closing the oldest"
             );
         }
         excess > 0
     }
 
-    /// Accepts nothing more, and lets the requests in flight end.
+    /// Stops accepting connections, and waits until the requests in flight have completed.
     pub async fn end(self) {
         let Self {
             connections,
@@ -155,16 +153,16 @@ async fn serve_connection(
     router: Router,
     mut stopping: watch::Receiver<()>,
 ) {
-    let (socket, _place) = connection.into_parts();
+    let (socket, _permit) = connection.into_parts();
     let peer = Peer(peer(&socket).into());
-    // Routes are always ready.
+    // A router is always ready.
     let service = service_fn(move |mut request: http::Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
         router.clone().call(request)
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
+        .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(socket), service);
     let end = async {
@@ -174,17 +172,16 @@ async fn serve_connection(
         }
     };
     if let Err(error) = drive(serving, end, AGE_GRACE).await {
-        tracing::debug!(%error, "an HTTP connection failed");
+        tracing::debug!(%error, "HTTP connection failed");
     }
 }
 
-/// The routes of health: 200 "OK", or 500 and nothing, as envoyproxy/ratelimit answers. It is what gRPC's
-/// own health says.
-pub fn healthcheck(is_good: impl Fn() -> bool + Clone + Send + Sync + 'static) -> Router {
+/// Returns the route of health checks: 200 "OK" or 500 without a body, as in envoyproxy/ratelimit.
+pub fn healthcheck(is_healthy: impl Fn() -> bool + Clone + Send + Sync + 'static) -> Router {
     Router::new().route(
         "/healthcheck",
         any(async move || {
-            if is_good() {
+            if is_healthy() {
                 text(StatusCode::OK, "OK")
             } else {
                 StatusCode::INTERNAL_SERVER_ERROR.into_response()
@@ -193,7 +190,7 @@ pub fn healthcheck(is_good: impl Fn() -> bool + Clone + Send + Sync + 'static) -
     )
 }
 
-/// Plain text, which nothing is to take for anything else.
+/// Returns a response in plain text that browsers must not interpret as another media type.
 fn text(status: StatusCode, text: impl Into<axum::body::Body>) -> Response {
     let mut headers = HeaderMap::new();
     headers.insert(

@@ -1,19 +1,18 @@
-//! The dynamic metadata of a response, as envoyproxy/ratelimit shapes it: what was asked, and the
-//! metadata of the rules that let it pass.
+//! Dynamic metadata of a response, in the format of envoyproxy/ratelimit: the request, and the metadata of the rules that allowed it.
 
-use prost_types::value::Kind;
-use prost_types::{ListValue, Struct, Value};
+use prost_types::{Struct, Value};
 use serde_json::{Map, Value as Json};
 
 use super::convert::wire_unit;
 use super::explanation::Explanation;
+use super::struct_value::{boolean, from_json, integer, list, object, string, structure};
 use crate::limiter::{Descriptor, Request, Verdict};
 use crate::store::Cause;
 use crate::text::truncated;
 
-/// `domain`, `descriptors`, the request's `hitsAddend` and the rules' `metadata`; and, for a request that
-/// the store did not decide, `onStoreFailure`: what did; and where it is explained, `decision`. A request of more than
-/// 64 KiB is not repeated in full, and `truncated` says so.
+/// Returns `domain`, `descriptors` and `hitsAddend` of the request, and the `metadata` of the rules. `onStoreFailure` is the failure policy
+/// that decided, if the store did not; `decision` is the explanation, if it is enabled. Requests of more than 64 KiB are truncated, which
+/// sets `truncated`.
 pub(super) fn dynamic_metadata(
     request: &Request,
     verdict: &Verdict,
@@ -21,7 +20,7 @@ pub(super) fn dynamic_metadata(
 ) -> Struct {
     let mut fields = Echo::of(request);
     if request.hits_addend > 0 {
-        fields.push(("hitsAddend", number(f64::from(request.hits_addend))));
+        fields.push(("hitsAddend", integer(request.hits_addend.into())));
     }
     if let Cause::Policy(policy) = verdict.cause {
         fields.push(("onStoreFailure", string(policy.name())));
@@ -36,30 +35,30 @@ pub(super) fn dynamic_metadata(
     structure(fields)
 }
 
-/// Repeats what a client sent, as far as there is room: Envoy keeps dynamic metadata for as long as the request lasts.
+/// Copies a request up to a maximum size: Envoy keeps dynamic metadata in memory until the request ends.
 struct Echo {
-    /// In bytes.
+    /// Number of bytes that can be added.
     room: usize,
-    is_cut: bool,
+    is_truncated: bool,
 }
 
-/// The most bytes of a request that are repeated.
+/// Maximum number of bytes of a request that are copied.
 const MAX_ECHO: usize = 64 << 10;
 
-/// More than a text takes on the wire beside its bytes.
+/// Upper bound of the encoded size of a text in addition to its bytes.
 const OVERHEAD: usize = 16;
 
 impl Default for Echo {
     fn default() -> Self {
         Self {
             room: MAX_ECHO,
-            is_cut: false,
+            is_truncated: false,
         }
     }
 }
 
 impl Echo {
-    /// The domain and the descriptors of a request, and whether something is left out.
+    /// Returns the domain and the descriptors of a request, and whether they are truncated.
     fn of(request: &Request) -> Vec<(&'static str, Value)> {
         let mut echo = Self::default();
         let domain = echo.text(&request.domain.readable());
@@ -70,9 +69,9 @@ impl Echo {
             }
             descriptors.push(echo.descriptor(descriptor));
         }
-        let descriptors = list(descriptors.into_iter());
+        let descriptors = list(descriptors);
         let mut fields = vec![("domain", domain), ("descriptors", descriptors)];
-        if echo.is_cut {
+        if echo.is_truncated {
             fields.push(("truncated", boolean(true)));
         }
         fields
@@ -85,30 +84,30 @@ impl Echo {
         if shown.len() == text.len() {
             return string(text);
         }
-        (self.room, self.is_cut) = (0, true);
+        (self.room, self.is_truncated) = (0, true);
         string(&format!("{shown}..."))
     }
 
     fn has_room(&mut self) -> bool {
-        self.is_cut |= self.room == 0;
+        self.is_truncated |= self.room == 0;
         self.room > 0
     }
 
-    fn descriptor(&mut self, asked: &Descriptor) -> Value {
+    fn descriptor(&mut self, descriptor: &Descriptor) -> Value {
         self.room = self.room.saturating_sub(OVERHEAD);
         let mut entries = Vec::new();
-        for entry in &asked.entries {
+        for entry in &descriptor.entries {
             if !self.has_room() {
                 break;
             }
             entries.push(self.text(&format!("{}={}", entry.key, entry.value)));
         }
-        descriptor(asked, entries)
+        descriptor_value(descriptor, entries)
     }
 }
 
-fn descriptor(descriptor: &Descriptor, entries: Vec<Value>) -> Value {
-    let mut fields = vec![("entries", list(entries.into_iter()))];
+fn descriptor_value(descriptor: &Descriptor, entries: Vec<Value>) -> Value {
+    let mut fields = vec![("entries", list(entries))];
     if let Some(limit) = &descriptor.limit {
         let unit = wire_unit(limit.unit).as_str_name();
         let mut text = format!("requests_per_unit:{} unit:{unit}", limit.requests_per_unit);
@@ -118,16 +117,12 @@ fn descriptor(descriptor: &Descriptor, entries: Vec<Value>) -> Value {
         fields.push(("limit", string(&text)));
     }
     if let Some(hits) = descriptor.hits_addend {
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "JSON and Struct have no other numbers"
-        )]
-        fields.push(("hitsAddend", number(hits as f64)));
+        fields.push(("hitsAddend", integer(hits)));
     }
-    value_of(structure(fields))
+    object(fields)
 }
 
-/// The metadata of all rules that let their descriptor pass; the first value of a name stays.
+/// Returns the metadata of all rules that allowed their descriptor. The first value of a name wins.
 fn merged(verdict: &Verdict) -> Map<String, Json> {
     let mut all = Map::new();
     for metadata in verdict
@@ -150,63 +145,6 @@ fn merge(into: &mut Map<String, Json>, from: &Map<String, Json>) {
             (Some(_), _) => {}
         }
     }
-}
-
-pub(super) fn value_of(structure: Struct) -> Value {
-    Value {
-        kind: Some(Kind::StructValue(structure)),
-    }
-}
-
-pub(super) fn structure<'a>(fields: impl IntoIterator<Item = (&'a str, Value)>) -> Struct {
-    Struct {
-        fields: fields
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect(),
-    }
-}
-
-fn list(values: impl Iterator<Item = Value>) -> Value {
-    Value {
-        kind: Some(Kind::ListValue(ListValue {
-            values: values.collect(),
-        })),
-    }
-}
-
-pub(super) fn string(text: &str) -> Value {
-    Value {
-        kind: Some(Kind::StringValue(text.to_owned())),
-    }
-}
-
-pub(super) fn number(number: f64) -> Value {
-    Value {
-        kind: Some(Kind::NumberValue(number)),
-    }
-}
-
-fn boolean(value: bool) -> Value {
-    Value {
-        kind: Some(Kind::BoolValue(value)),
-    }
-}
-
-fn from_json(json: &Json) -> Value {
-    let kind = match json {
-        Json::Null => Kind::NullValue(0),
-        Json::Bool(value) => Kind::BoolValue(*value),
-        Json::Number(value) => Kind::NumberValue(value.as_f64().unwrap_or(f64::NAN)),
-        Json::String(value) => Kind::StringValue(value.clone()),
-        Json::Array(values) => return list(values.iter().map(from_json)),
-        Json::Object(fields) => Kind::StructValue(structure(
-            fields
-                .iter()
-                .map(|(name, value)| (name.as_str(), from_json(value))),
-        )),
-    };
-    Value { kind: Some(kind) }
 }
 
 #[cfg(test)]
@@ -233,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_repeated_of_a_request_is_bounded() {
+    fn the_copy_of_a_request_is_bounded() {
         for (descriptors, entries, value, is_whole) in [
             (1, 1, 60_000, true),
             (2, 2, 15_000, true),

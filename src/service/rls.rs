@@ -1,60 +1,31 @@
-//! `RateLimitService`: decode, ask the limiter, encode. The only place where an error becomes a
-//! gRPC status.
+//! The `RateLimitService`: converts a request, has the limiter decide it, and converts the verdict. Only here, an error becomes a gRPC
+//! status.
 
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
-use tonic::{Request as Call, Response, Status as Failure};
+use tonic::{Request as Call, Response, Status as GrpcStatus};
 
-use super::bad_requests::BadRequests;
-use super::convert::statuses;
-use super::explanation::Explanation;
-use super::grpc_timeout;
-use super::metadata::dynamic_metadata;
-use super::pb::rate_limit_response::Code as WireCode;
+use super::grpc_timeout::decision_time;
 use super::pb::rate_limit_service_server::RateLimitService;
-use super::pb::{HeaderValue, RateLimitRequest, RateLimitResponse};
-use crate::limiter::{Code, LimitError, Limiter, Request, Status, Verdict};
+use super::pb::{RateLimitRequest, RateLimitResponse};
+use super::response::ResponseSettings;
+use crate::limiter::{LimitError, Limiter, Request};
 use crate::store::Store;
 use crate::telemetry::metrics::Method;
 use crate::telemetry::traces::{CallSpan, Tracing};
 use crate::text::truncated;
 
-/// The most bytes of what a client sent that logs and traces show.
+/// Maximum number of bytes of a request that logs and traces contain.
 const MAX_SHOWN: usize = 1_024;
 
-/// What responses carry beside the verdict.
-#[derive(Debug, Clone, Default)]
-pub struct ResponseSettings {
-    /// Headers for Envoy to add to its response, under these names; `None` for no headers.
-    pub headers: Option<HeaderNames>,
-    /// Headers that tell which rule decided, what is left and when to come again; the same in the dynamic
-    /// metadata, if that is sent.
-    pub explain: bool,
-    /// What requests get that cannot be decided.
-    pub bad_requests: BadRequests,
-    /// Dynamic metadata: what was asked, and the metadata of the rules that let it pass.
-    pub dynamic_metadata: bool,
-}
-
-/// The names of the response headers.
-#[derive(Debug, Clone)]
-pub struct HeaderNames {
-    /// Carries `requests_per_unit`.
-    pub limit: String,
-    /// Carries the whole tokens left.
-    pub remaining: String,
-    /// Carries the seconds until reset.
-    pub reset: String,
-}
-
-/// The service over one limiter.
+/// The service of one limiter.
 pub struct RateLimit<S> {
     limiter: Limiter<S>,
     settings: ResponseSettings,
-    /// The least time for a decision, whatever the caller says.
-    least_patience: Duration,
+    /// Minimum time for a decision, whatever the deadline of the caller.
+    min_timeout: Duration,
     tracing: Tracing,
 }
 
@@ -67,69 +38,30 @@ impl<S> std::fmt::Debug for RateLimit<S> {
 }
 
 impl<S: Store> RateLimit<S> {
-    /// Serves the limiter's verdicts.
+    /// Creates a service without tracing and without a minimum time for decisions.
     #[must_use]
     pub fn new(limiter: Limiter<S>, settings: ResponseSettings) -> Self {
         Self {
             limiter,
             settings,
-            least_patience: Duration::ZERO,
+            min_timeout: Duration::ZERO,
             tracing: Tracing::default(),
         }
     }
 
-    /// Gives decisions at least this much time, also when callers allow less.
+    /// Sets the minimum time for a decision, which also applies to callers with an earlier deadline.
     #[must_use]
-    pub fn patient_for(self, least: Duration) -> Self {
+    pub fn with_min_timeout(self, min_timeout: Duration) -> Self {
         Self {
-            least_patience: least,
+            min_timeout,
             ..self
         }
     }
 
-    /// Has its calls traced.
+    /// Traces calls.
     #[must_use]
     pub fn traced_by(self, tracing: Tracing) -> Self {
         Self { tracing, ..self }
-    }
-
-    fn panicked(&self) -> Failure {
-        self.limiter.recorder().service_failed();
-        Failure::internal("ratekeeper panicked; its log says where")
-    }
-
-    fn failure(&self, error: &LimitError) -> Failure {
-        let recorder = self.limiter.recorder();
-        match error {
-            LimitError::BadRequest(_) | LimitError::NotLoaded => recorder.service_failed(),
-            LimitError::Store(_) => recorder.store_failed(),
-        }
-        match error {
-            LimitError::BadRequest(error) => Failure::invalid_argument(error.to_string()),
-            LimitError::NotLoaded | LimitError::Store(_) => Failure::unavailable(error.to_string()),
-        }
-    }
-
-    fn response(&self, request: &Request, verdict: &Verdict) -> RateLimitResponse {
-        let names = self.settings.headers.as_ref();
-        let headers = names.and_then(|names| Some(headers_of(names, shown(&verdict.statuses)?)));
-        let mut headers = headers.unwrap_or_default();
-        let explanation = match self.settings.explain {
-            true => Explanation::of(verdict),
-            false => None,
-        };
-        headers.extend(explanation.iter().flat_map(Explanation::headers));
-        RateLimitResponse {
-            overall_code: WireCode::from(verdict.code).into(),
-            statuses: statuses(verdict),
-            response_headers_to_add: headers,
-            request_headers_to_add: Vec::new(),
-            raw_body: Vec::new(),
-            dynamic_metadata: self
-                .settings
-                .dynamic_metadata
-                .then(|| dynamic_metadata(request, verdict, explanation.as_ref())),
-        }
     }
 }
 
@@ -138,72 +70,48 @@ impl<S: Store> RateLimitService for RateLimit<S> {
     async fn should_rate_limit(
         &self,
         call: Call<RateLimitRequest>,
-    ) -> Result<Response<RateLimitResponse>, Failure> {
+    ) -> Result<Response<RateLimitResponse>, GrpcStatus> {
         let began = Instant::now();
         let span = self.tracing.call(call.metadata().as_ref());
-        let answer = match &span {
-            None => self.answer(call, None).await,
-            Some(span) => span.within(self.answer(call, Some(span))).await,
+        let response = match &span {
+            None => self.respond(call, None).await,
+            Some(span) => span.within(self.respond(call, Some(span))).await,
         };
-        if let (Some(span), Err(failure)) = (&span, &answer) {
-            span.failed(failure.code().into(), failure.message());
+        if let (Some(span), Err(status)) = (&span, &response) {
+            span.failed(status.code().into(), status.message());
         }
         let recorder = self.limiter.recorder();
         recorder.answered(Method::ShouldRateLimit, began.elapsed());
-        answer
+        response
     }
 }
 
 impl<S: Store> RateLimit<S> {
-    /// The answer to a request that got no verdict.
-    fn undecided(
-        &self,
-        error: &LimitError,
-        span: Option<&CallSpan>,
-    ) -> Result<Response<RateLimitResponse>, Failure> {
-        let answer = match error {
-            LimitError::BadRequest(bad) if bad.is_by_content() => {
-                let recorder = self.limiter.recorder();
-                self.settings.bad_requests.answer(recorder, bad)
-            }
-            _ => None,
-        };
-        let Some(answer) = answer else {
-            return Err(self.failure(error));
-        };
-        if let Some(span) = span {
-            let name = answer.overall_code().as_str_name().to_ascii_lowercase();
-            span.not_decided(name, error);
-        }
-        Ok(Response::new(answer))
-    }
-
-    async fn answer(
+    async fn respond(
         &self,
         call: Call<RateLimitRequest>,
         span: Option<&CallSpan>,
-    ) -> Result<Response<RateLimitResponse>, Failure> {
-        let patience = match self.limiter.waits() {
-            true => grpc_timeout::of(call.metadata(), self.least_patience),
+    ) -> Result<Response<RateLimitResponse>, GrpcStatus> {
+        let time = match self.limiter.waits() {
+            true => decision_time(call.metadata(), self.min_timeout),
             false => None,
         };
         let request = match Request::try_from(call.into_inner()) {
             Ok(request) => request,
             Err(error) => return self.undecided(&error.into(), span),
         };
-        tracing::debug!(request = request.shown(MAX_SHOWN), "asked");
+        tracing::debug!(request = request.shown(MAX_SHOWN), "request received");
         if let Some(span) = span {
             let domain = request.domain.readable();
             span.asked(truncated(&domain, MAX_SHOWN), request.descriptors.len());
         }
-        // A panic is a mistake of ours; it must not look like a network's. What it leaves half done is
-        // this request alone.
-        let deciding = AssertUnwindSafe(self.limiter.decide(&request, patience)).catch_unwind();
+        // A panic is a bug of the server, which must not look like a network error. It leaves only this request half done.
+        let deciding = AssertUnwindSafe(self.limiter.decide(&request, time)).catch_unwind();
         let verdict = match deciding.await.map_err(|_| self.panicked())? {
             Ok(verdict) => verdict,
             Err(error) => return self.undecided(&error, span),
         };
-        tracing::debug!(code = ?verdict.code, statuses = ?verdict.statuses, "answered");
+        tracing::debug!(code = ?verdict.code, statuses = ?verdict.statuses, "request decided");
         if let Some(span) = span {
             let rules = verdict
                 .statuses
@@ -212,37 +120,48 @@ impl<S: Store> RateLimit<S> {
             let rules = rules.map(|rule| rule.path.as_str());
             span.answered(verdict.told().name(), verdict.decided_by().name(), rules);
         }
-        Ok(Response::new(self.response(&request, &verdict)))
+        Ok(Response::new(self.settings.response(&request, &verdict)))
     }
-}
 
-/// The status that the headers tell of: the last that is over a limit that is no quota, else the
-/// first with the least left. `None` when no limit applied.
-pub(super) fn shown(statuses: &[Status]) -> Option<&Status> {
-    let limited = || statuses.iter().filter(|status| status.limit.is_some());
-    limited()
-        .rfind(|status| status.code == Code::OverLimit && !status.is_quota)
-        .or_else(|| limited().min_by_key(|status| status.remaining_for_clients()))
-}
+    /// Returns the response to a request without a verdict.
+    fn undecided(
+        &self,
+        error: &LimitError,
+        span: Option<&CallSpan>,
+    ) -> Result<Response<RateLimitResponse>, GrpcStatus> {
+        let response = match error {
+            LimitError::BadRequest(bad) if bad.is_by_content() => {
+                let recorder = self.limiter.recorder();
+                self.settings.bad_requests.respond(recorder, bad)
+            }
+            _ => None,
+        };
+        let Some(response) = response else {
+            return Err(self.failed(error));
+        };
+        if let Some(span) = span {
+            let name = response.overall_code().as_str_name().to_ascii_lowercase();
+            span.not_decided(name, error);
+        }
+        Ok(Response::new(response))
+    }
 
-fn headers_of(names: &HeaderNames, status: &Status) -> Vec<HeaderValue> {
-    let limit = status
-        .limit
-        .as_ref()
-        .map_or(0, |limit| limit.requests_per_unit);
-    let remaining = status.remaining_for_clients();
-    let reset = status.reset_seconds.unwrap_or(status.renewal_seconds);
-    vec![
-        header(&names.limit, u64::from(limit)),
-        header(&names.remaining, u64::from(remaining)),
-        header(&names.reset, reset),
-    ]
-}
+    fn failed(&self, error: &LimitError) -> GrpcStatus {
+        let recorder = self.limiter.recorder();
+        match error {
+            LimitError::BadRequest(_) | LimitError::NotLoaded => recorder.service_failed(),
+            LimitError::Store(_) => recorder.store_failed(),
+        }
+        match error {
+            LimitError::BadRequest(error) => GrpcStatus::invalid_argument(error.to_string()),
+            LimitError::NotLoaded | LimitError::Store(_) => {
+                GrpcStatus::unavailable(error.to_string())
+            }
+        }
+    }
 
-pub(super) fn header(name: &str, value: u64) -> HeaderValue {
-    HeaderValue {
-        key: name.to_owned(),
-        value: value.to_string(),
-        raw_value: Vec::new(),
+    fn panicked(&self) -> GrpcStatus {
+        self.limiter.recorder().service_failed();
+        GrpcStatus::internal("ratekeeper panicked; the log has the location")
     }
 }

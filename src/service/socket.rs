@@ -1,4 +1,4 @@
-//! Sockets of either kind: TCP, and those of this machine alone.
+//! TCP and Unix sockets behind one type.
 
 use std::{fmt, io, net, os};
 
@@ -8,23 +8,23 @@ use tokio_util::either::Either;
 /// A socket that accepts connections.
 #[derive(Debug)]
 pub enum Listener {
-    /// On an address and a port.
+    /// TCP.
     Tcp(TcpListener),
-    /// At a path.
+    /// A Unix socket.
     Unix(UnixListener),
 }
 
 impl Listener {
-    /// The next connection.
+    /// Accepts the next connection.
     ///
     /// # Errors
-    /// When it cannot be accepted; the next one may be.
+    /// An error of the operating system, after which the listener can still be used.
     pub async fn accept(&self) -> io::Result<Socket> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
-                // Answers are small and awaited: none is held back to be sent with the next one. It
-                // fails when the connection is gone already, which reading will tell.
+                // Responses are small and must not be delayed by Nagle's algorithm. An error means that the client has disconnected,
+                // which the next read returns as well.
                 let _ = stream.set_nodelay(true);
                 Ok(Either::Left(stream))
             }
@@ -41,26 +41,26 @@ impl fmt::Display for Listener {
                 Err(_) => f.write_str("an unknown address"),
             },
             Self::Unix(listener) => match listener.local_addr() {
-                Ok(address) => write!(f, "unix:{}", shown(&address.into())),
+                Ok(address) => write!(f, "unix:{}", path_of(&address.into())),
                 Err(_) => f.write_str("an unknown path"),
             },
         }
     }
 }
 
-fn shown(address: &os::unix::net::SocketAddr) -> String {
+fn path_of(address: &os::unix::net::SocketAddr) -> String {
     address
         .as_pathname()
         .map_or_else(|| "(no path)".to_owned(), |path| path.display().to_string())
 }
 
-/// A connection that was accepted: over TCP, or within this machine.
+/// A TCP or Unix connection that is attached to the runtime of a thread.
 pub type Socket = Either<TcpStream, UnixStream>;
 
-/// A [`Socket`] that belongs to no thread.
+/// A [`Socket`] that is not attached to a runtime.
 pub type Detached = Either<net::TcpStream, os::unix::net::UnixStream>;
 
-/// Takes a socket from this thread; fails when the operating system does not let go of it.
+/// Detaches a socket from the runtime of this thread.
 pub(super) fn detach(socket: Socket) -> io::Result<Detached> {
     match socket {
         Either::Left(stream) => stream.into_std().map(Either::Left),
@@ -68,7 +68,7 @@ pub(super) fn detach(socket: Socket) -> io::Result<Detached> {
     }
 }
 
-/// Gives a socket to this thread; fails when the operating system cannot watch it.
+/// Attaches a socket to the runtime of this thread.
 pub(super) fn attach(socket: Detached) -> io::Result<Socket> {
     match socket {
         Either::Left(stream) => TcpStream::from_std(stream).map(Either::Left),
@@ -76,12 +76,13 @@ pub(super) fn attach(socket: Detached) -> io::Result<Socket> {
     }
 }
 
-/// Who is at the other end, for people.
+/// Returns the address of the client, for logs.
 pub(super) fn peer(socket: &Socket) -> String {
     match socket {
-        Either::Left(stream) => stream
-            .peer_addr()
-            .map_or_else(|_| "somebody who left".to_owned(), |peer| peer.to_string()),
-        Either::Right(_) => "a process on this machine".to_owned(),
+        Either::Left(stream) => stream.peer_addr().map_or_else(
+            |_| "a disconnected client".to_owned(),
+            |peer| peer.to_string(),
+        ),
+        Either::Right(_) => "a local process".to_owned(),
     }
 }

@@ -1,13 +1,13 @@
-//! Certificates that are trusted as they are, because the file of authorities has them.
+//! Certificates of peers that are trusted because the file of authorities contains them.
 //!
-//! webpki takes a peer's certificate only when an authority signed it; it rejects the certificate of an authority itself
-//! (`openssl req -x509` makes such: self-signed, `CA:TRUE`) and X.509 version 1. Go's crypto/tls, and so envoyproxy/ratelimit,
-//! also takes one that is itself among the authorities. Here, such a certificate must be the same to the byte; its dates,
-//! purpose and name are checked, and the signature of the handshake with its key as for any other.
+//! webpki only accepts certificates that an authority signed. It rejects the certificate of an authority itself (self-signed with `CA:TRUE`, as
+//! `openssl req -x509` creates them) and X.509 version 1. crypto/tls of Go, and thus envoyproxy/ratelimit, also accepts a certificate that is
+//! itself among the authorities. Here, such a certificate must be identical; its dates, purpose and name are checked, and the signature of the
+//! handshake as for any other certificate.
 
 use tokio_rustls::rustls::client::danger::HandshakeSignatureValid;
 use tokio_rustls::rustls::crypto::{
-    WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
     verify_tls13_signature_with_raw_key,
 };
 use tokio_rustls::rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer, UnixTime};
@@ -20,9 +20,9 @@ use x509_cert::ext::pkix::ExtendedKeyUsage;
 
 const EXTENDED_KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37");
 
-/// Critical extensions that do not change whether a certificate that is trusted itself may be used: key usage, subject
-/// alternative name, basic constraints, name constraints and extended key usage. The names and purposes are looked at.
-const UNDERSTOOD: [ObjectIdentifier; 5] = [
+/// Critical extensions that are allowed in a trusted certificate: key usage, subject alternative name, basic constraints, name constraints and
+/// extended key usage. Names and purposes are checked; the others do not apply to a certificate that is trusted itself.
+const ALLOWED_EXTENSIONS: [ObjectIdentifier; 5] = [
     ObjectIdentifier::new_unwrap("2.5.29.15"),
     ObjectIdentifier::new_unwrap("2.5.29.17"),
     ObjectIdentifier::new_unwrap("2.5.29.19"),
@@ -32,9 +32,9 @@ const UNDERSTOOD: [ObjectIdentifier; 5] = [
 
 const ANY_PURPOSE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
 
-/// Who shows a certificate.
+/// The role of the peer that presents a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Peer {
+pub(super) enum Peer {
     /// A server.
     Server,
     /// A client.
@@ -50,28 +50,32 @@ impl Peer {
     }
 }
 
-/// Certificates that are trusted when a peer shows one of them.
-#[derive(Debug, Clone, Default)]
-pub struct Anchors(Vec<CertificateDer<'static>>);
+/// Certificates that are trusted if a peer presents one of them.
+#[derive(Debug, Clone)]
+pub(super) struct Anchors {
+    certificates: Vec<CertificateDer<'static>>,
+    /// Signature algorithms of handshakes.
+    algorithms: WebPkiSupportedAlgorithms,
+}
 
 impl Anchors {
-    /// These certificates.
-    #[must_use]
-    pub fn new(certificates: Vec<CertificateDer<'static>>) -> Self {
-        Self(certificates)
+    pub(super) fn new(
+        certificates: Vec<CertificateDer<'static>>,
+        provider: &CryptoProvider,
+    ) -> Self {
+        Self {
+            certificates,
+            algorithms: provider.signature_verification_algorithms,
+        }
     }
 
-    /// Whether this is one of them, to the byte.
-    #[must_use]
-    pub fn has(&self, certificate: &CertificateDer<'_>) -> bool {
-        self.0.iter().any(|anchor| anchor == certificate)
+    /// Returns whether a certificate is identical to one of the anchors.
+    pub(super) fn has(&self, certificate: &CertificateDer<'_>) -> bool {
+        self.certificates.iter().any(|anchor| anchor == certificate)
     }
 
-    /// Verifies dates and purpose of a certificate that is one of these; not its name.
-    ///
-    /// # Errors
-    /// When it cannot be read, is not valid now, or is not for peers of this kind.
-    pub fn verify(
+    /// Verifies the dates and the purpose of a certificate that is an anchor, but not its name.
+    pub(super) fn verify(
         &self,
         certificate: &CertificateDer<'_>,
         peer: Peer,
@@ -103,43 +107,43 @@ impl Anchors {
                 if !purposes.0.iter().any(fits) {
                     return Err(CertificateError::InvalidPurpose.into());
                 }
-            } else if extension.critical && !UNDERSTOOD.contains(&extension.extn_id) {
+            } else if extension.critical && !ALLOWED_EXTENSIONS.contains(&extension.extn_id) {
                 return Err(CertificateError::UnhandledCriticalExtension.into());
             }
         }
         Ok(())
     }
 
-    /// Verifies the signature of a handshake of TLS 1.2.
+    /// Verifies the signature of a TLS 1.2 handshake.
     pub(super) fn verify_tls12(
         &self,
         message: &[u8],
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
-        algorithms: &WebPkiSupportedAlgorithms,
     ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.algorithms;
         match self.key_of_version_1(certificate) {
-            // Takes fewer kinds of signatures than TLS 1.2 has, and none that is weaker.
+            // Accepts fewer kinds of signatures than TLS 1.2 has, and none that is weaker.
             Some(key) => verify_tls13_signature_with_raw_key(message, &key, signature, algorithms),
             None => verify_tls12_signature(message, certificate, signature, algorithms),
         }
     }
 
-    /// Verifies the signature of a handshake of TLS 1.3.
+    /// Verifies the signature of a TLS 1.3 handshake.
     pub(super) fn verify_tls13(
         &self,
         message: &[u8],
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
-        algorithms: &WebPkiSupportedAlgorithms,
     ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.algorithms;
         match self.key_of_version_1(certificate) {
             Some(key) => verify_tls13_signature_with_raw_key(message, &key, signature, algorithms),
             None => verify_tls13_signature(message, certificate, signature, algorithms),
         }
     }
 
-    /// The key of one of these that the library cannot read, which is so for version 1.
+    /// Returns the key of an anchor that the library cannot parse, because it is of version 1.
     fn key_of_version_1(
         &self,
         certificate: &CertificateDer<'_>,
@@ -153,39 +157,37 @@ impl Anchors {
     }
 }
 
-/// What to do about a peer's certificate that is rejected; empty when there is no advice.
+/// Returns what to do about a certificate of a peer that is rejected; empty if there is no advice.
 ///
-/// `authorities` is the option that names the file of authorities, `names` what to look at when the certificate is for
-/// another name.
+/// `authorities` is the option for the file of authorities, `names` the advice for a certificate with another name.
 #[must_use]
-pub fn advice(wrong: &CertificateError, authorities: &str, names: &str) -> String {
+pub fn advice(error: &CertificateError, authorities: &str, names: &str) -> String {
     use CertificateError::{
         Expired, ExpiredContext, InvalidPurpose, InvalidPurposeContext, NotValidForName,
         NotValidForNameContext, NotValidYet, NotValidYetContext, Other, UnknownIssuer,
     };
-    match wrong {
+    match error {
         UnknownIssuer => {
             format!(
-                "{authorities} must have the authority that signed it, or the certificate itself"
+                "{authorities} must contain the authority that signed it, or the certificate itself"
             )
         }
         NotValidForName | NotValidForNameContext { .. } => names.to_owned(),
-        Expired | ExpiredContext { .. } => "it has expired, replace it".to_owned(),
+        Expired | ExpiredContext { .. } => "it has expired; replace it".to_owned(),
         NotValidYet | NotValidYetContext { .. } => {
-            "it is not valid yet, compare the clocks".to_owned()
+            "it is not valid yet; compare the clocks".to_owned()
         }
         InvalidPurpose | InvalidPurposeContext { .. } => {
-            "its extended key usage does not allow this, make one with serverAuth or clientAuth"
+            "its extended key usage does not allow this; create one with serverAuth or clientAuth"
                 .to_owned()
         }
         Other(other) => match format!("{other:?}") {
             text if text.contains("CaUsedAsEndEntity") => format!(
-                "it is the certificate of an authority (CA:TRUE), put this very certificate into {authorities}, or use one \
-                 without CA:TRUE"
+                "it is the certificate of an authority (CA:TRUE); add this certificate to {authorities}, or use one without CA:TRUE"
             ),
             text if text.contains("UnsupportedCertVersion") => format!(
-                "it is of X.509 version 1, which has no name that is checked: replace it by one of version 3 with a \
-                 subjectAltName, or put this very certificate into {authorities} and do without the name"
+                "it is of X.509 version 1, which has no subjectAltName; replace it by one of version 3 with a subjectAltName, or \
+                 add this certificate to {authorities} and do not check the name"
             ),
             _ => String::new(),
         },

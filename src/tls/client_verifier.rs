@@ -1,10 +1,10 @@
-//! Which clients are let in: those whose certificate an authority signed, and which is for a name.
+//! Which clients are accepted: those with a certificate that an authority signed, and that has the required name.
 
 use std::sync::Arc;
 
 use tokio_rustls::rustls::client::danger::HandshakeSignatureValid;
 use tokio_rustls::rustls::client::verify_server_name;
-use tokio_rustls::rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
+use tokio_rustls::rustls::crypto::CryptoProvider;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use tokio_rustls::rustls::server::{ParsedCertificate, WebPkiClientVerifier};
@@ -14,49 +14,47 @@ use super::anchors::{Anchors, Peer};
 use super::{TlsError, pem};
 use crate::watch::TextFile;
 
-/// What verifies the certificates of clients; each must show one.
+/// Returns a verifier that requires a certificate from each client.
 pub(super) fn verifier(
     authorities: &TextFile,
     name: Option<ServerName<'static>>,
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let roots = Arc::new(pem::authorities(authorities)?);
-    let anchors = Anchors::new(pem::certificates(authorities)?);
-    let algorithms = provider.signature_verification_algorithms;
+    let anchors = Anchors::new(pem::certificates(authorities)?, &provider);
     let signed = WebPkiClientVerifier::builder_with_provider(roots, provider)
         .build()
         .map_err(|cause| TlsError::Authorities {
             path: authorities.name.clone(),
             cause: cause.to_string(),
         })?;
-    Ok(Arc::new(Clients {
+    Ok(Arc::new(ClientVerifier {
         signed,
         anchors,
-        algorithms,
         name,
     }))
 }
 
-/// Lets in whose certificate an authority signed, or is itself an anchor, and is for a name if one is asked for.
+/// Accepts clients with a certificate that an authority signed or that is an anchor, and that has the required name.
 #[derive(Debug)]
-struct Clients {
+struct ClientVerifier {
     signed: Arc<dyn ClientCertVerifier>,
     anchors: Anchors,
-    algorithms: WebPkiSupportedAlgorithms,
     name: Option<ServerName<'static>>,
 }
 
-impl ClientCertVerifier for Clients {
+impl ClientCertVerifier for ClientVerifier {
     fn verify_client_cert(
         &self,
         certificate: &CertificateDer<'_>,
-        between: &[CertificateDer<'_>],
+        intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         if self.anchors.has(certificate) {
             self.anchors.verify(certificate, Peer::Client, now)?;
         } else {
-            self.signed.verify_client_cert(certificate, between, now)?;
+            self.signed
+                .verify_client_cert(certificate, intermediates, now)?;
         }
         if let Some(name) = &self.name {
             verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
@@ -74,8 +72,7 @@ impl ClientCertVerifier for Clients {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let anchors = &self.anchors;
-        anchors.verify_tls12(message, certificate, signature, &self.algorithms)
+        self.anchors.verify_tls12(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -84,8 +81,7 @@ impl ClientCertVerifier for Clients {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let anchors = &self.anchors;
-        anchors.verify_tls13(message, certificate, signature, &self.algorithms)
+        self.anchors.verify_tls13(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

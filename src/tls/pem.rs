@@ -1,4 +1,4 @@
-//! What PEM files say.
+//! Parses certificates and keys in PEM.
 
 use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::pki_types::pem::{Error, PemObject as _};
@@ -7,10 +7,10 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use super::TlsError;
 use crate::watch::TextFile;
 
-/// All certificates of a file, in its order; at least one.
+/// Returns all certificates of a file in order; at least one.
 ///
 /// # Errors
-/// When there is none, or one is damaged.
+/// There is none, or one is damaged.
 pub fn certificates(file: &TextFile) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let all: Vec<_> = CertificateDer::pem_slice_iter(file.text.as_bytes())
         .collect::<Result<_, _>>()
@@ -23,12 +23,12 @@ pub fn certificates(file: &TextFile) -> Result<Vec<CertificateDer<'static>>, Tls
 
 const WITHOUT_PASSWORD: &str = "private key without a password";
 
-/// The first private key of a file.
+/// Returns the first private key of a file.
 ///
 /// # Errors
-/// When there is none, or it is damaged.
+/// There is none, or it is damaged.
 pub fn key(file: &TextFile) -> Result<PrivateKeyDer<'static>, TlsError> {
-    // As OpenSSL wrote keys with a password before version 1.
+    // The format of keys with a password before OpenSSL 1.0.
     if file.text.contains("Proc-Type: 4,ENCRYPTED") {
         return Err(nothing(file, WITHOUT_PASSWORD));
     }
@@ -36,10 +36,10 @@ pub fn key(file: &TextFile) -> Result<PrivateKeyDer<'static>, TlsError> {
         .map_err(|error| damaged(file, WITHOUT_PASSWORD, &error))
 }
 
-/// The authorities of a file; at least one.
+/// Returns the authorities of a file; at least one.
 ///
 /// # Errors
-/// When there is none, or one cannot be an authority.
+/// There is none, or a certificate cannot be an authority.
 pub fn authorities(file: &TextFile) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(file)? {
@@ -63,18 +63,18 @@ fn nothing(file: &TextFile, what: &'static str) -> TlsError {
 fn damaged(file: &TextFile, what: &'static str, error: &Error) -> TlsError {
     match error {
         Error::NoItemsFound => nothing(file, what),
-        // The library shows the bytes of the line that it stumbled over; in a key they are nobody's business.
+        // The error of the library contains the bytes of the line, which in a key are secret.
         Error::MissingSectionEnd { .. } => TlsError::Damaged {
             path: file.name.clone(),
-            cause: "a BEGIN line has no END line that belongs to it".to_owned(),
+            cause: "a BEGIN line has no matching END line".to_owned(),
         },
         Error::IllegalSectionStart { .. } => TlsError::Damaged {
             path: file.name.clone(),
-            cause: "a BEGIN line does not end as it should".to_owned(),
+            cause: "a BEGIN line is incomplete".to_owned(),
         },
         _ => TlsError::Damaged {
             path: file.name.clone(),
-            cause: "what stands between BEGIN and END is not base64".to_owned(),
+            cause: "the text between BEGIN and END is not base64".to_owned(),
         },
     }
 }

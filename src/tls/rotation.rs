@@ -1,4 +1,4 @@
-//! Certificates that are replaced while the server runs.
+//! Replaces certificates while the server runs.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -12,41 +12,41 @@ use super::{Loaded, ServerTls, TlsError, Validity};
 use crate::clock::Clock;
 use crate::watch::{Changes, Poke, watch};
 
-/// What handshakes are made with now, for all threads.
+/// Certificates that all threads use for new handshakes.
 #[derive(Debug)]
 pub struct Certificates {
     current: ArcSwap<Loaded>,
-    /// How often other files than before were taken over.
+    /// How often new files were loaded.
     rotations: AtomicU64,
-    /// How often they could not be.
+    /// How often new files could not be used.
     failures: AtomicU64,
 }
 
 impl Certificates {
-    /// What makes the next handshake.
+    /// Returns the acceptor of the next handshake.
     pub fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(Arc::clone(&self.current.load().config))
     }
 
-    /// Validity of the certificate in use; `None` if it cannot be parsed.
+    /// Returns the validity of the certificate in use; `None` if it cannot be parsed.
     #[must_use]
     pub fn validity(&self) -> Option<Validity> {
         self.current.load().validity
     }
 
-    /// When the certificate expires, in seconds since the Unix epoch; 0 if it cannot be parsed.
+    /// Returns when the certificate expires, in seconds since the Unix epoch; 0 if it cannot be parsed.
     #[must_use]
     pub fn expires(&self) -> u64 {
         self.validity().map_or(0, |validity| validity.end)
     }
 
-    /// How often files that were replaced have been taken over.
+    /// Returns how often new files were loaded.
     #[must_use]
     pub fn rotations(&self) -> u64 {
         self.rotations.load(Ordering::Relaxed)
     }
 
-    /// How often files that were replaced could not be used.
+    /// Returns how often new files could not be used.
     #[must_use]
     pub fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
@@ -55,35 +55,31 @@ impl Certificates {
     fn replace(&self, loaded: Result<Loaded, TlsError>, clock: &Clock) {
         match loaded {
             Ok(loaded) => {
-                tell_expiry(
-                    "the certificates were replaced; handshakes use the new ones",
-                    &loaded,
-                    clock,
-                );
+                log_validity("certificates replaced", &loaded, clock);
                 self.current.store(Arc::new(loaded));
                 self.rotations.fetch_add(1, Ordering::Relaxed);
             }
             Err(error) => {
                 self.failures.fetch_add(1, Ordering::Relaxed);
-                tracing::error!(%error, "the certificates were replaced but cannot be used; handshakes use the old ones");
+                tracing::error!(%error, "new certificates cannot be used, keeping the previous ones");
             }
         }
     }
 }
 
-/// Reads the certificates, and what follows them from then on: a future that never ends.
+/// Reads the certificates. The future follows changes of the files and never completes.
 ///
-/// It blocks until they are read; meant for the start.
+/// Blocks until the files are read.
 ///
 /// # Errors
-/// When they cannot be used.
+/// The certificates cannot be used.
 pub fn follow(
     tls: ServerTls,
     clock: Clock,
 ) -> Result<(Arc<Certificates>, Poke, impl Future<Output = Infallible>), TlsError> {
     let (files, changes) = watch(tls.location());
-    let loaded = tls.understand(&files?)?;
-    tell_expiry("gRPC is served with TLS", &loaded, &clock);
+    let loaded = tls.parse(&files?)?;
+    log_validity("certificates loaded", &loaded, &clock);
     let certificates = Arc::new(Certificates {
         current: ArcSwap::from_pointee(loaded),
         rotations: AtomicU64::new(0),
@@ -104,22 +100,22 @@ async fn follow_changes(
         let files = changes.next().await;
         let loaded = files
             .map_err(TlsError::from)
-            .and_then(|files| tls.understand(&files));
+            .and_then(|files| tls.parse(&files));
         certificates.replace(loaded, &clock);
     }
 }
 
-/// Says that a certificate is in use, and until when it can be.
-fn tell_expiry(what: &str, loaded: &Loaded, clock: &Clock) {
+/// Logs an event with the time when the certificate expires.
+fn log_validity(event: &str, loaded: &Loaded, clock: &Clock) {
     let Some(validity) = loaded.validity else {
-        tracing::info!("{what}");
+        tracing::info!("{event}");
         return;
     };
     let end = Duration::from_secs(validity.end);
     let expires = humantime::format_rfc3339_seconds(UNIX_EPOCH + end);
     if end <= Duration::from_micros(clock()) {
-        tracing::error!(%expires, "{what}, but the certificate has expired: clients will refuse it");
+        tracing::error!(%expires, "{event}, but the certificate has expired and clients will reject it");
     } else {
-        tracing::info!(%expires, "{what}");
+        tracing::info!(%expires, "{event}");
     }
 }

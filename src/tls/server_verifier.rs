@@ -1,12 +1,12 @@
-//! Which servers are trusted by the clients here.
+//! Which servers are trusted where ratekeeper is the client.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use tokio_rustls::rustls::client::danger::{
     HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
 };
 use tokio_rustls::rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
-use tokio_rustls::rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
+use tokio_rustls::rustls::crypto::WebPkiSupportedAlgorithms;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::server::ParsedCertificate;
 use tokio_rustls::rustls::{DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
@@ -14,47 +14,47 @@ use tokio_rustls::rustls::{DigitallySignedStruct, Error, RootCertStore, Signatur
 use super::anchors::{Anchors, Peer};
 use super::provider;
 
-/// What is done about the name in a server's certificate.
+/// Whether the name in the certificate of a server is checked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum NameCheck {
-    /// It must be the one that the server is reached by.
+    /// The certificate must have the name that the client connects to.
     #[default]
     Required,
-    /// It may be any. That the certificate is signed by an authority is verified all the same.
+    /// The certificate can have any name. It must still be signed by an authority.
     Skipped,
 }
 
-/// Who may have signed a server's certificate, beside the authorities of a file.
+/// Whether the authorities of the system are trusted in addition to those of a file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum SystemRoots {
-    /// The authorities of the system.
+    /// They are trusted.
     #[default]
     Trusted,
-    /// None.
+    /// They are not trusted.
     Ignored,
 }
 
-/// Trusts servers whose certificate an authority signed, or whose certificate is itself an anchor.
+/// Trusts servers with a certificate that an authority signed or that is an anchor.
 #[derive(Debug)]
 pub struct ServerVerifier {
     roots: RootCertStore,
     anchors: Anchors,
     names: NameCheck,
-    provider: Arc<CryptoProvider>,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl ServerVerifier {
-    /// Trusts these certificates, as authorities and as they are, and those of others.
+    /// Creates a verifier that trusts the certificates in `own`, as authorities and as anchors, and those of the system if `system` says so.
     ///
     /// # Errors
-    /// When one of them cannot be an authority, or there is none at all.
+    /// A certificate cannot be an authority, or there is no authority.
     pub fn trusting(
         own: Vec<CertificateDer<'static>>,
-        others: SystemRoots,
+        system: SystemRoots,
         names: NameCheck,
     ) -> Result<Self, Error> {
-        let mut roots = match others {
-            SystemRoots::Trusted => of_system().clone(),
+        let mut roots = match system {
+            SystemRoots::Trusted => system_roots().clone(),
             SystemRoots::Ignored => RootCertStore::empty(),
         };
         for certificate in &own {
@@ -62,25 +62,22 @@ impl ServerVerifier {
         }
         if roots.is_empty() {
             return Err(Error::General(
-                "this system has no certificates of authorities, and no file of them is named"
+                "the system has no certificates of authorities, and no file of them is configured"
                     .to_owned(),
             ));
         }
+        let provider = provider();
         Ok(Self {
             roots,
-            anchors: Anchors::new(own),
+            anchors: Anchors::new(own, &provider),
             names,
-            provider: provider(),
+            algorithms: provider.signature_verification_algorithms,
         })
-    }
-
-    fn algorithms(&self) -> &WebPkiSupportedAlgorithms {
-        &self.provider.signature_verification_algorithms
     }
 }
 
-/// The authorities of the system: read once, they are many.
-fn of_system() -> &'static RootCertStore {
+/// Returns the authorities of the system. They are read once, because there are many.
+fn system_roots() -> &'static RootCertStore {
     static ROOTS: OnceLock<RootCertStore> = OnceLock::new();
     ROOTS.get_or_init(|| {
         let mut roots = RootCertStore::empty();
@@ -102,13 +99,12 @@ impl ServerCertVerifier for ServerVerifier {
             self.anchors.verify(certificate, Peer::Server, now)?;
         } else {
             let certificate = ParsedCertificate::try_from(certificate)?;
-            let algorithms = self.algorithms().all;
             verify_server_cert_signed_by_trust_anchor(
                 &certificate,
                 &self.roots,
                 intermediates,
                 now,
-                algorithms,
+                self.algorithms.all,
             )?;
         }
         if self.names == NameCheck::Required {
@@ -123,8 +119,7 @@ impl ServerCertVerifier for ServerVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let anchors = &self.anchors;
-        anchors.verify_tls12(message, certificate, signature, self.algorithms())
+        self.anchors.verify_tls12(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -133,11 +128,10 @@ impl ServerCertVerifier for ServerVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let anchors = &self.anchors;
-        anchors.verify_tls13(message, certificate, signature, self.algorithms())
+        self.anchors.verify_tls13(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms().supported_schemes()
+        self.algorithms.supported_schemes()
     }
 }

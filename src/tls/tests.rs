@@ -1,4 +1,4 @@
-//! What certificates can be used, and what is said of those that cannot.
+//! Certificates and keys that can and cannot be used.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// A certificate for a name and its key, in files; signed by itself.
+/// Writes a self-signed certificate and its key to files.
 fn pair(directory: &Path, stem: &str) -> (PathBuf, PathBuf) {
     let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     params.not_after = date_time_ymd(2040, 1, 2);
@@ -35,7 +35,7 @@ fn usable() -> (TempDir, ServerTls) {
 }
 
 #[test]
-fn the_end_of_a_certificate_is_known() {
+fn the_end_of_validity_is_read() {
     let (_directory, tls) = usable();
     assert_eq!(tls.load().unwrap().validity.unwrap().end, 2_209_075_200);
     assert_eq!(validity_in(&tls.certificate).unwrap().end, 2_209_075_200);
@@ -44,7 +44,7 @@ fn the_end_of_a_certificate_is_known() {
 }
 
 #[test]
-fn certificate_key_and_authorities_may_be_one_file() {
+fn certificate_key_and_authorities_can_be_one_file() {
     let (directory, mut tls) = usable();
     let both =
         fs::read_to_string(&tls.key).unwrap() + &fs::read_to_string(&tls.certificate).unwrap();
@@ -52,31 +52,34 @@ fn certificate_key_and_authorities_may_be_one_file() {
     fs::write(&path, both).unwrap();
     tls.certificate.clone_from(&path);
     tls.key.clone_from(&path);
-    tls.clients = Some(Clients {
+    tls.clients = Some(ClientAuth {
         authorities: path,
         name: None,
     });
     tls.load().unwrap();
 }
 
-/// Checks that files cannot be used, and what is said of which of them.
-fn refused(tls: &ServerTls, file: &str, why: &str) {
+/// Checks that loading fails with an error that names the file and the reason, and that does not contain the key.
+fn check_error(tls: &ServerTls, file: &str, why: &str) {
     let error = tls.load().expect_err(why).to_string();
     assert!(error.contains(file) && error.contains(why), "{error}");
     let key = fs::read_to_string(&tls.key).unwrap_or_default();
     let secret = key.lines().nth(1).unwrap_or("no line");
-    assert!(!error.contains(secret), "it shows the key: {error}");
+    assert!(
+        !error.contains(secret),
+        "the error contains the key: {error}"
+    );
 }
 
 #[test]
-fn certificates_that_cannot_be_used_are_told_with_their_file() {
+fn errors_of_certificates_name_the_file() {
     let (directory, tls) = usable();
     let path = directory.path().join("file");
     let with = ServerTls {
         certificate: path.clone(),
         ..tls.clone()
     };
-    refused(&with, "file", "does not exist");
+    check_error(&with, "file", "does not exist");
     for (text, why) in [
         ("", "has no certificate"),
         ("certificate", "has no certificate"),
@@ -91,12 +94,12 @@ fn certificates_that_cannot_be_used_are_told_with_their_file() {
         ),
     ] {
         fs::write(&path, text).unwrap();
-        refused(&with, "file", why);
+        check_error(&with, "file", why);
     }
 }
 
 #[test]
-fn keys_and_authorities_that_cannot_be_used_are_told_with_their_file() {
+fn errors_of_keys_and_authorities_name_the_file() {
     let (directory, tls) = usable();
     let (_, other_key) = pair(directory.path(), "b");
     let key = |path| ServerTls {
@@ -104,7 +107,7 @@ fn keys_and_authorities_that_cannot_be_used_are_told_with_their_file() {
         ..tls.clone()
     };
     let authorities = |path| ServerTls {
-        clients: Some(Clients {
+        clients: Some(ClientAuth {
             authorities: path,
             name: None,
         }),
@@ -114,9 +117,9 @@ fn keys_and_authorities_that_cannot_be_used_are_told_with_their_file() {
     let text = fs::read_to_string(&tls.key).unwrap();
     fs::write(&cut, text.replace("-----END PRIVATE KEY-----\n", "")).unwrap();
     let absent = directory.path().join("absent");
-    refused(&key(tls.certificate.clone()), "a.crt", "has no private key");
-    refused(&key(cut), "cut", "END");
-    refused(&key(other_key), "b.key", "cannot be used with the key");
-    refused(&authorities(absent), "absent", "does not exist");
-    refused(&authorities(tls.key.clone()), "a.key", "has no certificate");
+    check_error(&key(tls.certificate.clone()), "a.crt", "has no private key");
+    check_error(&key(cut), "cut", "END");
+    check_error(&key(other_key), "b.key", "cannot be used with the key");
+    check_error(&authorities(absent), "absent", "does not exist");
+    check_error(&authorities(tls.key.clone()), "a.key", "has no certificate");
 }

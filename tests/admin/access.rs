@@ -56,10 +56,10 @@ fn changes_need_the_token_and_come_from_no_page() {
         let (status, answer) = api.send("POST", "/buckets/reset", headers, &body);
         assert_eq!(status, *expected, "{headers:?}: {answer}");
     }
-    server.wait_for_log("the admin API refused to change something");
-    server.wait_for_log("the admin API reset a bucket");
+    server.wait_for_log("admin API rejected a change");
+    server.wait_for_log("admin API reset a bucket");
     api.post("/buckets/set", &set("client=a", 4));
-    server.wait_for_log("the admin API set a bucket");
+    server.wait_for_log("admin API set a bucket");
     let log = server.log();
     let line = log.lines().last().unwrap();
     for part in ["peer=127.0.0.1:", "key=\"rk:shop|client=a\"", "tokens=4"] {

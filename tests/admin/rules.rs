@@ -93,7 +93,7 @@ fn counts_outlive_a_configuration() {
             format!("{RULES}  - {{key: more{round}, rate_limit: {{unlimited: true}}}}\n"),
         )
         .unwrap();
-        server.wait_for_log("rules in force");
+        server.wait_for_log("configuration loaded");
         for search in ["shop.client", "tenant", "cart"] {
             assert_eq!(within(&api, search), 1, "{search}");
         }

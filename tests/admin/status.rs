@@ -56,7 +56,7 @@ fn mistakes_are_kept_until_a_good_configuration_comes() {
     );
     assert_eq!(first["rejected"], Value::Null);
     fs::write(&file, RULES.replace("year", "eon")).unwrap();
-    server.wait_for_log("the rules in force stay");
+    server.wait_for_log("keeping the active configuration");
     let now = api.get("/status")["configuration"].clone();
     assert_eq!(
         (&now["version"], &now["loaded_us"]),
@@ -72,7 +72,7 @@ fn mistakes_are_kept_until_a_good_configuration_comes() {
     assert_eq!(configuration["text"], server.debug().get("/rlconfig").body);
     assert_eq!(configuration["files"][0]["rules"], 10);
     fs::write(&file, RULES.replace("year", "day")).unwrap();
-    server.wait_for_log("rules in force");
+    server.wait_for_log("configuration loaded");
     let now = api.get("/status")["configuration"].clone();
     assert_eq!(now["rejected"], Value::Null);
     assert_ne!(now["version"], first["version"]);

@@ -122,7 +122,7 @@ fn check_warns_and_is_strict_when_that_is_asked_for() {
     // The server takes it, and says so.
     let mut server = Ratekeeper::start_with(["--config", path, "--log-format", "fancy"], []);
     server.wait_until_logged("LOG_FORMAT=fancy is neither text nor json: logging text");
-    server.wait_until_logged("parts of the configuration have no effect");
+    server.wait_until_logged("configuration has parts without effect");
     server.wait_until_logged("rules.yaml:4:3: name belongs");
     assert_eq!(server.ask(ask("d", &["path=/ab"])).unwrap().overall_code, 1);
 }

@@ -232,7 +232,7 @@ fn the_page_begins_anew_with_another_process() {
     let browser = visit("anew", &first, "overview");
     browser.wait_for_text("#total-admitted", "20");
     drop(first);
-    browser.wait("document.getElementById('banner').textContent.includes('is unavailable')");
+    browser.wait("document.getElementById('banner').textContent.includes('does not respond')");
     let port = address.port().to_string();
     let mut second = None;
     eventually("the port is free again", || {

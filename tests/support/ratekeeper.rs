@@ -136,10 +136,7 @@ impl Ratekeeper {
     }
 
     fn serves(&self, path: &str) -> Http {
-        let mut lines = self
-            .log()
-            .lines()
-            .filter(|line| line.contains("listening for HTTP"));
+        let mut lines = self.log().lines().filter(|line| is_listening(line, "HTTP"));
         let line = lines.find(|line| line.contains(path)).unwrap();
         Http::at(address(line).unwrap())
     }
@@ -211,9 +208,18 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
     runtime.block_on(work)
 }
 
+/// Whether a log line has the address of a listener. The previous version of the server logs another text.
+fn is_listening(line: &str, protocol: &str) -> bool {
+    let texts = [
+        format!("listening protocol={}", protocol.to_lowercase()),
+        format!("listening for {protocol}"),
+    ];
+    texts.iter().any(|text| line.contains(text))
+}
+
 /// Reads the address from the log line of the gRPC listener.
 fn listening_address(line: &str) -> Option<SocketAddr> {
-    line.contains("listening for gRPC").then(|| address(line))?
+    is_listening(line, "gRPC").then(|| address(line))?
 }
 
 /// The address in a log line; an unused one for a Unix socket.

@@ -33,7 +33,7 @@ impl Scrape {
         let line = server
             .log()
             .lines()
-            .find(|line| line.contains("telling metrics to Prometheus"));
+            .find(|line| line.contains("listening protocol=prometheus"));
         let (_, address) = line.unwrap().split_once("addr=").unwrap();
         address.split(' ').next().unwrap().parse().unwrap()
     }

@@ -102,7 +102,7 @@ fn certificates_that_are_replaced_are_shown_without_dropping_a_connection() {
         .authority
         .sign(parties.directory.path(), "second", &["localhost"]);
     secret.swap("..2", &parties.authority, &second);
-    server.wait_for_log("handshakes use the new ones");
+    server.wait_for_log("certificates replaced");
     assert_eq!(
         shown_by(&server, &parties.authority),
         certificate_in(&second)
@@ -111,7 +111,7 @@ fn certificates_that_are_replaced_are_shown_without_dropping_a_connection() {
     let another = Authority::new("another");
     let third = another.sign(parties.directory.path(), "third", &["localhost"]);
     secret.swap("..3", &another, &third);
-    server.wait_for_log("handshakes use the new ones");
+    server.wait_for_log("certificates replaced");
     assert_eq!(shown_by(&server, &another), certificate_in(&third));
     assert!(!is_let_in(&server, &parties.authority, None));
     assert!(
@@ -180,11 +180,11 @@ fn certificates_that_cannot_be_used_leave_the_old_ones_and_are_told_once() {
         server.wait_for_log(why);
         assert_eq!(shown_by(&server, &parties.authority), first, "{why}");
     }
-    let told = server.log().matches("handshakes use the old ones").count();
+    let told = server.log().matches("keeping the previous ones").count();
     // A file that is written may be seen while it is empty, which is told, too.
     assert!((3..=6).contains(&told), "{}", server.log());
     fs::write(&certificate, good).unwrap();
-    server.wait_for_log("handshakes use the new ones");
+    server.wait_for_log("certificates replaced");
     assert_eq!(shown_by(&server, &parties.authority), first);
     load.end();
 }
@@ -210,7 +210,7 @@ fn authorities_that_are_replaced_decide_who_is_let_in() {
     let load = Load::start(&server, &parties.authority, Some(&old));
     assert!(!is_let_in(&server, &parties.authority, Some(&new)));
     secret.swap("..2", &next, &parties.server);
-    server.wait_for_log("handshakes use the new ones");
+    server.wait_for_log("certificates replaced");
     assert!(is_let_in(&server, &parties.authority, Some(&new)));
     assert!(!is_let_in(&server, &parties.authority, Some(&old)));
     load.end();

@@ -71,7 +71,7 @@ fn health_is_watched_under_known_and_unknown_names() {
     }
     let (status, log) = server.ended();
     assert_eq!(status.code(), Some(0), "{log}");
-    assert!(log.contains("every request was answered"), "{log}");
+    assert!(log.contains("all requests were answered"), "{log}");
 }
 
 /// What grpcurl does with the older version of the protocol; the messages are compared field by field

@@ -1,7 +1,7 @@
-//! The codec of the service: prost's, except that it does not decode what takes far more memory than it has bytes.
+//! The codec of the service: that of prost, except that it rejects messages whose decoded size far exceeds their encoded size.
 //!
-//! An empty descriptor has two bytes on the wire and about 70 in memory. Within the size that a message can have, that
-//! would be hundreds of megabytes for one request.
+//! An empty descriptor has two bytes on the wire and about 70 in memory. Within the maximum size of a message, one request could take
+//! hundreds of megabytes.
 
 use std::marker::PhantomData;
 
@@ -14,16 +14,16 @@ use tonic_prost::{ProstDecoder, ProstEncoder};
 
 use crate::pb::{RateLimitRequest, RateLimitResponse};
 
-/// The most descriptors of a request that are decoded, whatever `MAX_DESCRIPTORS` says.
-pub const MOST_DESCRIPTORS: usize = 65_536;
+/// Maximum number of descriptors of a request, also if `MAX_DESCRIPTORS` is larger.
+pub const MAX_DESCRIPTORS_DECODED: usize = 65_536;
 
-/// The most entries of all descriptors of a request together that are decoded.
-pub const MOST_ENTRIES: usize = 262_144;
+/// Maximum number of entries of all descriptors of a request together.
+pub const MAX_ENTRIES_DECODED: usize = 262_144;
 
-/// Messages of fewer bytes are decoded in any case.
+/// Messages up to this size are decoded without a check.
 const SMALL: usize = 64 << 10;
 
-/// Encodes with prost, and decodes with prost what is [`Bounded`].
+/// Encodes with prost, and decodes [`Bounded`] messages with prost.
 #[derive(Debug)]
 pub struct BoundedCodec<T, U>(PhantomData<(T, U)>);
 
@@ -52,7 +52,7 @@ where
     }
 }
 
-/// Decodes what is [`Bounded`].
+/// Decodes [`Bounded`] messages.
 #[derive(Debug)]
 pub struct BoundedDecoder<U>(ProstDecoder<U>);
 
@@ -68,26 +68,25 @@ impl<U: Message + Default + Bounded> Decoder for BoundedDecoder<U> {
     }
 }
 
-/// A message whose memory is bounded.
+/// A message whose decoded size is bounded.
 pub trait Bounded {
-    /// Refuses an encoded message that would take too much memory.
+    /// Rejects an encoded message that would take too much memory.
     fn check(bytes: &[u8]) -> Result<(), Status>;
 }
 
 impl Bounded for RateLimitRequest {
     fn check(bytes: &[u8]) -> Result<(), Status> {
         let (mut descriptors, mut entries) = (0, 0);
-        // What cannot be read is refused by the decoder; what comes before it must be few, too.
+        // The decoder rejects malformed messages. What precedes the error is counted, too, because it is decoded first.
         let _ = for_each(bytes, 2, |descriptor| {
             descriptors += 1;
             let _ = for_each(descriptor, 1, |_| entries += 1);
         });
-        if descriptors <= MOST_DESCRIPTORS && entries <= MOST_ENTRIES {
+        if descriptors <= MAX_DESCRIPTORS_DECODED && entries <= MAX_ENTRIES_DECODED {
             return Ok(());
         }
         Err(Status::out_of_range(format!(
-            "the request has {descriptors} descriptors with {entries} entries, more than {MOST_DESCRIPTORS} with \
-             {MOST_ENTRIES}, which are decoded at most"
+            "the request has {descriptors} descriptors with {entries} entries; the maximum is {MAX_DESCRIPTORS_DECODED} with {MAX_ENTRIES_DECODED}"
         )))
     }
 }
@@ -98,7 +97,7 @@ impl Bounded for RateLimitResponse {
     }
 }
 
-/// Calls `each` with every message in the field with this tag.
+/// Calls `each` with every message of the field with this tag.
 fn for_each<'b>(
     mut bytes: &'b [u8],
     tag: u32,
@@ -126,7 +125,7 @@ mod tests {
     use crate::pb::RateLimitDescriptor;
     use crate::pb::rate_limit_descriptor::Entry;
 
-    /// A request of so many descriptors with so many entries each, all empty.
+    /// Encodes a request with empty descriptors that have empty entries.
     fn encoded(descriptors: usize, entries: usize) -> Vec<u8> {
         let descriptor = RateLimitDescriptor {
             entries: vec![Entry::default(); entries],
@@ -140,12 +139,12 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_many_times_its_bytes_is_not_decoded() {
+    fn messages_that_take_many_times_their_size_are_rejected() {
         for (descriptors, entries, passes) in [
-            (MOST_DESCRIPTORS, 0, true),
-            (MOST_DESCRIPTORS + 1, 0, false),
-            (1, MOST_ENTRIES, true),
-            (1, MOST_ENTRIES + 1, false),
+            (MAX_DESCRIPTORS_DECODED, 0, true),
+            (MAX_DESCRIPTORS_DECODED + 1, 0, false),
+            (1, MAX_ENTRIES_DECODED, true),
+            (1, MAX_ENTRIES_DECODED + 1, false),
             (1_024, 256, true),
             (1_025, 256, false),
         ] {
@@ -156,7 +155,7 @@ mod tests {
                 passes,
                 "{descriptors} with {entries}: {checked:?}"
             );
-            // Unknown fields, groups among them, hide nothing.
+            // Unknown fields, including groups, do not bypass the check.
             let hidden = [&[0xfb, 0x07, 0xfc, 0x07][..], &bytes].concat();
             assert_eq!(RateLimitRequest::check(&hidden).is_ok(), passes);
             let broken = [&bytes[..], &[0xff]].concat();

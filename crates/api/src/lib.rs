@@ -1,7 +1,8 @@
-//! Formats that other programs read and write: the messages of ratekeeper's gRPC services.
+//! Formats that other programs read and write: the messages of the gRPC services, and the JSON of the admin API.
 //!
 //! The messages are generated from `proto/` by `build.rs`, both at the top of the repository.
 
+pub mod admin;
 pub mod codec;
 
 /// The rate limit service, as Envoy calls it.

@@ -7,7 +7,8 @@ use super::super::options::{Keys, boolean, header_name, some};
 use super::redis::RedisOptions;
 use crate::app::StoreSettings;
 use crate::service::{
-    BadRequestMode, BadRequests, HeaderNames, MOST_DESCRIPTORS, MOST_ENTRIES, ResponseSettings,
+    BadRequestMode, BadRequests, HeaderNames, MAX_DESCRIPTORS_DECODED, MAX_ENTRIES_DECODED,
+    ResponseSettings,
 };
 
 #[derive(Debug, clap::Args)]
@@ -153,11 +154,11 @@ enum BadRequestName {
 }
 
 fn some_descriptors(text: &str) -> Result<usize, String> {
-    some_up_to(text, MOST_DESCRIPTORS)
+    some_up_to(text, MAX_DESCRIPTORS_DECODED)
 }
 
 fn some_entries(text: &str) -> Result<usize, String> {
-    some_up_to(text, MOST_ENTRIES)
+    some_up_to(text, MAX_ENTRIES_DECODED)
 }
 
 fn some_up_to(text: &str, most: usize) -> Result<usize, String> {

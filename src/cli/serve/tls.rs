@@ -7,7 +7,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::super::mistakes::Mistakes;
 use super::super::options::boolean;
-use crate::tls::{Clients, ServerTls};
+use crate::tls::{ClientAuth, ServerTls};
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "TLS of the gRPC port")]
@@ -79,9 +79,9 @@ impl TlsOptions {
         }
     }
 
-    fn clients(&self) -> anyhow::Result<Option<Clients>> {
+    fn clients(&self) -> anyhow::Result<Option<ClientAuth>> {
         match (&self.grpc_client_tls_cacert, &self.grpc_client_tls_san) {
-            (Some(authorities), name) => Ok(Some(Clients {
+            (Some(authorities), name) => Ok(Some(ClientAuth {
                 authorities: authorities.clone(),
                 name: name.clone(),
             })),

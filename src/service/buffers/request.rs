@@ -1,4 +1,4 @@
-//! The body of a request, which can be rejected while it arrives.
+//! Bodies of requests, which can be rejected while they arrive.
 
 use std::error::Error;
 use std::pin::Pin;
@@ -13,104 +13,109 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Sleep, sleep};
 use tonic::Status;
 
-use super::Held;
+use super::ConnectionUsage;
 
-/// How long the message of a call with one message may take to arrive, once it is waited for.
-const ARRIVAL_TIME: Duration = Duration::from_secs(10);
+/// Maximum time in which the message of a unary call must arrive after its headers.
+const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Requests with no more header fields are not counted for them; Envoy sends about fifteen.
-const FEW_FIELDS: usize = 64;
+/// Maximum number of header fields that are not counted; Envoy sends about fifteen.
+const FREE_FIELDS: usize = 64;
 
-/// What a header field takes in memory, without its name and value, which the length of a header list bounds.
+/// Memory of a header field in bytes, without its name and value, which the maximum size of headers bounds.
 const FIELD_BYTES: usize = 128;
 
 /// A request of which a part has arrived.
 #[derive(Debug, Default)]
-pub(super) struct Arriving {
+pub(super) struct IncompleteRequest {
     pub(super) bytes: AtomicUsize,
     is_rejected: AtomicBool,
     waker: AtomicWaker,
 }
 
-impl Arriving {
-    /// Has the request rejected as soon as its task runs.
+impl IncompleteRequest {
+    /// Rejects the request as soon as its task runs.
     pub(super) fn reject(&self) {
         self.is_rejected.store(true, Relaxed);
         self.waker.wake();
     }
 }
 
-/// The body of a request. What has arrived of it is counted until it is complete.
+/// The body of a request. The bytes that have arrived are counted until it is complete.
 #[derive(Debug)]
 pub struct RequestBody {
     body: Incoming,
-    held: Arc<Held>,
-    arriving: Option<(u64, Arc<Arriving>)>,
-    /// Whether the call has one message, which must arrive in time.
-    is_bounded_in_time: bool,
-    late: Option<Pin<Box<Sleep>>>,
+    usage: Arc<ConnectionUsage>,
+    incomplete: Option<(u64, Arc<IncompleteRequest>)>,
+    /// Whether the call is unary, so that its message must arrive in time.
+    has_timeout: bool,
+    timeout: Option<Pin<Box<Sleep>>>,
 }
 
 impl RequestBody {
-    /// The body of a request with so many header fields. Few fields cost little; many are counted like a part of the body,
-    /// since a field that takes one byte on the wire takes a hundred here.
-    pub(in crate::service) fn new(body: Incoming, header_fields: usize, held: Arc<Held>) -> Self {
+    /// Creates the body of a request with this number of header fields. Many fields are counted like a part of the body, because a
+    /// field of one byte on the wire takes a hundred bytes in memory.
+    pub(in crate::service) fn new(
+        body: Incoming,
+        header_fields: usize,
+        usage: Arc<ConnectionUsage>,
+    ) -> Self {
         let mut this = Self {
             body,
-            held,
-            arriving: None,
-            is_bounded_in_time: false,
-            late: None,
+            usage,
+            incomplete: None,
+            has_timeout: false,
+            timeout: None,
         };
-        if header_fields > FEW_FIELDS {
+        if header_fields > FREE_FIELDS {
             this.add(header_fields * FIELD_BYTES);
         }
         this
     }
 
-    /// Bounds the time in which the message must arrive, for calls with one message. Messages of a stream may be far apart.
-    pub(in crate::service) fn must_arrive_in_time(&mut self) {
-        self.is_bounded_in_time = true;
+    /// Bounds the time in which the message of a unary call must arrive. Messages of a stream can be far apart.
+    pub(in crate::service) fn set_timeout(&mut self) {
+        self.has_timeout = true;
     }
 
-    /// Counts a part of a request that is not complete.
+    /// Counts bytes of a request that is incomplete.
     fn add(&mut self, bytes: usize) {
-        let held = &self.held;
-        let (_, arriving) = self.arriving.get_or_insert_with(|| {
-            let (order, arriving) = (held.begun.fetch_add(1, Relaxed), Arc::default());
-            held.arriving().insert(order, Arc::clone(&arriving));
-            (order, arriving)
+        let usage = &self.usage;
+        let (_, request) = self.incomplete.get_or_insert_with(|| {
+            let number = usage.next_request.fetch_add(1, Relaxed);
+            let request = Arc::default();
+            usage.requests().insert(number, Arc::clone(&request));
+            (number, request)
         });
-        arriving.bytes.fetch_add(bytes, Relaxed);
-        held.incomplete.fetch_add(bytes, Relaxed);
-        let thread = &held.thread;
+        request.bytes.fetch_add(bytes, Relaxed);
+        usage.incomplete.fetch_add(bytes, Relaxed);
+        let thread = &usage.thread;
         if thread.incomplete.fetch_add(bytes, Relaxed) + bytes > thread.limits.bounds.incomplete {
             thread.evict_requests();
         }
     }
 
-    /// Why the request is rejected, if it is.
+    /// Returns the error of a request that was rejected.
     fn rejection(&mut self, context: &mut Context<'_>) -> Option<Status> {
-        let (_, arriving) = self.arriving.as_ref()?;
-        arriving.waker.register(context.waker());
-        arriving.is_rejected.load(Relaxed).then(|| {
+        let (_, request) = self.incomplete.as_ref()?;
+        request.waker.register(context.waker());
+        request.is_rejected.load(Relaxed).then(|| {
             Status::resource_exhausted(
                 "too many incomplete requests, and this connection holds the most of them; send it again",
             )
         })
     }
 
-    /// Waits for the end of the time that the message may take.
-    fn poll_late(&mut self, context: &mut Context<'_>) -> Poll<Status> {
-        if !self.is_bounded_in_time {
+    /// Returns the error of a message that did not arrive in time, once the timeout has passed.
+    fn poll_timeout(&mut self, context: &mut Context<'_>) -> Poll<Status> {
+        if !self.has_timeout {
             return Poll::Pending;
         }
-        let late = self
-            .late
-            .get_or_insert_with(|| Box::pin(sleep(ARRIVAL_TIME)));
-        ready!(late.as_mut().poll(context));
-        self.held.thread.is_late(&self.held.peer);
-        let seconds = ARRIVAL_TIME.as_secs();
+        let timeout = self
+            .timeout
+            .get_or_insert_with(|| Box::pin(sleep(ARRIVAL_TIMEOUT)));
+        ready!(timeout.as_mut().poll(context));
+        self.usage.thread.request_timed_out(&self.usage.peer);
+        let seconds = ARRIVAL_TIMEOUT.as_secs();
         Poll::Ready(Status::deadline_exceeded(format!(
             "the request did not arrive completely within {seconds} s"
         )))
@@ -130,8 +135,8 @@ impl Body for RequestBody {
             return Poll::Ready(Some(Err(Box::new(rejection))));
         }
         let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) else {
-            let late = ready!(this.poll_late(context));
-            return Poll::Ready(Some(Err(Box::new(late))));
+            let error = ready!(this.poll_timeout(context));
+            return Poll::Ready(Some(Err(Box::new(error))));
         };
         let Some(frame) = frame.transpose()? else {
             return Poll::Ready(None);
@@ -157,9 +162,9 @@ impl Body for RequestBody {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        if let Some((order, arriving)) = self.arriving.take() {
-            self.held.arriving().remove(&order);
-            self.held.forget_request(&arriving);
+        if let Some((number, request)) = self.incomplete.take() {
+            self.usage.requests().remove(&number);
+            self.usage.release_request(&request);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The body of a response, handed to HTTP/2 piece by piece.
+//! Bodies of responses, which HTTP/2 receives in parts.
 
 use std::mem;
 use std::pin::Pin;
@@ -11,51 +11,51 @@ use hyper::body::{Body as _, Frame};
 use tonic::Status;
 use tonic::body::Body;
 
-use super::Held;
+use super::ConnectionUsage;
 
-/// The most bytes of a response that are handed to HTTP/2 at once: a frame of the usual size.
-const PIECE: usize = 16 << 10;
+/// Maximum number of bytes of a response that HTTP/2 receives at once: a frame of the default size.
+const PART_BYTES: usize = 16 << 10;
 
-/// The most bytes that HTTP/2 may hold of a response and ask for more. So a larger response is asked for its end only
-/// when nearly all of it was sent, and until then it is counted here.
+/// Maximum number of bytes of a response that HTTP/2 buffers before it polls for more. A larger response is polled for its end only when
+/// nearly all of it was sent; until then its bytes are counted here.
 pub(in crate::service) const MAX_SEND_BUFFER: usize = 1 << 10;
 
-/// The body of a response. What was not sent yet is counted.
+/// The body of a response. The bytes that were not sent yet are counted.
 #[derive(Debug)]
-pub struct ResponseBody {
-    /// The first message, as far as it was not handed on yet.
+pub(crate) struct ResponseBody {
+    /// The part of the first message that HTTP/2 has not received.
     first: Bytes,
-    /// Bytes that HTTP/2 was handed last, and holds at the most.
-    handed: usize,
-    /// What came instead of a first message, or that nothing comes at all.
-    early: Option<Option<Result<Frame<Bytes>, Status>>>,
+    /// Length of the part that HTTP/2 received last, of which it can still hold all.
+    in_flight: usize,
+    /// The frame that came instead of a first message; `Some(None)` if the body is empty.
+    other: Option<Option<Result<Frame<Bytes>, Status>>>,
     rest: Body,
-    held: Arc<Held>,
+    usage: Arc<ConnectionUsage>,
 }
 
 impl ResponseBody {
-    /// Encodes the message of a call with one message, so that its size is known. Messages of a stream come later, one at a time.
-    pub(in crate::service) fn new(mut rest: Body, held: Arc<Held>) -> Self {
-        let (mut first, mut early) = (Bytes::new(), None);
+    /// Encodes the message of a unary call, so that its size is known. Messages of a stream come later, one at a time.
+    pub(in crate::service) fn new(mut rest: Body, usage: Arc<ConnectionUsage>) -> Self {
+        let (mut first, mut other) = (Bytes::new(), None);
         if !rest.is_end_stream() {
-            // The next poll of the body registers a waker of its own.
+            // The next poll of the body registers a waker.
             let mut context = Context::from_waker(Waker::noop());
             match Pin::new(&mut rest).poll_frame(&mut context) {
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) => first = data,
-                    Err(trailers) => early = Some(Some(Ok(trailers))),
+                    Err(trailers) => other = Some(Some(Ok(trailers))),
                 },
-                Poll::Ready(other) => early = Some(other),
+                Poll::Ready(frame) => other = Some(frame),
                 Poll::Pending => {}
             }
         }
-        held.add_unread(first.len());
+        usage.add_unread(first.len());
         Self {
             first,
-            handed: 0,
-            early,
+            in_flight: 0,
+            other,
             rest,
-            held,
+            usage,
         }
     }
 }
@@ -69,30 +69,30 @@ impl hyper::body::Body for ResponseBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = self.get_mut();
-        let sent = mem::take(&mut this.handed);
+        let sent = mem::take(&mut this.in_flight);
         if sent > 0 {
-            this.held.remove_unread(sent);
-            this.held.reads.fetch_add(1, Relaxed);
+            this.usage.remove_unread(sent);
+            this.usage.reads.fetch_add(1, Relaxed);
         }
         if this.first.is_empty() {
-            return match &mut this.early {
-                // What ended stays ended.
-                Some(early) => Poll::Ready(mem::take(early)),
+            return match &mut this.other {
+                // The next poll returns the end.
+                Some(other) => Poll::Ready(mem::take(other)),
                 None => Pin::new(&mut this.rest).poll_frame(context),
             };
         }
-        let piece = this.first.split_to(PIECE.min(this.first.len()));
-        this.handed = piece.len();
-        Poll::Ready(Some(Ok(Frame::data(piece))))
+        let part = this.first.split_to(PART_BYTES.min(this.first.len()));
+        this.in_flight = part.len();
+        Poll::Ready(Some(Ok(Frame::data(part))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.first.is_empty() && self.early.is_none() && self.rest.is_end_stream()
+        self.first.is_empty() && self.other.is_none() && self.rest.is_end_stream()
     }
 }
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
-        self.held.remove_unread(self.first.len() + self.handed);
+        self.usage.remove_unread(self.first.len() + self.in_flight);
     }
 }

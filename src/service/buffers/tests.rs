@@ -1,3 +1,5 @@
+//! Which request or connection pays when a thread holds too much.
+
 use super::*;
 
 fn buffers(incomplete: usize, unread: usize) -> Buffers {
@@ -5,29 +7,29 @@ fn buffers(incomplete: usize, unread: usize) -> Buffers {
     Buffers::new(limits, Arc::new(|| 0))
 }
 
-/// A request of which so many bytes have arrived.
-fn arriving(connection: &ConnectionBuffers, bytes: usize) -> Arc<Arriving> {
-    let held = &connection.held;
-    let request = Arc::<Arriving>::default();
+/// Adds a request of which this many bytes have arrived.
+fn incomplete(connection: &ConnectionBuffers, bytes: usize) -> Arc<IncompleteRequest> {
+    let usage = &connection.usage;
+    let request = Arc::<IncompleteRequest>::default();
     request.bytes.store(bytes, Relaxed);
-    held.arriving()
-        .insert(held.begun.fetch_add(1, Relaxed), Arc::clone(&request));
-    held.incomplete.fetch_add(bytes, Relaxed);
-    held.thread.incomplete.fetch_add(bytes, Relaxed);
-    held.thread.evict_requests();
+    let number = usage.next_request.fetch_add(1, Relaxed);
+    usage.requests().insert(number, Arc::clone(&request));
+    usage.incomplete.fetch_add(bytes, Relaxed);
+    usage.thread.incomplete.fetch_add(bytes, Relaxed);
+    usage.thread.evict_requests();
     request
 }
 
 #[test]
-fn the_oldest_request_of_the_largest_connection_makes_room() {
+fn the_oldest_request_of_the_largest_connection_is_rejected() {
     let buffers = buffers(100, 0);
     let (small, large) = (
         buffers.connection(1, "small"),
         buffers.connection(2, "large"),
     );
-    let first = arriving(&small, 30);
-    let (second, third) = (arriving(&large, 30), arriving(&large, 30));
-    let fourth = arriving(&small, 20);
+    let first = incomplete(&small, 30);
+    let (second, third) = (incomplete(&large, 30), incomplete(&large, 30));
+    let fourth = incomplete(&small, 20);
     assert_eq!(buffers.0.incomplete.load(Relaxed), 80);
     assert_eq!(
         [&first, &second, &third, &fourth].map(|r| r.bytes.load(Relaxed)),
@@ -40,7 +42,7 @@ fn the_oldest_request_of_the_largest_connection_makes_room() {
 fn a_single_request_beyond_the_bound_is_rejected() {
     let buffers = buffers(100, 0);
     let connection = buffers.connection(1, "a");
-    assert_eq!(arriving(&connection, 101).bytes.load(Relaxed), 0);
+    assert_eq!(incomplete(&connection, 101).bytes.load(Relaxed), 0);
     assert_eq!(buffers.0.incomplete.load(Relaxed), 0);
 }
 
@@ -48,14 +50,14 @@ fn a_single_request_beyond_the_bound_is_rejected() {
 async fn the_connection_that_reads_the_least_is_closed() {
     let buffers = buffers(0, 100);
     let (reads, does_not) = (buffers.connection(1, "a"), buffers.connection(2, "b"));
-    does_not.held.add_unread(60);
-    reads.held.add_unread(50);
+    does_not.usage.add_unread(60);
+    reads.usage.add_unread(50);
     does_not.unread().await;
     assert_eq!(buffers.0.limits.unread(), 1);
     assert_eq!(buffers.0.unread.load(Relaxed), 50);
-    // What is dropped with the connection was taken off the thread's account already.
-    does_not.held.remove_unread(60);
-    reads.held.remove_unread(50);
+    // The bytes of the closed connection do not count for the thread any more.
+    does_not.usage.remove_unread(60);
+    reads.usage.remove_unread(50);
     assert_eq!(buffers.0.unread.load(Relaxed), 0);
 }
 
@@ -63,7 +65,7 @@ async fn the_connection_that_reads_the_least_is_closed() {
 async fn a_connection_that_reads_nothing_for_a_while_is_closed() {
     let buffers = buffers(0, 1_000);
     let connection = buffers.connection(1, "a");
-    connection.held.add_unread(1);
+    connection.usage.add_unread(1);
     connection.unread().await;
     assert_eq!(buffers.0.limits.unread(), 1);
 }

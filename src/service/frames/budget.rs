@@ -1,22 +1,22 @@
-//! How much of something a connection may do: at once, per second, and for each of its requests.
+//! A budget for what a connection can do: at once, per second, and for each of its requests.
 
 use crate::clock::Clock;
 use crate::time::Micros;
 
-/// An allowance that grows with time and requests, up to its capacity.
+/// A budget that grows with time and requests, up to its capacity.
 ///
-/// The clock is read only when there is nothing left, so an ordinary connection never reads it.
+/// The clock is read only when the budget is exhausted, which it never is on an ordinary connection.
 #[derive(Debug)]
 pub(super) struct Budget {
     left: u32,
     capacity: u32,
     per_second: u32,
-    /// Time up to this has been credited.
+    /// Time up to this moment has been credited.
     credited: Micros,
 }
 
 impl Budget {
-    /// A full one.
+    /// Creates a full budget.
     pub(super) fn new(capacity: u32, per_second: u32, now: Micros) -> Self {
         Self {
             left: capacity,
@@ -26,12 +26,12 @@ impl Budget {
         }
     }
 
-    /// Adds what a request brings.
+    /// Adds the credit of a request.
     pub(super) fn earn(&mut self, credit: u32) {
         self.left = self.left.saturating_add(credit).min(self.capacity);
     }
 
-    /// Spends; whether there was enough.
+    /// Spends `cost`. Returns whether there was enough.
     pub(super) fn spend(&mut self, cost: u32, clock: &Clock) -> bool {
         if self.left < cost {
             self.credit_time(clock());
@@ -54,7 +54,7 @@ impl Budget {
             self.credited = now;
         } else if credit > 0 {
             self.earn(u32::try_from(credit).unwrap_or(self.capacity));
-            // What was no whole unit is credited later.
+            // The fraction of a unit is credited later.
             self.credited += credit * 1_000_000 / rate;
         }
     }
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_spent_and_grows_with_time_and_requests() {
+    fn a_budget_is_spent_and_grows_with_time_and_requests() {
         let (now, clock) = clock();
         let mut budget = Budget::new(100, 10, clock());
         assert_eq!(spent(&mut budget, &clock), 100);
@@ -102,7 +102,7 @@ mod tests {
         budget.earn(1_000);
         assert_eq!(spent(&mut budget, &clock), 100);
         assert!(!budget.spend(1, &clock));
-        // A clock that is set back takes nothing.
+        // Setting back the clock takes nothing away.
         now.store(0, Ordering::Relaxed);
         budget.earn(3);
         assert_eq!(spent(&mut budget, &clock), 3);

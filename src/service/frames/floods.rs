@@ -1,18 +1,36 @@
-//! Connections that are closed because of what they flood the server with.
+//! Floods: connections that are closed because they send too many control frames or resets.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::scanner::Flood;
 use crate::clock::Clock;
 use crate::telemetry::Throttle;
 use crate::time::Micros;
 
-/// The shortest time between two warnings.
+/// Minimum time between two log events about floods.
 const WARN_EVERY: Micros = 10_000_000;
 
-/// Counts connections that were closed because of too many control frames or resets, for all threads.
+/// Why a connection is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flood {
+    /// The client sends too many frames that carry no request.
+    ControlFrames,
+    /// The client resets too many calls.
+    Resets,
+}
+
+impl fmt::Display for Flood {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ControlFrames => "too many control frames for its requests",
+            Self::Resets => "too many resets for its requests",
+        })
+    }
+}
+
+/// Number of connections of all threads that were closed because of a flood.
 #[derive(Debug, Clone)]
 pub struct FloodCount {
     count: Arc<AtomicU64>,
@@ -29,14 +47,14 @@ impl Default for FloodCount {
 }
 
 impl FloodCount {
-    /// The number of such connections since the server started.
+    /// Returns the number since the server started.
     #[must_use]
-    pub fn count(&self) -> u64 {
+    pub fn get(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
     }
 }
 
-/// What a connection needs to report a flood.
+/// Counts and logs a flood of one connection.
 #[derive(Clone)]
 pub struct FloodReporter {
     floods: FloodCount,
@@ -44,8 +62,8 @@ pub struct FloodReporter {
     clock: Clock,
 }
 
-impl std::fmt::Debug for FloodReporter {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for FloodReporter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FloodReporter")
             .field("peer", &self.peer)
             .finish_non_exhaustive()
@@ -53,7 +71,7 @@ impl std::fmt::Debug for FloodReporter {
 }
 
 impl FloodReporter {
-    /// For a connection of `peer`, the address of the client.
+    /// Creates a reporter for the connection of the client with the address `peer`.
     #[must_use]
     pub fn new(floods: FloodCount, peer: String, clock: Clock) -> Self {
         Self {
@@ -67,8 +85,8 @@ impl FloodReporter {
         &self.clock
     }
 
-    /// Counts and logs that the connection is closed, and returns the error to close it with.
-    pub(super) fn closes(&self, flood: Flood) -> io::Error {
+    /// Counts and logs the flood, and returns the error that closes the connection.
+    pub(super) fn report(&self, flood: Flood) -> io::Error {
         let count = self.floods.count.fetch_add(1, Ordering::Relaxed) + 1;
         if self.floods.warning.passes((self.clock)()) {
             let peer = &self.peer;

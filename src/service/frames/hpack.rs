@@ -1,8 +1,7 @@
-//! Finds the `:authority` of requests in their header blocks (HPACK, RFC 7541), and those that the HTTP/2 library would
-//! reject.
+//! Finds values of `:authority` in header blocks (HPACK, RFC 7541) that the HTTP/2 library would reject.
 //!
-//! A header block is read as far as that needs: where its fields begin and end, which of them are `:authority`, and which
-//! entries the dynamic table has under that name. The table itself is not kept.
+//! A header block is parsed only as far as that requires: where its fields begin and end, which of them are `:authority`, and which
+//! entries of the dynamic table have that name. The table itself is not kept.
 
 use std::ops::Range;
 
@@ -10,48 +9,48 @@ use http::uri::Authority;
 
 use super::huffman;
 
-/// The place of `:authority` in the static table, whose entry has an empty value.
+/// Index of `:authority` in the static table. The value of the entry is empty.
 const AUTHORITY: usize = 1;
 
-/// Fields of one octet that refer to an entry of a table other than that one.
-const WHOLE_FIELDS: Range<u8> = 0x82..0xff;
+/// Fields of one octet that refer to an entry of a table other than [`AUTHORITY`].
+const INDEXED_FIELDS: Range<u8> = 0x82..0xff;
 
-/// The number of entries of the static table, and the length of the longest name in it
-/// (`access-control-allow-origin`).
+/// Number of entries of the static table, and length of its longest name (`access-control-allow-origin`).
 const STATIC_ENTRIES: usize = 61;
 const LONGEST_STATIC_NAME: usize = 27;
 
-/// The name, as it is and in the Huffman code.
+/// The name as plain text and in the Huffman code.
 const NAME: &[u8] = b":authority";
 const NAME_IN_HUFFMAN: &[u8] = &[0xb8, 0x3b, 0x53, 0x39, 0xec, 0x32, 0x7d, 0x7f];
 
-/// The octets of the dynamic table. We announce no other size, so clients cannot choose a larger one.
+/// Size of the dynamic table in octets. The server announces no other size, so that clients cannot choose a larger one.
 const TABLE_SIZE: usize = 4096;
 
-/// What an entry of the table takes up beside its name and value. Therefore a table has at most 128 entries.
+/// Size of an entry in addition to its name and value. Therefore a table has at most 128 entries.
 const ENTRY_OVERHEAD: usize = 32;
 
-/// A piece of a header block and what to put in its place.
+/// Replaces a range of a header block.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Edit {
     pub(super) range: Range<usize>,
     pub(super) with: Vec<u8>,
 }
 
-/// What must be known of the header blocks before to read the next one.
+/// Finds invalid authorities in the header blocks of a connection. Each block can refer to entries of the dynamic table that previous
+/// ones have added.
 #[derive(Debug)]
-pub(super) struct Fields {
-    /// Which entries of the dynamic table have the name `:authority`; the newest one is the lowest bit.
+pub(super) struct AuthorityFilter {
+    /// A bit for each entry of the dynamic table whose name is `:authority`; the lowest bit is the newest entry.
     ///
-    /// Entries that were evicted may still have a bit. A client that refers to one breaks its connection anyway.
+    /// Evicted entries can still have a bit. The library closes the connection of a client that refers to one.
     authorities: u128,
-    /// The size of the dynamic table that the client uses.
+    /// Size of the dynamic table that the client uses.
     table_size: usize,
-    /// No name in the dynamic table is longer.
+    /// Upper bound of the length of names in the dynamic table.
     longest_name: usize,
 }
 
-impl Default for Fields {
+impl Default for AuthorityFilter {
     fn default() -> Self {
         Self {
             authorities: 0,
@@ -61,26 +60,24 @@ impl Default for Fields {
     }
 }
 
-/// A block that breaks the rules of HPACK, after which the library ends the connection.
+/// A block that violates HPACK. The library closes the connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
-impl Fields {
-    /// Reads the next header block. Returns what to edit, so that each value of `:authority` is one that the library
-    /// accepts.
+impl AuthorityFilter {
+    /// Reads the next header block. Returns the edits that make each value of `:authority` acceptable to the library.
     ///
-    /// A value is replaced by one of the same length, so that client and library agree on the size of the entry that they
-    /// put into their tables. That is impossible for an empty value: its entry is one octet larger in the library's
-    /// table, which can thus lose its oldest entry early if the table is full to the last octet. Encoders refer to the
-    /// entry of the static table for an empty value, which puts nothing into the dynamic one.
+    /// A value is replaced by one of the same length, so that client and library agree on the size of the new table entry. That is
+    /// impossible for an empty value: its entry is one octet larger in the table of the library, which can thus evict its oldest entry
+    /// too early if the table is full to the last octet. Encoders refer to the static table for an empty value, which adds no entry.
     pub(super) fn read(&mut self, block: &[u8]) -> Result<Vec<Edit>, Malformed> {
         let mut edits = Vec::new();
         let mut rest = Reader { block, at: 0 };
         while let Some(&first) = block.get(rest.at) {
             let begin = rest.at;
-            // Most fields are whole ones of a table and take one octet. Those of the dynamic table have been through here
-            // already, and the only authority of the static table is the first entry.
-            if WHOLE_FIELDS.contains(&first) {
+            // Most fields take one octet, the index of a table entry. Entries of the dynamic table were checked when they were added,
+            // and the only authority of the static table is the first entry.
+            if INDEXED_FIELDS.contains(&first) {
                 rest.at += 1;
             } else if first & 0x80 != 0 {
                 if rest.integer(7)? == AUTHORITY {
@@ -97,16 +94,16 @@ impl Fields {
         Ok(edits)
     }
 
-    /// Reads a field that begins with this octet and whose value is spelled out.
+    /// Reads a literal field that begins with this octet.
     #[inline]
     fn literal(&mut self, rest: &mut Reader<'_>, first: u8) -> Result<Option<Edit>, Malformed> {
-        // It is put into the dynamic table, or not.
+        // Whether the field is added to the dynamic table.
         let is_indexed = first & 0x40 != 0;
         let index = rest.integer(if is_indexed { 6 } else { 4 })?;
         let (is_authority, longest_name) = match index {
             0 => {
                 let name = rest.string()?;
-                (name.is_authority_name(), name.longest())
+                (name.is_authority_name(), name.max_length())
             }
             1..=STATIC_ENTRIES => (index == AUTHORITY, LONGEST_STATIC_NAME),
             _ => (
@@ -117,53 +114,53 @@ impl Fields {
         let begin = rest.at;
         let value = rest.string()?;
         if is_indexed {
-            let mut size = ENTRY_OVERHEAD + longest_name + value.longest();
+            let mut size = ENTRY_OVERHEAD + longest_name + value.max_length();
             if size > self.table_size {
                 size = ENTRY_OVERHEAD + longest_name + value.length();
             }
             self.longest_name = self.longest_name.max(longest_name);
-            self.put(is_authority, size);
+            self.add_entry(is_authority, size);
         }
         if !is_authority {
             return Ok(None);
         }
-        Ok(value.rejected().map(|length| Edit {
+        Ok(value.rejected_length().map(|length| Edit {
             range: begin..rest.at,
             with: replacement(length),
         }))
     }
 
-    /// Whether the entry at this place of the dynamic table has the name `:authority`.
-    fn is_authority_entry(&self, place: usize) -> bool {
-        let place = u32::try_from(place).unwrap_or(u32::MAX);
-        self.authorities.checked_shr(place).unwrap_or(0) & 1 != 0
+    /// Returns whether the entry at this index of the dynamic table has the name `:authority`.
+    fn is_authority_entry(&self, index: usize) -> bool {
+        let index = u32::try_from(index).unwrap_or(u32::MAX);
+        self.authorities.checked_shr(index).unwrap_or(0) & 1 != 0
     }
 
-    /// An entry of at most so many octets is put into the dynamic table.
-    fn put(&mut self, is_authority: bool, size: usize) {
+    /// Adds an entry of at most `size` octets to the dynamic table.
+    fn add_entry(&mut self, is_authority: bool, size: usize) {
         if size <= self.table_size {
             self.authorities = self.authorities << 1 | u128::from(is_authority);
         } else {
-            // An entry that is larger than the table empties it and is not put into it. Where it is not certain which of
-            // both happens, the places of older entries are lost. Then a name that refers to one of them is not known to
-            // be `:authority`, and its value is passed on as it is.
+            // An entry that is larger than the table clears it and is not added. If it is uncertain which of both happens, the
+            // indexes of older entries are lost. A name that refers to one of them is not recognized as `:authority` any more, and its
+            // value is passed on unchanged.
             self.authorities = 0;
         }
     }
 
-    /// A header block has been passed on without being read. It may have put anything into the dynamic table, and may have
-    /// changed its size, so that no place in it is certain until the client states a size again.
-    pub(super) fn forget(&mut self) {
+    /// Handles a header block that was passed on without being read. It can have added any entries and changed the size of the dynamic
+    /// table, so that no index is certain until the client announces a size again.
+    pub(super) fn forget_table(&mut self) {
         self.authorities = 0;
         self.table_size = 0;
     }
 }
 
-/// A string of so many octets, or one, that is a valid authority.
+/// Returns an encoded string of `length` octets (at least one) that is a valid authority.
 fn replacement(length: usize) -> Vec<u8> {
     let length = length.max(1);
     let mut string = Vec::with_capacity(length + 5);
-    // An integer with a prefix of seven bits; the eighth is for the Huffman code.
+    // An integer with a prefix of seven bits. The eighth bit marks the Huffman code.
     match u8::try_from(length) {
         Ok(short) if short < 0x7f => string.push(short),
         _ => {
@@ -188,23 +185,23 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// An integer whose first octet has so many bits of it.
+    /// Reads an integer with a prefix of `bits` bits.
     #[inline]
     fn integer(&mut self, bits: u32) -> Result<usize, Malformed> {
-        let most = (1_usize << bits) - 1;
-        let value = usize::from(self.octet()?) & most;
-        if value < most {
+        let max = (1_usize << bits) - 1;
+        let value = usize::from(self.octet()?) & max;
+        if value < max {
             Ok(value)
         } else {
-            self.longer_integer(most)
+            self.long_integer(max)
         }
     }
 
-    /// The rest of an integer that its first octet is too small for: what it is more than `most`.
+    /// Reads the rest of an integer that does not fit into its prefix, of which `prefix` is the maximum.
     #[inline(never)]
-    fn longer_integer(&mut self, most: usize) -> Result<usize, Malformed> {
-        let mut value = most;
-        // As many octets as the library reads.
+    fn long_integer(&mut self, prefix: usize) -> Result<usize, Malformed> {
+        let mut value = prefix;
+        // The library reads as many octets.
         for shift in [0, 7, 14, 21] {
             let octet = self.octet()?;
             value += usize::from(octet & 0x7f) << shift;
@@ -235,7 +232,7 @@ impl<'a> Reader<'a> {
 /// A name or a value.
 #[derive(Debug)]
 struct Text<'a> {
-    /// It is in the Huffman code.
+    /// Whether the octets are in the Huffman code.
     is_coded: bool,
     octets: &'a [u8],
 }
@@ -245,15 +242,15 @@ impl Text<'_> {
         self.octets == if self.is_coded { NAME_IN_HUFFMAN } else { NAME }
     }
 
-    /// The most octets that it has when it is decoded.
-    fn longest(&self) -> usize {
+    /// Returns the maximum decoded length.
+    fn max_length(&self) -> usize {
         match self.is_coded {
-            true => huffman::longest(self.octets.len()),
+            true => huffman::max_decoded_length(self.octets.len()),
             false => self.octets.len(),
         }
     }
 
-    /// The number of octets that it has when it is decoded.
+    /// Returns the decoded length.
     fn length(&self) -> usize {
         match self.is_coded {
             true => huffman::decode(self.octets).map_or(0, |decoded| decoded.len()),
@@ -261,24 +258,24 @@ impl Text<'_> {
         }
     }
 
-    /// Its decoded length, if the library rejects it as an authority.
-    fn rejected(&self) -> Option<usize> {
+    /// Returns the decoded length if the library rejects the text as an authority.
+    fn rejected_length(&self) -> Option<usize> {
         if !self.is_coded {
             return (!is_valid(self.octets)).then_some(self.octets.len());
         }
-        // The library ends the connection if it cannot be decoded.
+        // The library closes the connection if the text cannot be decoded.
         let decoded = huffman::decode(self.octets)?;
         (!is_valid(&decoded)).then_some(decoded.len())
     }
 }
 
-/// Whether the library accepts the authority of a request.
+/// Returns whether the library accepts the authority.
 fn is_valid(authority: &[u8]) -> bool {
     is_plain(authority) || Authority::try_from(authority).is_ok()
 }
 
-/// Whether this is a host, and perhaps a port, of the plainest kind. Most are, and looking costs less than the library's
-/// parser, which copies.
+/// Returns whether the authority is a plain host name with an optional port. Most are, and this check is cheaper than the parser of the
+/// library, which copies.
 fn is_plain(authority: &[u8]) -> bool {
     let is_host = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
     let host = match authority.iter().position(|&byte| byte == b':') {

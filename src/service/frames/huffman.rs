@@ -1,7 +1,7 @@
 //! The Huffman code of HPACK (RFC 7541, appendix B).
 //!
 //! The code is canonical: symbols are ordered by the length of their codes and then by their value, and codes count up in
-//! that order. The lengths therefore determine it, and it is decoded without a table of codes.
+//! that order. The lengths therefore determine the codes, and no table of codes is needed.
 
 /// The symbols of each code length, in the order of their codes. The end-of-string symbol follows the last of them.
 const SYMBOLS: [(u32, &[u8]); 21] = [
@@ -46,15 +46,15 @@ const SYMBOLS: [(u32, &[u8]); 21] = [
     (30, b"\n\r\x16"),
 ];
 
-/// The most octets that a string of `encoded` octets can have when it is decoded: no code is shorter than five bits.
-pub(super) fn longest(encoded: usize) -> usize {
+/// Returns the maximum decoded length of a string of `encoded` octets. No code is shorter than five bits.
+pub(super) fn max_decoded_length(encoded: usize) -> usize {
     encoded.saturating_mul(8) / 5
 }
 
 /// Decodes a string; `None` if it is not a valid one.
 pub(super) fn decode(encoded: &[u8]) -> Option<Vec<u8>> {
-    let mut decoded = Vec::with_capacity(longest(encoded.len()));
-    // The bits that are no whole code yet, and their number.
+    let mut decoded = Vec::with_capacity(max_decoded_length(encoded.len()));
+    // The bits of an incomplete code, and their number.
     let (mut code, mut length) = (0_u32, 0_u32);
     let bits = encoded
         .iter()
@@ -65,17 +65,17 @@ pub(super) fn decode(encoded: &[u8]) -> Option<Vec<u8>> {
             decoded.push(symbol);
             (code, length) = (0, 0);
         } else if length >= 30 {
-            // The end of the string, which must not be sent.
+            // The end-of-string symbol, which clients must not send.
             return None;
         }
     }
-    // What fills the last octet is the beginning of the end-of-string symbol: ones, and fewer than eight.
+    // The last octet is padded with the beginning of the end-of-string symbol: fewer than eight ones.
     (length < 8 && code == (1 << length) - 1).then_some(decoded)
 }
 
-/// The symbol of a code, if there is one of this length.
+/// Returns the symbol of a code of this length; `None` if there is none.
 fn symbol(code: u32, length: u32) -> Option<u8> {
-    // The first code of the length at hand, and of how many bits it is.
+    // The first code of the current length, and that length.
     let (mut first, mut bits) = (0_u32, 0);
     for (longer, symbols) in SYMBOLS {
         if longer > length {
@@ -84,8 +84,8 @@ fn symbol(code: u32, length: u32) -> Option<u8> {
         first <<= longer - bits;
         bits = longer;
         if longer == length {
-            let place = usize::try_from(code.checked_sub(first)?).ok()?;
-            return symbols.get(place).copied();
+            let index = usize::try_from(code.checked_sub(first)?).ok()?;
+            return symbols.get(index).copied();
         }
         first += u32::try_from(symbols.len()).ok()?;
     }
@@ -112,8 +112,8 @@ pub(super) fn encode(text: &[u8]) -> Vec<u8> {
         for (length, symbols) in SYMBOLS {
             first <<= length - bits;
             bits = length;
-            if let Some(place) = symbols.iter().position(|&symbol| symbol == byte) {
-                left = push(first + u32::try_from(place).unwrap(), length);
+            if let Some(index) = symbols.iter().position(|&symbol| symbol == byte) {
+                left = push(first + u32::try_from(index).unwrap(), length);
             }
             first += u32::try_from(symbols.len()).unwrap();
         }
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_string_is_none() {
+    fn invalid_strings_are_rejected() {
         for bytes in [
             // The end-of-string symbol.
             &[0xff, 0xff, 0xff, 0xff][..],
@@ -176,14 +176,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_encoded_is_decoded(text in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn encoded_strings_are_decoded(text in proptest::collection::vec(any::<u8>(), 0..200)) {
             let encoded = encode(&text);
-            prop_assert!(text.len() <= longest(encoded.len()));
+            prop_assert!(text.len() <= max_decoded_length(encoded.len()));
             prop_assert_eq!(decode(&encoded), Some(text));
         }
 
         #[test]
-        fn any_bytes_are_decoded_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_are_decoded_or_rejected(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             if let Some(text) = decode(&bytes) {
                 prop_assert_eq!(encode(&text), bytes);
             }

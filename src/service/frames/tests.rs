@@ -1,5 +1,8 @@
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+//! Traffic of the library's own client and of clients that encode in any way that HPACK allows, split into reads of any size.
+
+pub(super) mod encoder;
+mod floods;
+
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -10,29 +13,25 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::runtime::{Builder, Runtime};
 
-use super::huffman;
 use super::*;
-use crate::clock::Clock;
+use encoder::{a_call, encoded};
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// Headers that the server accepts.
+/// Maximum size of headers that the server accepts.
 const HEADER_BYTES: usize = 16_384;
-
-fn still() -> Clock {
-    Arc::new(|| 0)
-}
 
 fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-fn frames<S>(stream: S, clock: Clock) -> Frames<S> {
-    let watch = FloodReporter::new(FloodCount::default(), "a test".to_owned(), clock);
-    Frames::new(stream, PREFACE.len(), HEADER_BYTES, watch)
+/// Reads the preface, as the server does, and inspects what follows.
+async fn frames<S: AsyncRead + Unpin>(mut stream: S) -> Frames<S> {
+    let mut preface = [0; PREFACE.len()];
+    stream.read_exact(&mut preface).await.unwrap();
+    let reporter = FloodReporter::new(FloodCount::default(), "a test".to_owned(), Arc::new(|| 0));
+    Frames::new(stream, HEADER_BYTES, reporter)
 }
 
-/// A stream from which no more than so many bytes are read at once: these numbers, again and again.
+/// A stream whose reads return at most as many bytes as `sizes` says, which is repeated.
 #[derive(Debug)]
 struct Split<S> {
     stream: S,
@@ -87,7 +86,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Split<S> {
     }
 }
 
-/// Numbers of bytes to read at once.
+/// Maximum numbers of bytes of the reads.
 fn sizes() -> impl Strategy<Value = Vec<usize>> {
     vec(
         prop_oneof![1_usize..30, 1_usize..3_000, Just(100_000)],
@@ -95,7 +94,7 @@ fn sizes() -> impl Strategy<Value = Vec<usize>> {
     )
 }
 
-/// The frames that carry a header block, in pieces of so many bytes.
+/// Encodes a frame.
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut frame = vec![length[1], length[2], length[3], kind, flags];
@@ -104,14 +103,15 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// What a client sends first.
 fn begun() -> Vec<u8> {
     [PREFACE, &frame(4, 0, 0, &[])].concat()
 }
 
-/// What is passed on of bytes that are read in parts of these sizes, and whether the connection was closed.
+/// Returns what is passed on of bytes that are read in parts of these sizes, and whether the connection was closed.
 fn passed(bytes: &[u8], sizes: &[usize], room: usize) -> (Vec<u8>, bool) {
     runtime().block_on(async {
-        let mut frames = frames(Split::new(bytes, sizes), still());
+        let mut frames = frames(Split::new(bytes, sizes)).await;
         let (mut passed, mut buffer) = (Vec::new(), vec![0; room]);
         loop {
             match frames.read(&mut buffer).await {
@@ -119,16 +119,16 @@ fn passed(bytes: &[u8], sizes: &[usize], room: usize) -> (Vec<u8>, bool) {
                 Ok(count) => passed.extend_from_slice(&buffer[..count]),
                 Err(_) => return (passed, true),
             }
-            let held = frames.held.bytes.capacity();
+            let held = frames.held.capacity();
             assert!(
-                held <= 2 * (HEADER_BYTES + 2 * 16_393 + READ),
+                held <= 2 * (HEADER_BYTES + 2 * 16_393 + READ_BYTES),
                 "{held} bytes"
             );
         }
     })
 }
 
-/// Serves what comes, so many requests at most; their heads.
+/// Serves at most `most` requests, and returns their heads.
 async fn served<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     most: usize,
@@ -147,7 +147,7 @@ async fn served<S: AsyncRead + AsyncWrite + Unpin>(
     Ok(requests)
 }
 
-// --- The library's own client ---
+// --- The client of the library ---
 
 fn valid() -> impl Strategy<Value = String> {
     "([a-z]{1,5}@)?([a-z0-9._-]{1,20}|\\[::1\\]|[!$&'()*+,;=~a-zA-Z]{1,9})(:[0-9]{1,4})?"
@@ -171,7 +171,7 @@ async fn call(
             }
             let mut client = client.clone().ready().await?;
             let (response, mut body) = client.send_request(request.body(()).unwrap(), false)?;
-            // The server may have answered already.
+            // The server can have responded already.
             let _ = body.send_data(Bytes::from_static(b"data"), true);
             response.await?;
         }
@@ -186,18 +186,21 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn valid_traffic_passes_byte_for_byte(
+    fn valid_traffic_is_passed_on_unchanged(
         requests in vec((valid(), headers()), 1..12),
         sizes in sizes(),
     ) {
         let (client, server) = tokio::io::duplex(1 << 16);
         let split = Split::new(server, &sizes);
         let sent = Arc::clone(&split.read);
-        let passed = Split::new(frames(split, still()), &[100_000]);
-        let seen = Arc::clone(&passed.read);
-        let (called, served) = runtime().block_on(async {
-            tokio::join!(call(client, &requests), served(passed, usize::MAX))
-        });
+        let seen = Arc::default();
+        let serving = async {
+            let mut passed = Split::new(frames(split).await, &[100_000]);
+            passed.read = Arc::clone(&seen);
+            served(passed, usize::MAX).await
+        };
+        let (called, served) = runtime()
+            .block_on(async { tokio::join!(call(client, &requests), serving) });
         called.unwrap();
         let served = served.unwrap();
         prop_assert!(*sent.lock().unwrap() == *seen.lock().unwrap());
@@ -208,219 +211,7 @@ proptest! {
     }
 }
 
-// --- Clients that encode in any way that the specification allows ---
-
-/// How to encode a field.
-#[derive(Debug, Clone)]
-struct Form {
-    /// 0: indexed where it can be; 1 to 3: a literal, with a new entry, without one, and never with one.
-    literal: u8,
-    /// Whether the name refers to a table where it can, and to the dynamic one rather than the static one.
-    by_index: bool,
-    dynamic: bool,
-    coded: (bool, bool),
-}
-
-fn form() -> impl Strategy<Value = Form> {
-    (0..4_u8, any::<bool>(), any::<bool>(), any::<(bool, bool)>()).prop_map(
-        |(literal, by_index, dynamic, coded)| Form {
-            literal,
-            by_index,
-            dynamic,
-            coded,
-        },
-    )
-}
-
-type Field = (Vec<u8>, Vec<u8>);
-
-/// The dynamic table of a client, newest first.
-#[derive(Debug, Default)]
-struct Encoder {
-    table: VecDeque<Field>,
-}
-
-impl Encoder {
-    const STATIC: [(usize, &'static [u8], &'static [u8]); 6] = [
-        (1, b":authority", b""),
-        (3, b":method", b"POST"),
-        (4, b":path", b"/"),
-        (6, b":scheme", b"http"),
-        (58, b"user-agent", b""),
-        (32, b"cookie", b""),
-    ];
-
-    fn field(&mut self, (name, value): &Field, form: &Form, block: &mut Vec<u8>) {
-        let whole = Self::STATIC
-            .iter()
-            .find(|entry| entry.1 == name && entry.2 == value);
-        let whole = whole.map(|entry| entry.0);
-        let entered = self
-            .table
-            .iter()
-            .position(|entry| (&entry.0, &entry.1) == (name, value));
-        // Nobody spells an empty value out that a table has (see `Fields::read`).
-        let is_indexed = form.literal == 0 || whole == Some(1);
-        if let (true, Some(index)) = (is_indexed, entered.map(|place| place + 62).or(whole)) {
-            return integer(0x80, 7, index, block);
-        }
-        let (first, bits) = [(0x40, 6), (0x40, 6), (0x00, 4), (0x10, 4)][usize::from(form.literal)];
-        let of_static = Self::STATIC.iter().find(|entry| entry.1 == name);
-        let of_static = of_static.map(|entry| entry.0);
-        let entered = self.table.iter().position(|entry| entry.0 == *name);
-        let entered = entered.map(|place| place + 62).filter(|_| form.dynamic);
-        match entered.or(of_static).filter(|_| form.by_index) {
-            Some(index) => integer(first, bits, index, block),
-            None => {
-                block.push(first);
-                string(name, form.coded.0, block);
-            }
-        }
-        string(value, form.coded.1, block);
-        if form.literal < 2 {
-            self.table.push_front((name.clone(), value.clone()));
-            let size = |table: &VecDeque<Field>| -> usize {
-                table
-                    .iter()
-                    .map(|(name, value)| name.len() + value.len() + 32)
-                    .sum()
-            };
-            while size(&self.table) > 4096 {
-                self.table.pop_back();
-            }
-        }
-    }
-}
-
-pub(super) fn integer(first: u8, bits: u32, value: usize, to: &mut Vec<u8>) {
-    let most = (1 << bits) - 1;
-    if value < most {
-        return to.push(first | u8::try_from(value).unwrap());
-    }
-    to.push(first | u8::try_from(most).unwrap());
-    let mut rest = value - most;
-    while rest >= 0x80 {
-        to.push(0x80 | u8::try_from(rest & 0x7f).unwrap());
-        rest >>= 7;
-    }
-    to.push(u8::try_from(rest).unwrap());
-}
-
-pub(super) fn string(text: &[u8], coded: bool, to: &mut Vec<u8>) {
-    let (flag, text) = match coded {
-        true => (0x80, huffman::encode(text)),
-        false => (0, text.to_vec()),
-    };
-    integer(flag, 7, text.len(), to);
-    to.extend(text);
-}
-
-/// How to put a header block into frames.
-#[derive(Debug, Clone)]
-struct Framing {
-    padding: Option<u8>,
-    priority: bool,
-    /// Where it is cut, for CONTINUATION.
-    cuts: Vec<usize>,
-}
-
-fn framing() -> impl Strategy<Value = Framing> {
-    let cuts = prop_oneof![Just(vec![]), vec(0_usize..200, 0..4)];
-    (any::<Option<u8>>(), any::<bool>(), cuts).prop_map(|(padding, priority, cuts)| Framing {
-        padding,
-        priority,
-        cuts,
-    })
-}
-
-fn framed(stream: u32, block: &[u8], framing: &Framing) -> Vec<u8> {
-    let (mut rest, mut fragments) = (block, Vec::new());
-    for &cut in &framing.cuts {
-        let (fragment, more) = rest.split_at(cut.min(rest.len()));
-        fragments.push(fragment);
-        rest = more;
-    }
-    fragments.push(rest);
-    let last = fragments.len() - 1;
-    let mut bytes = Vec::new();
-    for (place, fragment) in fragments.into_iter().enumerate() {
-        let end = if place == last { 4 } else { 0 };
-        if place > 0 {
-            bytes.extend(frame(9, end, stream, fragment));
-            continue;
-        }
-        let (mut flags, mut payload) = (1 | end, Vec::new());
-        if let Some(padding) = framing.padding {
-            flags |= 8;
-            payload.push(padding);
-        }
-        if framing.priority {
-            flags |= 0x20;
-            payload.extend([0, 0, 0, 0, 7]);
-        }
-        payload.extend(fragment);
-        payload.resize(payload.len() + usize::from(framing.padding.unwrap_or(0)), 0);
-        bytes.extend(frame(1, flags, stream, &payload));
-    }
-    bytes
-}
-
-fn authority() -> impl Strategy<Value = Vec<u8>> {
-    prop_oneof![
-        valid().prop_map(String::into_bytes),
-        Just(b"outbound|8081||ratelimit.default.svc.cluster.local".to_vec()),
-        Just(b"[::1".to_vec()),
-        Just(vec![]),
-        vec(any::<u8>(), 0..40),
-        vec(any::<u8>(), 0..2_500),
-    ]
-}
-
-#[derive(Debug, Clone)]
-struct Call {
-    authority: Vec<u8>,
-    headers: Vec<Field>,
-    forms: Vec<Form>,
-    framing: Framing,
-}
-
-fn a_call() -> impl Strategy<Value = Call> {
-    let name = prop_oneof![
-        Just("user-agent"),
-        Just("cookie"),
-        Just("x-a"),
-        Just("x-b"),
-        Just("x-c")
-    ];
-    let header = (name, "[!-~]{0,40}|[a-z]{300}")
-        .prop_map(|(name, value)| (name.as_bytes().to_vec(), value.into_bytes()));
-    (authority(), vec(header, 0..6), vec(form(), 10), framing()).prop_map(
-        |(authority, headers, forms, framing)| Call {
-            authority,
-            headers,
-            forms,
-            framing,
-        },
-    )
-}
-
-fn encoded(calls: &[Call]) -> Vec<u8> {
-    let (mut bytes, mut encoder) = (begun(), Encoder::default());
-    for (call, stream) in calls.iter().zip((1..).step_by(2)) {
-        let mut block = Vec::new();
-        let pseudo = [
-            (b":method".to_vec(), b"POST".to_vec()),
-            (b":authority".to_vec(), call.authority.clone()),
-            (b":scheme".to_vec(), b"http".to_vec()),
-            (b":path".to_vec(), b"/".to_vec()),
-        ];
-        for (field, form) in pseudo.iter().chain(&call.headers).zip(&call.forms) {
-            encoder.field(field, form, &mut block);
-        }
-        bytes.extend(framed(stream, &block, &call.framing));
-    }
-    bytes
-}
+// --- Clients that encode in any way that HPACK allows ---
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
@@ -432,11 +223,14 @@ proptest! {
             let (mut client, server) = tokio::io::duplex(1 << 20);
             let sending = async {
                 client.write_all(&bytes).await.unwrap();
-                // Until the server has served all of them, and closes.
+                // Wait until the server has served all of them and closes.
                 let _ = client.read_to_end(&mut Vec::new()).await;
             };
-            let server = frames(Split::new(server, &sizes), still());
-            tokio::join!(served(server, calls.len()), sending).0
+            let serving = async {
+                let server = frames(Split::new(server, &sizes)).await;
+                served(server, calls.len()).await
+            };
+            tokio::join!(serving, sending).0
         });
         let requests = requests.unwrap();
         prop_assert_eq!(requests.len(), calls.len());
@@ -455,9 +249,9 @@ proptest! {
         }
     }
 
-    /// Bytes that may break any rule: what is passed on does not depend on how they are split, and little is held back.
+    /// Bytes can violate any rule of HTTP/2. What is passed on does not depend on how they are split, and little is held back.
     #[test]
-    fn any_bytes_pass_alike_however_they_are_split(
+    fn splitting_does_not_change_what_is_passed_on(
         calls in vec(a_call(), 0..5),
         changes in vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
         tail in vec(any::<u8>(), 0..300),
@@ -476,10 +270,9 @@ proptest! {
     }
 }
 
-/// A block that goes on for longer than any that is served is passed on instead of being held back, and so are those
-/// that come after it.
+/// A header block that is longer than the server accepts is passed on instead of being held back, and so is what follows it.
 #[test]
-fn a_block_without_end_is_not_held_back() {
+fn an_endless_block_is_not_held_back() {
     let endless = |frames: usize, fragment: &[u8]| {
         let mut bytes = [begun(), frame(1, 1, 1, &[0x83])].concat();
         for _ in 0..frames {
@@ -492,171 +285,4 @@ fn a_block_without_end_is_not_held_back() {
             assert_eq!(passed(&bytes, sizes, 8_192), (bytes.clone(), false));
         }
     }
-}
-
-// --- FloodCount ---
-
-/// A connection under a clock that the test moves.
-struct Connection {
-    follower: FrameScanner,
-    now: Arc<AtomicU64>,
-    clock: Clock,
-    stream: u32,
-}
-
-impl Connection {
-    fn new() -> Self {
-        let now = Arc::new(AtomicU64::new(1_000_000));
-        let shown = Arc::clone(&now);
-        let clock: Clock = Arc::new(move || shown.load(Ordering::Relaxed));
-        Self {
-            follower: FrameScanner::new(0, HEADER_BYTES, &clock),
-            now,
-            clock,
-            stream: 1,
-        }
-    }
-
-    fn send(&mut self, bytes: &[u8]) -> Result<(), scanner::Flood> {
-        let followed = self.follower.follow(bytes, &self.clock)?;
-        assert_eq!(followed.passed, bytes.len());
-        Ok(())
-    }
-
-    /// A call without its message; its stream.
-    fn begin(&mut self) -> u32 {
-        let stream = self.stream;
-        self.stream += 2;
-        let headers = frame(1, 4, stream, &[0x83, 0x84, 0x86, 0xbe]);
-        self.send(&headers).unwrap();
-        stream
-    }
-
-    /// A complete call; its stream.
-    fn call(&mut self) -> u32 {
-        let stream = self.begin();
-        self.send(&frame(0, 1, stream, &[0; 60])).unwrap();
-        stream
-    }
-
-    fn later(&mut self, micros: u64) {
-        self.now.fetch_add(micros, Ordering::Relaxed);
-    }
-}
-
-fn ping() -> Vec<u8> {
-    frame(6, 0, 0, &[0; 8])
-}
-
-/// Frames that say nothing, each kind.
-fn idle() -> [(&'static str, Vec<u8>); 9] {
-    [
-        ("PING", ping()),
-        ("SETTINGS", frame(4, 0, 0, &[])),
-        ("SETTINGS that acknowledge", frame(4, 1, 0, &[])),
-        ("PRIORITY", frame(2, 0, 1, &[0, 0, 0, 0, 7])),
-        ("WINDOW_UPDATE", frame(8, 0, 0, &[0, 0, 0, 1])),
-        ("an unknown kind", frame(0xbe, 0, 0, &[1; 20])),
-        ("empty DATA", frame(0, 0, 1, &[])),
-        ("CONTINUATION", frame(9, 0, 1, &[])),
-        ("HEADERS of an old stream", frame(1, 4, 1, &[])),
-    ]
-}
-
-#[test]
-fn a_flood_of_any_control_frame_is_cut_off() {
-    for (kind, bytes) in idle() {
-        let mut connection = Connection::new();
-        connection.call();
-        let mut sent = 0;
-        // A thousand each second, for a minute.
-        let flood = loop {
-            connection.later(1_000);
-            match connection.send(&bytes) {
-                Ok(()) => sent += 1,
-                Err(flood) => break flood,
-            }
-            assert!(sent < 60_000, "{kind}");
-        };
-        assert_eq!(flood, scanner::Flood::ControlFrames, "{kind}");
-        assert!(sent >= 1_000, "{kind}: {sent}");
-    }
-}
-
-#[test]
-fn what_clients_send_is_no_flood() {
-    // Keepalive, and nothing else, a hundred times a second for an hour.
-    let mut silent = Connection::new();
-    for _ in 0..360_000 {
-        silent.later(10_000);
-        silent.send(&ping()).unwrap();
-    }
-    // What a client sends that measures its bandwidth at each response, and opens its windows at each.
-    let mut busy = Connection::new();
-    for _ in 0..100_000 {
-        let stream = busy.call();
-        let update = |stream| frame(8, 0, stream, &[0, 0, 0, 60]);
-        let bytes = [
-            ping(),
-            update(0),
-            update(stream),
-            update(0),
-            frame(6, 1, 0, &[0; 8]),
-        ];
-        busy.send(&bytes.concat()).unwrap();
-    }
-    // A message of four megabytes, in frames of 1 kB: this is no control frame.
-    let mut large = Connection::new();
-    let stream = large.call();
-    for _ in 0..4_096 {
-        large.send(&frame(0, 0, stream, &[0; 1_024])).unwrap();
-    }
-    assert!(
-        large
-            .follower
-            .follow(&ping().repeat(9_000), &large.clock)
-            .is_ok()
-    );
-}
-
-#[test]
-fn the_resets_of_a_stall_are_no_flood_and_those_of_an_attack_are() {
-    let reset = |stream| frame(3, 0, stream, &[0, 0, 0, 8]);
-    // All calls of a stall of six seconds, at 5,000 calls a second.
-    let mut stalled = Connection::new();
-    for _ in 0..10 {
-        for _ in 0..30_000 {
-            let stream = stalled.call();
-            stalled.send(&reset(stream)).unwrap();
-        }
-        stalled.later(60_000_000);
-    }
-    // Each second call, for ever.
-    let mut hedging = Connection::new();
-    for _ in 0..200_000 {
-        hedging.call();
-        let stream = hedging.call();
-        hedging.send(&reset(stream)).unwrap();
-    }
-    // Complete calls that a client of Envoy cancels, all of them, 20,000 a second.
-    let mut cancelled = Connection::new();
-    for _ in 0..200_000 {
-        cancelled.later(50);
-        let stream = cancelled.call();
-        cancelled.send(&reset(stream)).unwrap();
-    }
-    // 20,000 calls a second, all reset before they are complete.
-    let mut attacker = Connection::new();
-    let mut sent = 0;
-    let flood = loop {
-        attacker.later(50);
-        let stream = attacker.begin();
-        match attacker.send(&reset(stream)) {
-            Ok(()) => sent += 1,
-            Err(flood) => break flood,
-        }
-        assert!(sent < 200_000);
-    };
-    assert_eq!(flood, scanner::Flood::Resets);
-    assert!(sent > 50_000, "{sent}");
 }

@@ -1,59 +1,58 @@
-//! The admin API, below `/api/v1`: JSON for people's tools. `openapi.json` beside it describes every answer.
+//! The admin API below `/api/v1`: JSON documents for tools. `openapi.json` describes all of them.
 //!
-//! Looking is open to whoever reaches the port. Changing needs a token, which no page of another origin has, and a
-//! media type that none sends without being allowed to, which it never is: no answer has a CORS header. What is
-//! changed is logged, with who did it.
+//! Every client that reaches the port can read. Changes need the admin token, which pages of other origins do not have, and a
+//! media type that browsers only send to other origins after a CORS preflight, which is never granted. Changes are logged with the
+//! address of the client.
 
+mod authorization;
 mod buckets;
+mod configuration;
 mod parameters;
+mod response;
 mod rules;
+mod server_view;
 mod status;
 mod token;
 mod top;
 
 use std::sync::Arc;
 
-use axum::body::{Bytes, to_bytes};
+use axum::body::Bytes;
 use axum::extract::{RawQuery, Request, State};
-use axum::http::header::{self, HeaderName};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
+use axum::http::header;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, any, get, post};
 use axum::{Extension, Router};
-use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Peer;
-use super::body::NoBody;
 use crate::limiter::inspect::Inspector;
 use crate::store::Store;
 
-pub use status::{ServerView, SourceView, StoreView};
-pub use token::{AdminToken, NoToken};
+pub use server_view::{ServerView, SourceView, StoreView};
+pub use token::AdminToken;
+
+use ratekeeper_api::admin as types;
 
 use parameters::{Parameters, body};
+use response::{ApiError, Document, DocumentResult, api_headers};
 
-/// What the API says of itself.
+/// The OpenAPI document of the API.
 const OPENAPI: &str = include_str!("admin/openapi.json");
 
-/// What the API tells and does.
+/// What the admin API reads and changes.
 #[derive(Debug)]
 pub struct Admin<S> {
-    /// Looks at buckets and changes them.
+    /// Reads and changes buckets.
     pub inspector: Inspector<S>,
-    /// What can be seen of the server.
-    pub seen: ServerView,
-    /// Who may change something; nobody without.
+    /// State of the server.
+    pub view: ServerView,
+    /// Token that changes need; `None` makes the API read-only.
     pub token: Option<AdminToken>,
 }
 
-/// Why something is not told or done.
-#[derive(Debug)]
-struct Refusal(StatusCode, String);
-
-type Answer = Result<Value, Refusal>;
-
-/// The routes.
+/// Returns the routes of the admin API.
 pub fn admin<S: Store>(admin: Admin<S>) -> Router {
     let api = Router::new()
         .route("/openapi.json", only(get(openapi), "GET"))
@@ -62,254 +61,162 @@ pub fn admin<S: Store>(admin: Admin<S>) -> Router {
         .route("/rules", only(get(list_rules::<S>), "GET"))
         .route("/explain", only(get(explain::<S>), "GET"))
         .route("/buckets", only(get(peek::<S>), "GET"))
-        .route("/top", only(get(hot::<S>), "GET"))
+        .route("/top", only(get(top_buckets::<S>), "GET"))
         .route("/buckets/reset", only(post(reset::<S>), "POST"))
         .route("/buckets/set", only(post(set::<S>), "POST"))
-        .fallback(any(nothing))
+        .fallback(any(not_found))
         .with_state(Arc::new(admin));
     Router::new()
         .nest("/api/v1", api)
-        .route("/api/v1/", any(nothing))
+        .route("/api/v1/", any(not_found))
 }
 
-/// A route that says which method it has to whoever comes with another.
+/// Rejects other methods than the one of the route, with an error that names it.
 fn only<S: Clone + Send + Sync + 'static>(
     route: MethodRouter<S>,
     method: &'static str,
 ) -> MethodRouter<S> {
     route.fallback(async move || {
-        let refusal = Refusal(
+        let error = ApiError::new(
             StatusCode::METHOD_NOT_ALLOWED,
-            format!("this only answers {method}; /api/v1/openapi.json tells what there is"),
+            format!("this path only supports {method}; see /api/v1/openapi.json"),
         );
-        ([(header::ALLOW, method)], refusal)
+        ([(header::ALLOW, method)], error)
     })
 }
 
-async fn nothing() -> Refusal {
-    let what = "there is nothing here; /api/v1/openapi.json tells what there is";
-    Refusal(StatusCode::NOT_FOUND, what.to_owned())
+async fn not_found() -> ApiError {
+    ApiError::new(
+        StatusCode::NOT_FOUND,
+        "no such path; see /api/v1/openapi.json",
+    )
 }
 
 async fn openapi() -> Response {
-    (headers(), OPENAPI).into_response()
+    (api_headers(), OPENAPI).into_response()
 }
 
-// --- Looking ---
+// --- Reading ---
 
-type TheAdmin<S> = State<Arc<Admin<S>>>;
+type AdminState<S> = State<Arc<Admin<S>>>;
 
-async fn status<S: Store>(State(admin): TheAdmin<S>, RawQuery(query): RawQuery) -> Told {
-    Told::of_long(move || {
+async fn status<S: Store>(
+    State(admin): AdminState<S>,
+    RawQuery(query): RawQuery,
+) -> DocumentResult {
+    blocking(move || {
         Parameters::read(query.as_deref(), &[])?;
-        Ok(status::status(&admin.seen, admin.token.is_some()))
+        let status = status::status(&admin.view, admin.token.is_some());
+        Ok(Document::new(&status))
     })
     .await
 }
 
-/// The configuration with its whole text, which can have many megabytes: only a few are read at the same time.
+/// The active configuration with its text, which can have many megabytes. The number of concurrent readers is limited.
 async fn configuration<S: Store>(
-    State(admin): TheAdmin<S>,
+    State(admin): AdminState<S>,
     RawQuery(query): RawQuery,
-) -> Result<Response, Refusal> {
-    let reader = Arc::clone(&admin.seen.readers).try_acquire_owned();
+) -> DocumentResult {
+    let reader = Arc::clone(&admin.view.readers).try_acquire_owned();
     let reader = reader.map_err(|_| {
-        let why = "too many clients are reading the configuration; try again in a moment";
-        Refusal(StatusCode::SERVICE_UNAVAILABLE, why.to_owned())
+        ApiError::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many clients are reading the configuration; try again in a moment",
+        )
     })?;
-    let answer = Told::of_long(move || {
+    let Document(text) = blocking(move || {
         Parameters::read(query.as_deref(), &[])?;
-        Ok(status::configuration(&admin.seen))
-    });
-    let (head, body) = answer.await.into_response().into_parts();
-    let text = to_bytes(body, usize::MAX)
-        .await
-        .map_err(|error| Refusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
-    let text = Bytes::from_owner(BeingRead {
+        Ok(Document::new(&configuration::configuration(&admin.view)))
+    })
+    .await?;
+    let text = ReadByClient {
         text,
         _reader: reader,
-    });
-    Ok(Response::from_parts(head, text.into()))
+    };
+    Ok(Document(Bytes::from_owner(text)))
 }
 
-/// A text, and the place among readers that is free again when the text was sent.
-struct BeingRead {
+/// A text that holds the permit of its reader until it is sent.
+struct ReadByClient {
     text: Bytes,
     _reader: OwnedSemaphorePermit,
 }
 
-impl AsRef<[u8]> for BeingRead {
+impl AsRef<[u8]> for ReadByClient {
     fn as_ref(&self) -> &[u8] {
         &self.text
     }
 }
 
-async fn list_rules<S: Store>(State(admin): TheAdmin<S>, RawQuery(query): RawQuery) -> Told {
-    Told::of_long(move || {
+async fn list_rules<S: Store>(
+    State(admin): AdminState<S>,
+    RawQuery(query): RawQuery,
+) -> DocumentResult {
+    blocking(move || {
         let parameters = Parameters::read(query.as_deref(), &["search", "offset", "limit"])?;
-        rules::list(&admin.seen, &parameters)
+        Ok(Document::new(&rules::list(&admin.view, &parameters)?))
     })
     .await
 }
 
-async fn explain<S: Store>(State(admin): TheAdmin<S>, RawQuery(query): RawQuery) -> Told {
-    Told::of_long(move || {
+async fn explain<S: Store>(
+    State(admin): AdminState<S>,
+    RawQuery(query): RawQuery,
+) -> DocumentResult {
+    blocking(move || {
         let parameters = Parameters::read(query.as_deref(), &["domain", "descriptor"])?;
-        rules::explained(&admin.inspector, &parameters)
+        let explanation = rules::explain(&admin.inspector, &parameters)?;
+        Ok(Document::new(&explanation))
     })
     .await
 }
 
-async fn hot<S: Store>(State(admin): TheAdmin<S>, RawQuery(query): RawQuery) -> Told {
-    Told::of_long(move || {
+async fn top_buckets<S: Store>(
+    State(admin): AdminState<S>,
+    RawQuery(query): RawQuery,
+) -> DocumentResult {
+    blocking(move || {
         let parameters = Parameters::read(query.as_deref(), &["window", "limit"])?;
-        top::top(&admin.seen, &parameters)
+        Ok(Document::new(&top::top(&admin.view, &parameters)?))
     })
     .await
 }
 
-async fn peek<S: Store>(State(admin): TheAdmin<S>, RawQuery(query): RawQuery) -> Told {
-    Told(buckets::peek(&admin, query.as_deref()).await)
+async fn peek<S: Store>(State(admin): AdminState<S>, RawQuery(query): RawQuery) -> DocumentResult {
+    let parameters = Parameters::read(query.as_deref(), &["domain", "descriptor", "key"])?;
+    let buckets = buckets::peek(&admin, &parameters).await?;
+    Ok(Document::new(&buckets))
+}
+
+/// Runs a request on a blocking thread: with many rules it takes long, and must not delay other requests.
+async fn blocking(respond: impl FnOnce() -> DocumentResult + Send + 'static) -> DocumentResult {
+    let document = tokio::task::spawn_blocking(respond).await;
+    document.unwrap_or_else(|_| Err(ApiError::panicked()))
 }
 
 // --- Changing ---
 
 async fn reset<S: Store>(
-    State(admin): TheAdmin<S>,
+    State(admin): AdminState<S>,
     Extension(Peer(peer)): Extension<Peer>,
     request: Request,
-) -> Told {
-    let reset = async {
-        admin.permit(request.headers(), &peer).await?;
-        let asked = body(request, &["domain", "descriptor", "key"]).await?;
-        buckets::reset(&admin, &asked, &peer).await
-    };
-    Told(reset.await)
+) -> DocumentResult {
+    admin.authorize(request.headers(), &peer).await?;
+    let body = body(request, &["domain", "descriptor", "key"]).await?;
+    let buckets = buckets::reset(&admin, &body, &peer).await?;
+    Ok(Document::new(&buckets))
 }
 
 async fn set<S: Store>(
-    State(admin): TheAdmin<S>,
+    State(admin): AdminState<S>,
     Extension(Peer(peer)): Extension<Peer>,
     request: Request,
-) -> Told {
-    let set = async {
-        admin.permit(request.headers(), &peer).await?;
-        let asked = body(request, &["domain", "descriptor", "key", "tokens"]).await?;
-        buckets::set(&admin, &asked, &peer).await
-    };
-    Told(set.await)
+) -> DocumentResult {
+    admin.authorize(request.headers(), &peer).await?;
+    let body = body(request, &["domain", "descriptor", "key", "tokens"]).await?;
+    let buckets = buckets::set(&admin, &body, &peer).await?;
+    Ok(Document::new(&buckets))
 }
 
-impl<S> Admin<S> {
-    /// Whether whoever sends this may change something.
-    async fn permit(&self, headers: &HeaderMap, peer: &str) -> Result<(), Refusal> {
-        let permitted = self.permitted(headers).await;
-        if let Err(Refusal(status, why)) = &permitted
-            && self.seen.may_tell_of_refusals()
-        {
-            tracing::warn!(%peer, %status, "the admin API refused to change something: {why}");
-        }
-        permitted
-    }
-
-    async fn permitted(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        let Some(token) = &self.token else {
-            return Err(Refusal(
-                StatusCode::FORBIDDEN,
-                "nothing can be changed here: the server has no ADMIN_TOKEN (or ADMIN_TOKEN_FILE)"
-                    .to_owned(),
-            ));
-        };
-        parameters::is_ours(headers)?;
-        let sent = headers.get(header::AUTHORIZATION);
-        let sent = sent.and_then(parameters::bearer).map(<[u8]>::to_vec);
-        let wrong = "changing something needs the header Authorization: Bearer ADMIN_TOKEN";
-        let Some(sent) = sent else {
-            return Err(Refusal(StatusCode::UNAUTHORIZED, wrong.to_owned()));
-        };
-        // It may be in a file.
-        let token = token.clone();
-        let checked = tokio::task::spawn_blocking(move || token.is(&sent)).await;
-        match checked {
-            Ok(Ok(true)) => Ok(()),
-            Ok(Ok(false)) => Err(Refusal(
-                StatusCode::UNAUTHORIZED,
-                format!("the token is not ADMIN_TOKEN; {wrong}"),
-            )),
-            Ok(Err(error)) => Err(Refusal(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                error.to_string(),
-            )),
-            Err(_) => Err(Refusal::panicked()),
-        }
-    }
-}
-
-// --- Answers ---
-
-/// An answer, or why there is none.
-struct Told(Answer);
-
-impl Told {
-    /// What takes long with many rules: it is not done where anything else waits.
-    async fn of_long(answer: impl FnOnce() -> Answer + Send + 'static) -> Self {
-        let answer = tokio::task::spawn_blocking(answer).await;
-        Self(answer.unwrap_or_else(|_| Err(Refusal::panicked())))
-    }
-}
-
-impl Refusal {
-    fn bad(why: impl Into<String>) -> Self {
-        Self(StatusCode::BAD_REQUEST, why.into())
-    }
-
-    fn panicked() -> Self {
-        let what = "ratekeeper panicked; its log says where";
-        Self(StatusCode::INTERNAL_SERVER_ERROR, what.to_owned())
-    }
-}
-
-impl From<NoBody> for Refusal {
-    fn from((status, why): NoBody) -> Self {
-        Self(status, why)
-    }
-}
-
-impl IntoResponse for Told {
-    fn into_response(self) -> Response {
-        match self.0 {
-            Ok(value) => (headers(), value.to_string()).into_response(),
-            Err(refusal) => refusal.into_response(),
-        }
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let Self(status, why) = self;
-        let mut headers = headers();
-        if status == StatusCode::UNAUTHORIZED {
-            headers.insert(
-                header::WWW_AUTHENTICATE,
-                HeaderValue::from_static("Bearer realm=\"ratekeeper\""),
-            );
-        }
-        (status, headers, json!({ "error": why }).to_string()).into_response()
-    }
-}
-
-/// What every answer has: nobody keeps it, takes it for anything else, or shows it in a page of another origin.
-fn headers() -> HeaderMap {
-    let all: [(HeaderName, &str); 4] = [
-        (header::CONTENT_TYPE, "application/json; charset=utf-8"),
-        (header::CACHE_CONTROL, "no-store"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (
-            HeaderName::from_static("cross-origin-resource-policy"),
-            "same-origin",
-        ),
-    ];
-    all.into_iter()
-        .map(|(name, value)| (name, HeaderValue::from_static(value)))
-        .collect()
-}
+#[cfg(test)]
+mod tests;

@@ -1,24 +1,24 @@
-//! The admin page: a document, its style and its modules, which are part of the program.
+//! The admin page: an HTML document with its style sheet and modules, which are compiled into the program.
 //!
-//! They show what the admin API tells. The browser is told to load nothing else, to run no script that is
-//! written into the document, and to send nothing anywhere else: whatever a client has sent stays text.
+//! It displays the documents of the admin API. Texts from clients are untrusted: the Content-Security-Policy allows no other
+//! resources, no inline scripts, and no requests to other origins.
 
 use axum::Router;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 
-/// What the page may load and do.
+/// Content-Security-Policy of the page.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
      require-trusted-types-for 'script'; trusted-types 'none'",
 );
 
-/// Where the list of the other pages is put into the document.
+/// Placeholder in the document for the list of debug pages.
 const PAGES: &str = "<!-- pages -->";
 
-/// What the document is made of, by path.
+/// Expands to (path, media type, content) of each file.
 macro_rules! parts {
     ($($name:literal: $kind:literal),* $(,)?) => {
         [$((concat!("/page/", $name), concat!($kind, "; charset=utf-8"), include_str!(concat!("admin_page/", $name)))),*]
@@ -44,7 +44,7 @@ const PARTS: [(&str, &str, &str); 16] = parts! {
     "render.js": "text/javascript",
 };
 
-/// The routes of all but the document.
+/// Returns the routes of the files that the document loads.
 pub(super) fn parts() -> Router {
     PARTS
         .into_iter()
@@ -53,19 +53,19 @@ pub(super) fn parts() -> Router {
         })
 }
 
-/// The document, with links to these pages: (path, what it tells).
+/// Returns the document, with links to debug pages that are given as (path, description).
 pub(super) fn document<'a>(pages: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let links: Vec<String> = pages
-        // Relative: the port may be reached by a longer path, as through `kubectl proxy`.
+        // Relative, because a proxy such as `kubectl proxy` adds a prefix to the path.
         .map(|(path, about)| {
-            let (place, path, about) = (escaped(&path[1..]), escaped(path), escaped(about));
-            format!("    <li><a href=\"{place}\">{path}</a>: {about}</li>")
+            let (target, path, about) = (escaped(&path[1..]), escaped(path), escaped(about));
+            format!("    <li><a href=\"{target}\">{path}</a>: {about}</li>")
         })
         .collect();
     include_str!("admin_page/index.html").replace(PAGES, &links.join("\n"))
 }
 
-/// Whether the client would rather have HTML than plain text: it says so, as browsers do.
+/// Returns whether the client accepts HTML explicitly, as browsers do.
 pub(super) fn accepts_html(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(header::ACCEPT).into_iter();
     let mut ranges = accepted
@@ -76,15 +76,15 @@ pub(super) fn accepts_html(headers: &HeaderMap) -> bool {
         let is_html = parts
             .next()
             .is_some_and(|kind| kind.eq_ignore_ascii_case("text/html"));
-        let refused = |part: &str| {
+        let is_excluded = |part: &str| {
             let quality = part.strip_prefix("q=").or(part.strip_prefix("Q="));
             quality.is_some_and(|quality| quality.parse() == Ok(0.0_f32))
         };
-        is_html && !parts.any(refused)
+        is_html && !parts.any(is_excluded)
     })
 }
 
-/// A part as an answer. It is asked for anew each time: the next version of the program has another.
+/// Returns a response with a file. Browsers must revalidate it, because the next version of the server has other files.
 pub(super) fn part(kind: &'static str, text: impl Into<axum::body::Body>) -> Response {
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn html_is_for_those_who_ask_for_it() {
+    fn html_is_for_clients_that_accept_it_explicitly() {
         let accepts = |value: &'static str| {
             accepts_html(&HeaderMap::from_iter([(
                 header::ACCEPT,
@@ -138,15 +138,16 @@ mod tests {
 
     #[test]
     fn the_document_links_the_pages() {
-        let document = document([("/a", "what <b> & \"c\" say")].into_iter());
+        let document = document([("/a", "what <b> & \"c\" have")].into_iter());
         assert!(
-            document.contains("<li><a href=\"a\">/a</a>: what &lt;b> &amp; &quot;c&quot; say</li>")
+            document
+                .contains("<li><a href=\"a\">/a</a>: what &lt;b> &amp; &quot;c&quot; have</li>")
         );
         assert!(!document.contains(PAGES));
     }
 
     #[test]
-    fn nothing_is_loaded_that_is_not_there() {
+    fn every_import_exists() {
         let text = |name: &str| {
             let part = PARTS
                 .iter()

@@ -1,5 +1,4 @@
-//! Pages for people and tools that look into a running server. At `/` is the admin page for browsers, and a
-//! list of the others for everybody else.
+//! Pages of the debug port. `/` is the admin page for browsers, and a list of the other pages for other clients.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,21 +11,21 @@ use axum::routing::any;
 
 use super::{admin_page, text};
 
-/// A page that is written anew each time it is asked for.
+/// A page that is generated for each request.
 #[derive(Clone)]
 pub struct Page {
-    /// Where it is.
+    /// Path of the URL.
     pub path: &'static str,
-    /// What it tells, for the list.
+    /// Description for the list of pages.
     pub about: &'static str,
-    /// Its media type.
+    /// Media type.
     pub kind: &'static str,
-    /// Writes it. May take a while: it is not done where anything else waits.
+    /// Generates the text. Runs on a blocking thread, because it can take long.
     pub write: Arc<dyn Fn() -> Bytes + Send + Sync>,
 }
 
 impl Page {
-    /// A page of plain text.
+    /// Creates a page of plain text.
     pub fn text(
         path: &'static str,
         about: &'static str,
@@ -49,16 +48,16 @@ impl fmt::Debug for Page {
     }
 }
 
-/// The routes of the pages, of the list, and of the admin page.
+/// Returns the routes of the pages, of the list, and of the admin page.
 pub fn pages(pages: Vec<Page>) -> Router {
     let others = [
         (
             "/healthcheck",
-            "200 when the server should be sent requests",
+            "200 if the server accepts requests, 500 otherwise",
         ),
         (
             "/api/v1/openapi.json",
-            "the admin API, as OpenAPI describes it",
+            "description of the admin API (OpenAPI)",
         ),
     ];
     let all = || {
@@ -71,25 +70,25 @@ pub fn pages(pages: Vec<Page>) -> Router {
         .map(|(path, about)| format!("{path}: {about}\n"))
         .collect();
     let document = admin_page::document(all());
-    let front = async move |headers: HeaderMap| {
+    let index = async move |headers: HeaderMap| {
         if admin_page::accepts_html(&headers) {
             admin_page::part("text/html; charset=utf-8", document)
         } else {
             text(StatusCode::OK, list)
         }
     };
-    let router = admin_page::parts().route("/", any(front));
+    let router = admin_page::parts().route("/", any(index));
     pages.into_iter().fold(router, |router, page| {
         let Page {
             path, kind, write, ..
         } = page;
-        let show = async move || {
+        let generate = async move || {
             match tokio::task::spawn_blocking(move || write()).await {
                 Ok(text) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
-                // It panicked, and the log says where.
+                // The log has the location of the panic.
                 Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
             }
         };
-        router.route(path, any(show))
+        router.route(path, any(generate))
     })
 }

@@ -1,7 +1,6 @@
 //! `/json`: `ShouldRateLimit` with its messages as JSON, in protobuf's own mapping.
 //!
-//! The statuses are envoyproxy/ratelimit's: 200 for OK, 429 for over the limit, 400 for whatever got no
-//! verdict.
+//! The HTTP statuses are those of envoyproxy/ratelimit: 200 for OK, 429 for OVER_LIMIT, 400 for requests that cannot be decided.
 
 mod duplicate_fields;
 
@@ -16,34 +15,31 @@ use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage, MessageD
 use tonic::metadata::MetadataMap;
 use tonic::{Code as FailureCode, Extensions, Request as Call, Status as Failure};
 
-use super::body::whole;
+use super::body::{BodyError, read_body};
 use super::text;
 use crate::service::pb::rate_limit_response::Code;
 use crate::service::pb::rate_limit_service_server::RateLimitService;
 use crate::service::pb::{DESCRIPTORS, RateLimitRequest, RateLimitResponse};
-use duplicate_fields::EachOnce;
+use duplicate_fields::UniqueFields;
 
-/// The most bytes of a body. As JSON, a request takes far more memory than over gRPC, and Envoy does not send it so.
+/// Maximum size of a body in bytes. A request takes far more memory as JSON than over gRPC, and Envoy does not send JSON.
 pub const MAX_JSON: usize = 400 << 10;
 
-/// Bodies of more bytes take long enough to read for others to notice.
+/// Larger bodies are parsed on a blocking thread, because they would delay other requests.
 const LARGE: usize = 16 << 10;
 
-/// The routes of `/json`, for bodies of at most so many bytes.
-///
-/// # Panics
-/// Never: the messages are those that this program was built from.
+/// Returns the route `/json`, for bodies of at most `max_bytes`.
 pub fn json(service: impl RateLimitService, max_bytes: usize) -> Router {
     let (service, messages) = (Arc::new(service), Arc::new(Messages::new()));
     let answer = any(async move |request: Request| {
         answer(&*service, (&messages, max_bytes), request)
             .await
-            .unwrap_or_else(|refusal| refusal)
+            .unwrap_or_else(|error| error)
     });
     Router::new().route("/json", answer)
 }
 
-/// Answers a request, or says why there is no verdict.
+/// Decides a request. Both results are responses.
 async fn answer(
     service: &impl RateLimitService,
     (messages, max_bytes): (&Arc<Messages>, usize),
@@ -51,14 +47,14 @@ async fn answer(
 ) -> Result<Response, Response> {
     let (head, body) = request.into_parts();
     if is_of_another_origin(&head.headers) {
-        return Err(refused(
+        return Err(error_response(
             StatusCode::FORBIDDEN,
-            "pages of other origins may not send requests here",
+            "pages of other origins cannot send requests here",
         ));
     }
-    let body = whole(body, max_bytes)
+    let body = read_body(body, max_bytes)
         .await
-        .map_err(|(status, why)| refused(status, &why))?;
+        .map_err(|BodyError { status, message }| error_response(status, &message))?;
     let message = if body.len() > LARGE {
         let messages = Arc::clone(messages);
         tokio::task::spawn_blocking(move || messages.read(&body)).await
@@ -66,9 +62,14 @@ async fn answer(
         Ok(messages.read(&body))
     };
     let message = message
-        .map_err(|_| refused(StatusCode::INTERNAL_SERVER_ERROR, "reading it panicked"))?
-        .map_err(|why| refused(StatusCode::BAD_REQUEST, &why))?;
-    // As in gRPC, the headers say how long the caller waits and which trace the call is part of.
+        .map_err(|_| {
+            error_response(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "parsing the body panicked",
+            )
+        })?
+        .map_err(|message| error_response(StatusCode::BAD_REQUEST, &message))?;
+    // As in gRPC, headers carry the deadline of the caller and the trace context.
     let call = Call::from_parts(
         MetadataMap::from_headers(head.headers),
         Extensions::default(),
@@ -83,7 +84,7 @@ async fn answer(
     };
     let kind = [(header::CONTENT_TYPE, "application/json")];
     let mut answer = (status, kind, messages.write(&response)).into_response();
-    // Here, the response that they are to be added to is this one.
+    // Envoy would add these headers to the response of the upstream; without Envoy, this is the response.
     for added in &response.response_headers_to_add {
         let name = HeaderName::try_from(added.key.as_str());
         if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(&added.value)) {
@@ -93,8 +94,10 @@ async fn answer(
     Ok(answer)
 }
 
-/// Whether a browser sends the request for a page that does not come from this port. Any media type is accepted, as in
-/// envoyproxy/ratelimit, so a form could send it without being asked. Other clients send neither of the headers.
+/// Returns whether a browser sends the request for a page of another origin.
+///
+/// Any media type is accepted, as in envoyproxy/ratelimit, so that an HTML form could send a request without a CORS preflight.
+/// Clients other than browsers send neither of the headers.
 fn is_of_another_origin(headers: &HeaderMap) -> bool {
     if let Some(site) = headers.get("sec-fetch-site") {
         return site != "same-origin" && site != "none";
@@ -114,16 +117,16 @@ fn failed(failure: Failure) -> Response {
         FailureCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::BAD_REQUEST,
     };
-    refused(status, failure.message())
+    error_response(status, failure.message())
 }
 
-/// A refusal that begins with the words of its status, and says why.
-fn refused(status: StatusCode, why: &str) -> Response {
-    let words = status.canonical_reason().unwrap_or("Error");
-    text(status, format!("{words}: {why}\n"))
+/// Returns a response in plain text that begins with the reason phrase of its status.
+fn error_response(status: StatusCode, message: &str) -> Response {
+    let reason = status.canonical_reason().unwrap_or("Error");
+    text(status, format!("{reason}: {message}\n"))
 }
 
-/// How the messages look as JSON.
+/// Converts messages from and to JSON.
 struct Messages {
     request: MessageDescriptor,
     response: MessageDescriptor,
@@ -131,10 +134,10 @@ struct Messages {
 
 impl Messages {
     fn new() -> Self {
-        let pool = DescriptorPool::decode(DESCRIPTORS).expect("the build wrote it");
+        let pool = DescriptorPool::decode(DESCRIPTORS).expect("build.rs wrote it");
         let message = |name| {
             pool.get_message_by_name(&format!("envoy.service.ratelimit.v3.{name}"))
-                .expect("it is declared in proto/")
+                .expect("proto/ declares it")
         };
         Self {
             request: message("RateLimitRequest"),
@@ -143,7 +146,7 @@ impl Messages {
     }
 
     fn read(&self, text: &[u8]) -> Result<RateLimitRequest, String> {
-        serde_json::from_slice::<EachOnce>(text).map_err(|error| error.to_string())?;
+        serde_json::from_slice::<UniqueFields>(text).map_err(|error| error.to_string())?;
         let options = DeserializeOptions::new().deny_unknown_fields(true);
         let mut json = serde_json::Deserializer::from_slice(text);
         let message =
@@ -157,7 +160,7 @@ impl Messages {
         let mut message = DynamicMessage::new(self.response.clone());
         message
             .transcode_from(response)
-            .expect("a message is what its descriptor says");
-        serde_json::to_vec(&message).expect("every message has a form in JSON")
+            .expect("the descriptor is that of the message");
+        serde_json::to_vec(&message).expect("every protobuf message can be encoded as JSON")
     }
 }

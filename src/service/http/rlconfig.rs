@@ -1,4 +1,4 @@
-//! The rules in force in the words of envoyproxy/ratelimit's `/rlconfig`, which tools read.
+//! The active rules in the format of envoyproxy/ratelimit's `/rlconfig`, which tools parse.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -8,24 +8,25 @@ use bytes::Bytes;
 use crate::limiter::Snapshot;
 use crate::rules::{Algorithm, Hits, Limit, Limits, Rule, RuleSet};
 
-/// The text of a configuration for all who read it at the same time: it can have many megabytes, and a slow reader holds
-/// it for as long as it reads.
+/// The text of a configuration, shared by all clients that read it at the same time.
+///
+/// It can have many megabytes, and a slow client keeps it in memory until the response is sent.
 #[derive(Debug, Default)]
 pub struct RulesText(Mutex<Option<(Weak<Snapshot>, Weak<str>)>>);
 
 impl RulesText {
-    /// A line for each limit of the active configuration; empty without one.
+    /// Returns a line for each limit of the active configuration; empty without a configuration.
     pub fn of(&self, active: Option<Arc<Snapshot>>) -> Bytes {
         let Some(active) = active else {
             return Bytes::new();
         };
-        // Another reader waits, rather than have the same text written again.
+        // Other readers wait, so that the text is not generated twice.
         let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = latest
+        let shared = latest
             .as_ref()
             .filter(|(snapshot, _)| snapshot.as_ptr() == Arc::as_ptr(&active))
             .and_then(|(_, text)| text.upgrade());
-        let text = same.unwrap_or_else(|| {
+        let text = shared.unwrap_or_else(|| {
             let text = Arc::<str>::from(rlconfig(&active.rules));
             *latest = Some((Arc::downgrade(&active), Arc::downgrade(&text)));
             text
@@ -42,21 +43,23 @@ impl AsRef<[u8]> for SharedText {
     }
 }
 
-/// A line for each limit, in the order of the files.
+/// Returns a line for each limit, in the order of the files.
 ///
-/// What envoyproxy/ratelimit does not know follows the text that it prints, and only where a limit departs from the
-/// defaults. Algorithm and hits are printed where they are not `DEFAULT_ALGORITHM` and `DEFAULT_HITS`, so that under
-/// `fixed_window` the lines of an unchanged configuration are those of envoyproxy/ratelimit.
+/// Extensions of ratekeeper follow the text that envoyproxy/ratelimit prints, and only where a limit differs from the defaults.
+/// Algorithm and hits are printed where they differ from `DEFAULT_ALGORITHM` and `DEFAULT_HITS`, so that with `fixed_window` the
+/// lines of an unchanged configuration are those of envoyproxy/ratelimit.
 pub(super) fn rlconfig(rules: &RuleSet) -> String {
     let mut text = String::new();
-    let usual = (rules.default_algorithm(), rules.default_hits());
+    let defaults = (rules.default_algorithm(), rules.default_hits());
     for rule in rules.rules() {
         match &rule.limits {
-            Limits::Unlimited { .. } => line(&mut text, rule, "UNKNOWN", 0, &tried(rule, usual)),
+            Limits::Unlimited { .. } => {
+                line(&mut text, rule, "UNKNOWN", 0, &candidates(rule, defaults))
+            }
             Limits::Limited(limits) => {
                 for (i, limit) in limits.iter().enumerate() {
-                    let tried = match i + 1 == limits.len() {
-                        true => tried(rule, usual),
+                    let candidates = match i + 1 == limits.len() {
+                        true => candidates(rule, defaults),
                         false => String::new(),
                     };
                     line(
@@ -64,7 +67,7 @@ pub(super) fn rlconfig(rules: &RuleSet) -> String {
                         rule,
                         &unit(limit),
                         limit.requests_per_unit,
-                        &(more(limit, usual) + &tried),
+                        &(extensions(limit, defaults) + &candidates),
                     );
                 }
             }
@@ -91,17 +94,18 @@ fn unit(limit: &Limit) -> String {
     limit.unit.name().to_ascii_uppercase()
 }
 
-/// The candidates of a rule, at the end of its last line.
-fn tried(rule: &Rule, usual: (Algorithm, Hits)) -> String {
+/// Returns the candidate limits of a rule, for the end of its last line.
+fn candidates(rule: &Rule, defaults: (Algorithm, Hits)) -> String {
     let candidates = rule.candidates.iter().map(|limit| {
-        let (unit, requests, more) = (unit(limit), limit.requests_per_unit, more(limit, usual));
+        let (unit, requests) = (unit(limit), limit.requests_per_unit);
+        let more = extensions(limit, defaults);
         format!(", candidate: (unit={unit} requests_per_unit={requests}{more})")
     });
     candidates.collect()
 }
 
-/// The parts of a limit that envoyproxy/ratelimit does not know, where they are not the usual ones.
-fn more(limit: &Limit, (algorithm, hits): (Algorithm, Hits)) -> String {
+/// Returns the extensions of a limit that differ from the defaults.
+fn extensions(limit: &Limit, (algorithm, hits): (Algorithm, Hits)) -> String {
     let mut text = String::new();
     let mut add = |name: &str, value: &dyn std::fmt::Display| {
         let _ = write!(text, ", {name}: {value}");
@@ -166,7 +170,7 @@ descriptors:
     }
 
     #[test]
-    fn with_fixed_windows_by_default_lines_are_those_of_the_reference() {
+    fn with_fixed_windows_by_default_lines_are_those_of_envoyproxy_ratelimit() {
         let text = "
 domain: shop
 descriptors:

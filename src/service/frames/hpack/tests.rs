@@ -2,24 +2,24 @@ use http::HeaderName;
 use proptest::prelude::*;
 
 use super::super::huffman::encode;
-use super::super::tests::{integer, string};
+use super::super::tests::encoder::{integer, string};
 use super::*;
 
-/// A string as it is.
+/// Encodes a plain string.
 fn raw(text: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     string(text, false, &mut bytes);
     bytes
 }
 
-/// A string in the Huffman code.
+/// Encodes a string in the Huffman code.
 fn coded(text: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     string(text, true, &mut bytes);
     bytes
 }
 
-/// A literal whose name refers to an entry of the dynamic table, the newest of which is 0.
+/// Encodes a literal whose name refers to an entry of the dynamic table; 0 is the newest.
 fn of_entry((form, bits): (u8, u32), entry: usize, value: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     integer(form, bits, STATIC_ENTRIES + 1 + entry, &mut bytes);
@@ -27,14 +27,14 @@ fn of_entry((form, bits): (u8, u32), entry: usize, value: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The forms of literals: with a new entry in the dynamic table, and without one.
+/// Forms of literals: with and without a new entry in the dynamic table.
 const WITH_ENTRY: (u8, u32) = (0x40, 6);
 const WITHOUT: (u8, u32) = (0x00, 4);
 
-/// What becomes of a block.
-fn rewritten(fields: &mut Fields, block: &[u8]) -> Vec<u8> {
+/// Returns a block with the edits of the filter.
+fn rewritten(filter: &mut AuthorityFilter, block: &[u8]) -> Vec<u8> {
     let mut block = block.to_vec();
-    for Edit { range, with } in fields.read(&block).unwrap().into_iter().rev() {
+    for Edit { range, with } in filter.read(&block).unwrap().into_iter().rev() {
         block.splice(range, with);
     }
     block
@@ -45,9 +45,9 @@ fn the_name_in_the_huffman_code() {
     assert_eq!(encode(NAME), NAME_IN_HUFFMAN);
 }
 
-/// Each form that a literal has, with each form of name and value.
+/// Tests each form of literals with each form of name and value.
 #[test]
-fn a_value_that_is_no_authority_is_replaced_in_every_form() {
+fn an_invalid_authority_is_replaced_in_every_form() {
     let names = [raw(NAME), coded(NAME)].map(|name| [vec![0], name].concat());
     for form in [0x40, 0x00, 0x10] {
         for name in [vec![1]].iter().chain(&names) {
@@ -75,7 +75,7 @@ fn a_value_that_is_no_authority_is_replaced_in_every_form() {
                     let block = [&[0x83][..], &name, &value, &[0x86]].concat();
                     let expected =
                         [&[0x83][..], &name, &raw(&vec![b'a'; length]), &[0x86]].concat();
-                    assert_eq!(rewritten(&mut Fields::default(), &block), expected);
+                    assert_eq!(rewritten(&mut AuthorityFilter::default(), &block), expected);
                 }
             }
         }
@@ -86,7 +86,7 @@ fn a_value_that_is_no_authority_is_replaced_in_every_form() {
 fn the_empty_value_of_the_static_table_is_replaced() {
     let block = [0x83, 0x81, 0x86];
     let expected = [0x83, 0x01, 0x01, b'a', 0x86];
-    assert_eq!(rewritten(&mut Fields::default(), &block), expected);
+    assert_eq!(rewritten(&mut AuthorityFilter::default(), &block), expected);
 }
 
 #[test]
@@ -107,29 +107,29 @@ fn valid_values_and_other_fields_stay_as_they_are() {
         ] {
             for value in [raw(value.as_bytes()), coded(value.as_bytes())] {
                 let block = [name, &value].concat();
-                assert_eq!(Fields::default().read(&block), Ok(vec![]));
+                assert_eq!(AuthorityFilter::default().read(&block), Ok(vec![]));
             }
         }
     }
-    // Values that would be no authority: of `:path`, of `host`, of a name that only begins alike.
+    // Values that would be invalid authorities: of `:path`, of `host`, of a name with the same beginning.
     for name in [
         &[0x44][..],
         &[0x66],
         &[&[0x40][..], &raw(b":authority2")].concat(),
     ] {
         let block = [name, &raw(b"a b")].concat();
-        assert_eq!(Fields::default().read(&block), Ok(vec![]));
+        assert_eq!(AuthorityFilter::default().read(&block), Ok(vec![]));
     }
 }
 
-/// Names that refer to an entry of the dynamic table are those of the entry, wherever it has moved to.
+/// A name can refer to an entry of the dynamic table, whose index changes as entries are added.
 #[test]
-fn a_name_of_the_dynamic_table_is_followed() {
-    let mut fields = Fields::default();
+fn names_of_the_dynamic_table_are_resolved() {
+    let mut filter = AuthorityFilter::default();
     let other = [&[0x40][..], &raw(b"x-name"), &raw(b"value")].concat();
-    fields.read(&[0x41, 1, b'h']).unwrap();
+    filter.read(&[0x41, 1, b'h']).unwrap();
     for _ in 0..90 {
-        fields.read(&other).unwrap();
+        filter.read(&other).unwrap();
     }
     for entry in 0..100 {
         let block = of_entry(WITHOUT, entry, b"a b");
@@ -137,40 +137,40 @@ fn a_name_of_the_dynamic_table_is_followed() {
             90 => of_entry(WITHOUT, entry, b"aaa"),
             _ => block.clone(),
         };
-        assert_eq!(rewritten(&mut fields, &block), expected, "{entry}");
+        assert_eq!(rewritten(&mut filter, &block), expected, "{entry}");
     }
-    // With a new entry, which has the same name.
+    // The field is added as a new entry with the same name.
     let block = of_entry(WITH_ENTRY, 90, b"a b");
     assert_eq!(
-        rewritten(&mut fields, &block),
+        rewritten(&mut filter, &block),
         of_entry(WITH_ENTRY, 90, b"aaa")
     );
     let newest = of_entry(WITHOUT, 0, b"a b");
     assert_eq!(
-        rewritten(&mut fields, &newest),
+        rewritten(&mut filter, &newest),
         of_entry(WITHOUT, 0, b"aaa")
     );
-    // An entry that is larger than the table empties it.
+    // An entry that is larger than the table clears it.
     let large = [&[0x40][..], &raw(b"x"), &raw(&[b'x'; 5_000])].concat();
-    fields.read(&large).unwrap();
-    assert_eq!(rewritten(&mut fields, &newest), newest);
+    filter.read(&large).unwrap();
+    assert_eq!(rewritten(&mut filter, &newest), newest);
 }
 
 #[test]
-fn a_table_that_is_made_smaller_keeps_no_large_entry() {
-    let mut fields = Fields::default();
-    // 60 octets, which the first entry fits in (59 at most) and the second one does not.
+fn a_smaller_table_keeps_no_large_entry() {
+    let mut filter = AuthorityFilter::default();
+    // The first entry (at most 59 octets) fits into 60 octets; the second one does not.
     let first = [&[0x3f, 29, 0x40][..], &raw(NAME), &raw(b"h")].concat();
-    fields.read(&first).unwrap();
+    filter.read(&first).unwrap();
     let newest = of_entry(WITHOUT, 0, b"a b");
-    assert_ne!(rewritten(&mut fields, &newest), newest);
+    assert_ne!(rewritten(&mut filter, &newest), newest);
     let second = [&[0x40][..], &raw(b"x"), &raw(&[b'x'; 28])].concat();
-    fields.read(&second).unwrap();
-    assert_eq!(rewritten(&mut fields, &newest), newest);
+    filter.read(&second).unwrap();
+    assert_eq!(rewritten(&mut filter, &newest), newest);
 }
 
 #[test]
-fn malformed_blocks_are_told_from_others() {
+fn malformed_blocks_are_recognized() {
     for block in [
         &[0xff][..],
         &[0xff, 0x80, 0x80, 0x80, 0x80, 0x00],
@@ -179,13 +179,17 @@ fn malformed_blocks_are_told_from_others() {
         &[0x40, 0x8f, b'x'],
         &[0x7f, 0xff, 0xff, 0xff, 0x7f],
     ] {
-        assert_eq!(Fields::default().read(block), Err(Malformed), "{block:x?}");
+        assert_eq!(
+            AuthorityFilter::default().read(block),
+            Err(Malformed),
+            "{block:x?}"
+        );
     }
 }
 
 proptest! {
     #[test]
-    fn what_is_plain_is_an_authority(text in "[a-zA-Z0-9._:-]{0,12}") {
+    fn plain_hosts_are_authorities(text in "[a-zA-Z0-9._:-]{0,12}") {
         prop_assert!(!is_plain(text.as_bytes()) || Authority::try_from(text.as_str()).is_ok(), "{text}");
     }
 
@@ -200,9 +204,9 @@ proptest! {
 
     #[test]
     fn any_block_is_read(blocks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..100), 0..20)) {
-        let mut fields = Fields::default();
+        let mut filter = AuthorityFilter::default();
         for block in blocks {
-            if let Ok(edits) = fields.read(&block) {
+            if let Ok(edits) = filter.read(&block) {
                 let mut at = 0;
                 for Edit { range, .. } in edits {
                     prop_assert!(at <= range.start && range.start < range.end && range.end <= block.len());
@@ -212,11 +216,11 @@ proptest! {
         }
     }
 
-    /// The static table's names are no longer than is assumed, for all names that a client may use.
+    /// Values of other filter are never edited, whatever their name.
     #[test]
     fn names_of_headers_are_not_authorities(name in "[a-z-]{1,20}") {
         prop_assume!(HeaderName::try_from(name.as_str()).is_ok());
         let block = [&[0x40][..], &raw(name.as_bytes()), &raw(b"a b")].concat();
-        prop_assert_eq!(Fields::default().read(&block), Ok(vec![]));
+        prop_assert_eq!(AuthorityFilter::default().read(&block), Ok(vec![]));
     }
 }

@@ -1,32 +1,30 @@
-//! What is asked of the admin API: parameters, bodies, headers, and what is wrong with them.
+//! Query parameters and bodies of requests to the admin API.
 
 use axum::extract::Request;
-use axum::http::header::{CONTENT_TYPE, HOST, ORIGIN};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Map, Value};
 
-use super::Refusal;
+use super::ApiError;
 use crate::limiter::Typed;
 use crate::limiter::inspect::Which;
-use crate::service::http::body::whole;
+use crate::service::http::body::read_body;
 
-/// The most bytes of a body. Descriptors of any use are far smaller.
+/// Maximum size of a body in bytes. Descriptors that requests can have are far smaller.
 const MAX_BODY: usize = 64 << 10;
 
-/// What stands behind the question mark.
+/// The parameters of a query.
 #[derive(Debug)]
 pub(super) struct Parameters(Vec<(String, String)>);
 
 impl Parameters {
-    /// Reads it; nothing else may be there.
-    pub(super) fn read(query: Option<&str>, known: &[&str]) -> Result<Self, Refusal> {
+    /// Parses a query that must have no other parameters than those in `known`, each at most once.
+    pub(super) fn read(query: Option<&str>, known: &[&str]) -> Result<Self, ApiError> {
         let query = query.unwrap_or_default();
         let mut all: Vec<(String, String)> = Vec::new();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            is_known("parameter", &name, known)?;
+            check_name("parameter", &name, known)?;
             if all.iter().any(|(other, _)| *other == name) {
-                return Err(Refusal::bad(format!(
-                    "the parameter {name} is there twice; leave one of them out"
+                return Err(ApiError::bad_request(format!(
+                    "the parameter {name} is given twice; remove one of them"
                 )));
             }
             all.push((name.into_owned(), value.into_owned()));
@@ -34,7 +32,7 @@ impl Parameters {
         Ok(Self(all))
     }
 
-    /// What a parameter says; nothing is as if it were not there.
+    /// Returns the value of a parameter; `None` if it is absent or empty.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|(other, _)| other == name);
         found
@@ -42,42 +40,42 @@ impl Parameters {
             .filter(|value| !value.is_empty())
     }
 
-    /// What one says that must be there.
-    pub(super) fn need(&self, name: &str) -> Result<&str, Refusal> {
+    /// Returns the value of a parameter that must be present.
+    pub(super) fn required(&self, name: &str) -> Result<&str, ApiError> {
         self.get(name).ok_or_else(|| missing(name))
     }
 
-    /// A whole number of at most so much, or what it is without.
-    pub(super) fn number(&self, name: &str, default: usize, most: usize) -> Result<usize, Refusal> {
+    /// Returns the value of a parameter that must be a whole number of at most `max`.
+    pub(super) fn number(&self, name: &str, default: usize, max: usize) -> Result<usize, ApiError> {
         let Some(text) = self.get(name) else {
             return Ok(default);
         };
-        let number = text.parse().ok().filter(|number| *number <= most);
+        let number = text.parse().ok().filter(|number| *number <= max);
         number.ok_or_else(|| {
-            Refusal::bad(format!(
-                "{name}={text:?}: write a whole number from 0 to {most}"
+            ApiError::bad_request(format!(
+                "{name}={text:?} is invalid; use a whole number from 0 to {max}"
             ))
         })
     }
 
-    /// Which buckets are meant.
-    pub(super) fn which(&self) -> Result<Which, Refusal> {
+    /// Returns the buckets that the parameters name.
+    pub(super) fn which(&self) -> Result<Which, ApiError> {
         which(self.get("domain"), self.get("descriptor"), self.get("key"))
     }
 }
 
-/// A body: an object of these fields.
-pub(super) async fn body(request: Request, known: &[&str]) -> Result<Body, Refusal> {
-    let bytes = whole(request.into_body(), MAX_BODY).await?;
+/// Reads a body that must be a JSON object without other fields than those in `known`.
+pub(super) async fn body(request: Request, known: &[&str]) -> Result<Body, ApiError> {
+    let bytes = read_body(request.into_body(), MAX_BODY).await?;
     let value: Value = serde_json::from_slice(&bytes)
-        .map_err(|error| Refusal::bad(format!("the body is not JSON: {error}")))?;
+        .map_err(|error| ApiError::bad_request(format!("the body is not JSON: {error}")))?;
     let Value::Object(fields) = value else {
-        return Err(Refusal::bad(
+        return Err(ApiError::bad_request(
             "the body must be a JSON object, such as {\"key\": \"...\"}",
         ));
     };
     for name in fields.keys() {
-        is_known("field", name, known)?;
+        check_name("field", name, known)?;
     }
     Ok(Body(fields))
 }
@@ -87,16 +85,16 @@ pub(super) async fn body(request: Request, known: &[&str]) -> Result<Body, Refus
 pub(super) struct Body(Map<String, Value>);
 
 impl Body {
-    fn text(&self, name: &str) -> Result<Option<&str>, Refusal> {
+    fn text(&self, name: &str) -> Result<Option<&str>, ApiError> {
         match self.0.get(name) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(Refusal::bad(format!("{name} must be a text"))),
+            Some(_) => Err(ApiError::bad_request(format!("{name} must be a string"))),
         }
     }
 
-    /// Which buckets are meant.
-    pub(super) fn which(&self) -> Result<Which, Refusal> {
+    /// Returns the buckets that the body names.
+    pub(super) fn which(&self) -> Result<Which, ApiError> {
         which(
             self.text("domain")?,
             self.text("descriptor")?,
@@ -104,12 +102,12 @@ impl Body {
         )
     }
 
-    /// How many tokens a bucket is to have.
-    pub(super) fn tokens(&self) -> Result<i64, Refusal> {
+    /// Returns the number of tokens to set; negative for a debt.
+    pub(super) fn tokens(&self) -> Result<i64, ApiError> {
         let tokens = self.0.get("tokens").ok_or_else(|| missing("tokens"))?;
         tokens
             .as_i64()
-            .ok_or_else(|| Refusal::bad(format!("tokens is {tokens}; write a whole number")))
+            .ok_or_else(|| ApiError::bad_request(format!("tokens is {tokens}; use a whole number")))
     }
 }
 
@@ -117,78 +115,38 @@ fn which(
     domain: Option<&str>,
     descriptor: Option<&str>,
     key: Option<&str>,
-) -> Result<Which, Refusal> {
+) -> Result<Which, ApiError> {
     match (domain, descriptor, key) {
         (None, None, Some(key)) => Ok(Which::Key(key.to_owned())),
         (Some(domain), Some(descriptor), None) => Ok(Which::Descriptor {
             domain: domain.into(),
             entries: typed(descriptor)?.0,
         }),
-        _ => Err(Refusal::bad(
+        _ => Err(ApiError::bad_request(
             "name buckets either by domain and descriptor (key=value,key=value) or by key",
         )),
     }
 }
 
-/// A descriptor as people type it.
-pub(super) fn typed(text: &str) -> Result<Typed, Refusal> {
+/// Parses a descriptor as it is typed: `key=value,key=value`.
+pub(super) fn typed(text: &str) -> Result<Typed, ApiError> {
     text.parse()
-        .map_err(|error| Refusal::bad(format!("descriptor: {error}")))
+        .map_err(|error| ApiError::bad_request(format!("descriptor: {error}")))
 }
 
-fn missing(name: &str) -> Refusal {
-    Refusal::bad(format!("{name} is missing"))
+fn missing(name: &str) -> ApiError {
+    ApiError::bad_request(format!("{name} is missing"))
 }
 
-fn is_known(kind: &str, name: &str, known: &[&str]) -> Result<(), Refusal> {
+fn check_name(kind: &str, name: &str, known: &[&str]) -> Result<(), ApiError> {
     if known.contains(&name) {
         return Ok(());
     }
     let known = match known {
-        [] => "there are none here".to_owned(),
-        known => format!("there are {}", known.join(", ")),
+        [] => "this path has none".to_owned(),
+        known => format!("this path has {}", known.join(", ")),
     };
-    Err(Refusal::bad(format!(
-        "{name:?} is no {kind} of this; {known}"
+    Err(ApiError::bad_request(format!(
+        "unknown {kind} {name:?}; {known}"
     )))
-}
-
-// --- Headers ---
-
-/// Whether a request to change something comes from a tool, or from a page of this very server. A page of another
-/// origin cannot send this media type without asking first, and is never allowed to; and browsers tell where the
-/// page is from.
-pub(super) fn is_ours(headers: &HeaderMap) -> Result<(), Refusal> {
-    let kind = headers
-        .get(CONTENT_TYPE)
-        .map(HeaderValue::as_bytes)
-        .unwrap_or_default();
-    let kind = kind.split(|&byte| byte == b';').next().unwrap_or_default();
-    if !kind.trim_ascii().eq_ignore_ascii_case(b"application/json") {
-        return Err(Refusal::bad(
-            "send a body with Content-Type: application/json",
-        ));
-    }
-    let Some(origin) = headers.get(ORIGIN) else {
-        return Ok(());
-    };
-    let origin = origin.as_bytes();
-    let from = origin
-        .strip_prefix(b"http://")
-        .or_else(|| origin.strip_prefix(b"https://"));
-    let here = headers.get(HOST).map(HeaderValue::as_bytes);
-    match from.is_some() && from == here {
-        true => Ok(()),
-        false => Err(Refusal(
-            StatusCode::FORBIDDEN,
-            "pages of another origin change nothing here".to_owned(),
-        )),
-    }
-}
-
-/// The token of an Authorization header.
-pub(super) fn bearer(header: &HeaderValue) -> Option<&[u8]> {
-    let (scheme, token) = header.as_bytes().split_at_checked(7)?;
-    let token = token.trim_ascii();
-    (scheme.eq_ignore_ascii_case(b"bearer ") && !token.is_empty()).then_some(token)
 }

@@ -1,31 +1,31 @@
-//! The hottest buckets, the most denied ones, and those that would be but for shadow mode.
+//! `/top`: buckets with the most hits, and with the most hits that were denied or that shadow mode allowed.
 
 use axum::http::StatusCode;
-use serde_json::{Value, json};
 
 use super::parameters::Parameters;
-use super::{Answer, Refusal, ServerView};
-use crate::limiter::top::{Denial, Hot, HotBucket, Window};
+use super::types::{DeniedBucket, HotBucket, Top};
+use super::{ApiError, ServerView};
+use crate::limiter::top::{self, Hot, Window};
 
-/// How many buckets are told, unless more are asked for, and the most.
-const SOME: usize = 20;
-const MOST: usize = 100;
+/// Default and maximum number of buckets in each list.
+const DEFAULT_BUCKETS: usize = 20;
+const MAX_BUCKETS: usize = 100;
 
-pub(super) fn top(seen: &ServerView, parameters: &Parameters) -> Answer {
+pub(super) fn top(view: &ServerView, parameters: &Parameters) -> Result<Top, ApiError> {
     let window = match parameters.get("window") {
         None | Some("minute") => Window::Minute,
         Some("hour") => Window::Hour,
         Some(other) => {
-            return Err(Refusal::bad(format!(
-                "window={other:?}: write minute or hour"
+            return Err(ApiError::bad_request(format!(
+                "window={other:?} is unknown; use minute or hour"
             )));
         }
     };
-    let limit = parameters.number("limit", SOME, MOST)?;
-    let Some(hot) = seen.top.hot(window, limit) else {
-        return Err(Refusal(
+    let limit = parameters.number("limit", DEFAULT_BUCKETS, MAX_BUCKETS)?;
+    let Some(hot) = view.top.hot(window, limit) else {
+        return Err(ApiError::new(
             StatusCode::NOT_FOUND,
-            "nothing is counted by bucket: TOP_SIZE is 0".to_owned(),
+            "hits are not counted by bucket, because TOP_SIZE is 0",
         ));
     };
     let Hot {
@@ -38,49 +38,38 @@ pub(super) fn top(seen: &ServerView, parameters: &Parameters) -> Answer {
         denied,
         would_deny,
     } = hot;
-    Ok(json!({
-        "now_us": seen.now(),
-        "window": window.name(),
-        "seconds": seconds,
-        "total_hits": total_hits,
-        "total_denied": total_denied,
-        "total_would_deny": total_would_deny,
-        "error": error,
-        "hottest": hottest.iter().map(hottest_bucket).collect::<Vec<_>>(),
-        "denied": denied.iter().map(denied_bucket).collect::<Vec<_>>(),
-        "would_deny": would_deny.iter().map(denied_bucket).collect::<Vec<_>>(),
-    }))
-}
-
-fn hottest_bucket(bucket: &HotBucket) -> Value {
-    json!({
-        "key": bucket.key,
-        "rule": bucket.rule,
-        "hits": bucket.hits,
-        "denied": bucket.denied,
-        "would_deny": bucket.would_deny,
+    Ok(Top {
+        now_us: view.now(),
+        window: window.name().into(),
+        seconds,
+        total_hits,
+        total_denied,
+        total_would_deny,
+        error,
+        hottest: hottest.into_iter().map(hot_bucket).collect(),
+        denied: denied.into_iter().map(denied_bucket).collect(),
+        would_deny: would_deny.into_iter().map(denied_bucket).collect(),
     })
 }
 
-fn denied_bucket(bucket: &HotBucket) -> Value {
-    let last = bucket.last.as_ref();
-    json!({
-        "key": bucket.key,
-        "rule": bucket.rule,
-        "hits": bucket.hits,
-        "denied": bucket.denied,
-        "would_deny": bucket.would_deny,
-        "last_denied_us": last.map(|denial| denial.at),
-        "request": last.map(|denial| &denial.request),
-    })
+fn hot_bucket(bucket: top::HotBucket) -> HotBucket {
+    HotBucket {
+        key: bucket.key,
+        rule: bucket.rule,
+        hits: bucket.hits,
+        denied: bucket.denied,
+        would_deny: bucket.would_deny,
+    }
 }
 
-/// The last denial of a bucket of this rule.
-pub(super) fn denial(rule: &str, denial: &Denial) -> Value {
-    json!({
-        "at_us": denial.at,
-        "hits": denial.hits,
-        "rule": rule,
-        "request": denial.request,
-    })
+fn denied_bucket(mut bucket: top::HotBucket) -> DeniedBucket {
+    let (last_denied_us, request) = match bucket.last.take() {
+        Some(denial) => (Some(denial.at), Some(denial.request)),
+        None => (None, None),
+    };
+    DeniedBucket {
+        bucket: hot_bucket(bucket),
+        last_denied_us,
+        request,
+    }
 }

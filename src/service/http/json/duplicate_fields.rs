@@ -1,29 +1,29 @@
-//! Fields that are given twice, in either spelling, which protobuf's JSON mapping forbids.
+//! Rejects JSON objects that have a field twice, in either spelling, as the JSON mapping of protobuf demands.
 
 use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-/// JSON in which no object has a field twice. Keeps nothing of it.
-pub(super) struct EachOnce;
+/// JSON in which no object has a field twice. The value itself is discarded.
+pub(super) struct UniqueFields;
 
-impl<'de> Deserialize<'de> for EachOnce {
+impl<'de> Deserialize<'de> for UniqueFields {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Fields)
+        deserializer.deserialize_any(FieldVisitor)
     }
 }
 
-struct Fields;
+struct FieldVisitor;
 
-impl<'de> Visitor<'de> for Fields {
-    type Value = EachOnce;
+impl<'de> Visitor<'de> for FieldVisitor {
+    type Value = UniqueFields;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JSON")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<EachOnce, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<UniqueFields, A::Error> {
         let mut seen = HashSet::new();
         while let Some(key) = map.next_key::<String>()? {
             // `hits_addend` and `hitsAddend` are the same field.
@@ -33,37 +33,37 @@ impl<'de> Visitor<'de> for Fields {
                     "the field {key:?} is given twice"
                 )));
             }
-            map.next_value::<EachOnce>()?;
+            map.next_value::<UniqueFields>()?;
         }
-        Ok(EachOnce)
+        Ok(UniqueFields)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<EachOnce, A::Error> {
-        while list.next_element::<EachOnce>()?.is_some() {}
-        Ok(EachOnce)
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<UniqueFields, A::Error> {
+        while list.next_element::<UniqueFields>()?.is_some() {}
+        Ok(UniqueFields)
     }
 
-    fn visit_unit<E>(self) -> Result<EachOnce, E> {
-        Ok(EachOnce)
+    fn visit_unit<E>(self) -> Result<UniqueFields, E> {
+        Ok(UniqueFields)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<EachOnce, E> {
-        Ok(EachOnce)
+    fn visit_bool<E>(self, _: bool) -> Result<UniqueFields, E> {
+        Ok(UniqueFields)
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<EachOnce, E> {
-        Ok(EachOnce)
+    fn visit_i64<E>(self, _: i64) -> Result<UniqueFields, E> {
+        Ok(UniqueFields)
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<EachOnce, E> {
-        Ok(EachOnce)
+    fn visit_u64<E>(self, _: u64) -> Result<UniqueFields, E> {
+        Ok(UniqueFields)
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<EachOnce, E> {
-        Ok(EachOnce)
+    fn visit_f64<E>(self, _: f64) -> Result<UniqueFields, E> {
+        Ok(UniqueFields)
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<EachOnce, E> {
-        Ok(EachOnce)
+    fn visit_str<E>(self, _: &str) -> Result<UniqueFields, E> {
+        Ok(UniqueFields)
     }
 }
