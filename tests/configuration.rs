@@ -171,7 +171,7 @@ fn keys_that_are_unknown_or_no_texts_are_refused() {
 
 #[test]
 fn what_the_reference_ignores_is_ignored_with_a_warning_unless_check_is_strict() {
-    let misplaced = "shadow_mode belongs beside rate_limit, in the descriptor, not in rate_limit";
+    let misplaced = "shadow_mode belongs in the descriptor, next to rate_limit, not in rate_limit";
     for (row, text, mistake) in [
         (
             "shadow_mode inside rate_limit",

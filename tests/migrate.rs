@@ -310,7 +310,7 @@ fn rules_are_read_and_their_mistakes_are_those_of_check() {
         (
             misplaced,
             "rules.yaml:4:",
-            "shadow_mode belongs beside rate_limit",
+            "shadow_mode belongs in the descriptor",
             (0, "no_effect"),
         ),
         (

@@ -56,11 +56,11 @@ fn limits_that_make_no_sense_are_refused() {
         ("unit: day, hits: later", "2:54: hits cannot be 'later'"),
         (
             "unit: day, requests_per_unit: 1, algorithm: fixed_window, burst: 5",
-            "2:102: burst means nothing with algorithm: fixed_window",
+            "2:102: burst has no effect with algorithm: fixed_window",
         ),
         (
             "unit: day, requests_per_unit: 1, hits: prepaid, max_debt: 5",
-            "2:95: max_debt means nothing with hits: prepaid",
+            "2:95: max_debt has no effect with hits: prepaid",
         ),
     ] {
         refused_file(limit, &with_limit(limit), &[&format!("a.yaml:{mistake}")]);
@@ -73,7 +73,7 @@ fn limits_that_make_no_sense_are_refused() {
     refused_file(
         "unlimited among limits",
         "domain: d\ndescriptors:\n- key: k\n  rate_limit:\n  - {unit: day}\n  - {unlimited: true}\n",
-        &["a.yaml:6:5: unlimited has no place among other limits"],
+        &["a.yaml:6:5: unlimited cannot be combined with other limits"],
     );
 }
 

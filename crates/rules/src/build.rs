@@ -1,4 +1,4 @@
-//! What the files say, put together: domains, their trees, and what only several files can get wrong.
+//! Builds the domains and their trees from the files that were read, and checks the files together.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::spelling::shown;
 use super::tree::{Domain, Node, composite};
 use super::{Algorithm, Hits, LoadOptions, Mistakes, RuleSet, SourceFile, SourceValue};
 
-/// The rules of texts.
+/// Builds the rules in texts.
 pub(super) fn build(files: &[SourceFile], options: LoadOptions) -> Result<RuleSet, Mistakes> {
     let mut builder = Builder::new(options);
     for source in files {
@@ -23,7 +23,7 @@ pub(super) fn build(files: &[SourceFile], options: LoadOptions) -> Result<RuleSe
     builder.finish()
 }
 
-/// The rules of values.
+/// Builds the rules in values.
 pub(super) fn build_values(
     values: Vec<SourceValue>,
     options: LoadOptions,
@@ -43,7 +43,7 @@ pub(super) fn build_values(
 struct Builder {
     domains: Vec<Domain>,
     names: HashMap<String, usize>,
-    /// Where each domain was named first.
+    /// The position at which each domain was defined first.
     origins: Vec<String>,
     rules: Vec<Arc<Rule>>,
     default_algorithm: Algorithm,
@@ -78,7 +78,7 @@ impl Builder {
         };
         let source: Arc<str> = name.into();
         let Some(domain_name) = &file.domain else {
-            // Nothing will come of it, but its tree may have mistakes of its own.
+            // The domain is rejected, but its tree is built to report its errors, too.
             self.grow_apart("", &source, file.descriptors);
             return;
         };
@@ -107,7 +107,7 @@ impl Builder {
         self.grow(id, None, domain_name, &source, file.descriptors);
     }
 
-    /// Builds a tree only for its mistakes.
+    /// Builds a tree only to report its errors.
     fn grow_apart(&mut self, name: &str, source: &Arc<str>, descriptors: Vec<Descriptor>) {
         let id = self.domains.len();
         self.domains.push(Domain::new(name.to_owned(), id));
@@ -115,7 +115,7 @@ impl Builder {
         self.grow(id, None, name, source, descriptors);
     }
 
-    /// Adds descriptors below a node; `path` is that node's.
+    /// Adds descriptors below the node with this path.
     fn grow(
         &mut self,
         domain: usize,

@@ -1,15 +1,14 @@
-//! What a change of configuration means, in words: rules that come and go, limits that rise and fall, descriptors that
-//! meet another rule, and what becomes of buckets.
+//! Describes the effect of a change of configuration: rules that are added or removed, limits that are raised or lowered,
+//! descriptors that another rule matches, and the consequences for buckets.
 //!
-//! Trees are compared by what they do: for every node of either there is an example of a descriptor that comes to
-//! it, and both are asked which rule that meets. Buckets are called by descriptors and not by rules, so that most
-//! changes keep them.
+//! Trees are compared by their behavior: for each node of either tree, an example of a descriptor that ends there is looked
+//! up in both. The names of buckets consist of descriptors, not of rules, so that most changes keep buckets.
 
 mod change;
 mod example;
 mod limits;
+mod matched;
 mod measure;
-mod met;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,9 +20,9 @@ pub use change::{Buckets, Change, Kind};
 
 use example::{Example, example, in_both};
 use limits::Before;
-use met::{added, matching, removed};
+use matched::{added, matching, removed};
 
-/// All that changes from one configuration to another, in the order of the old files and then of the new ones.
+/// Returns all changes from one configuration to another, in the order of the old files and then of the new ones.
 pub(super) fn diff(old: &RuleSet, new: &RuleSet) -> Vec<Change> {
     let mut changes = Vec::new();
     let names: BTreeSet<&str> = [old, new]
@@ -35,7 +34,7 @@ pub(super) fn diff(old: &RuleSet, new: &RuleSet) -> Vec<Change> {
             (Some(old), None) => changes.push(domain(Kind::DomainRemoved, old)),
             (None, Some(new)) => changes.push(domain(Kind::DomainAdded, new)),
             (Some(old), Some(new)) => Domains::new(old, new).compare(&mut changes),
-            (None, None) => unreachable!("a name is of one of them"),
+            (None, None) => unreachable!("each name is in one of the configurations"),
         }
     }
     changes
@@ -47,11 +46,11 @@ fn domain(kind: Kind, domain: &Domain) -> Change {
     let (text, buckets) = match kind {
         Kind::DomainAdded => (
             format!("domain {name} is new, with {rules} rules; its requests were not limited"),
-            Buckets::Anew,
+            Buckets::Reset,
         ),
         _ => (
             format!(
-                "domain {name} is gone, with {rules} rules; its requests are no longer limited"
+                "domain {name} is removed, with {rules} rules; its requests are no longer limited"
             ),
             Buckets::Left,
         ),
@@ -68,10 +67,10 @@ fn domain(kind: Kind, domain: &Domain) -> Change {
     }
 }
 
-/// What leads to a node: the key and the value of each level.
+/// The keys and the values from the top to a node.
 type Way<'t> = Vec<(&'t str, Option<&'t str>)>;
 
-/// A domain as it was and as it is to be, each with all of its nodes.
+/// A domain in the old and the new configuration, each with all of its nodes.
 struct Domains<'t> {
     old: (&'t Domain, Ways<'t>),
     new: (&'t Domain, Ways<'t>),
@@ -102,7 +101,7 @@ impl<'t> Domains<'t> {
             .map(|(way, node)| (way, Some(*node), new.get(way).copied()))
             .chain(added.map(|(way, node)| (way, None, Some(*node))))
             .collect();
-        // In the order of the files, those that are gone first.
+        // In the order of the files, removed rules first.
         nodes.sort_by_key(|(_, old, new)| (old.is_none(), old.or(*new).map(order)));
         let mut examples = Vec::new();
         for (way, was, is) in nodes {
@@ -119,12 +118,12 @@ impl<'t> Domains<'t> {
         renamed(changes);
     }
 
-    /// A descriptor that comes to the node in one of the trees.
+    /// Returns a descriptor that ends at the node in one of the trees.
     fn example(&self, way: &Way<'_>) -> Option<Example> {
         example(self.old.0, way).or_else(|| example(self.new.0, way))
     }
 
-    /// A rule that is at the same place in both.
+    /// Compares a rule that is at the same node in both trees.
     fn compare_rules(&self, was: Option<&Node>, is: Option<&Node>, changes: &mut Vec<Change>) {
         if let (Some(was), Some(is)) = (was, is)
             && let (Some(old), Some(new)) = (was.rule(), is.rule())
@@ -139,7 +138,7 @@ impl<'t> Domains<'t> {
         }
     }
 
-    /// What the descriptors that an example stands for met, and meet.
+    /// Compares the rules that match the descriptors of an example.
     fn compare_way(&self, example: &Example, changes: &mut Vec<Change>) {
         let (old, new) = (
             self.old.0.find(example.pairs()),
@@ -167,12 +166,12 @@ fn way_of<'t>(nodes: impl Iterator<Item = &'t Node>) -> Way<'t> {
         .collect()
 }
 
-/// What of the values on the way to a node stands in the names of buckets: `None` for the value itself.
+/// The patterns that replace the values of a descriptor in the names of buckets; `None` for the value itself.
 fn shared<'t>(nodes: impl Iterator<Item = &'t Node>) -> Vec<Option<&'t str>> {
     nodes.map(Node::shared_pattern).collect()
 }
 
-/// Which levels show values of requests in metrics.
+/// The levels whose values are shown in metrics.
 fn shows(domain: &Domain, node: &Node) -> Vec<bool> {
     domain
         .above(node)
@@ -187,17 +186,16 @@ fn has_rule(ways: &Ways<'_>, example: &Example) -> bool {
 
 // --- Names ---
 
-/// Tells once from which rule to which descriptors go; the first example is of the rule itself.
+/// Keeps one change for each pair of rules that descriptors move between; the first example is that of the rule itself.
 fn once(changes: &mut Vec<Change>) {
-    let mut told = BTreeSet::new();
+    let mut reported = BTreeSet::new();
     changes.retain(|change| {
         let pair = change.moved;
-        pair.is_none() || told.insert(pair)
+        pair.is_none() || reported.insert(pair)
     });
 }
 
-/// Says of a rule that is gone and one that is new, whose ways differ in one level and which limit the same, that
-/// they may be one.
+/// Reports a removed and a new rule as a possible rename if their paths differ in one level and their limits are equal.
 fn renamed(changes: &mut Vec<Change>) {
     let gone: Vec<usize> = (0..changes.len())
         .filter(|&index| changes[index].kind == Kind::RuleRemoved)
@@ -218,7 +216,7 @@ fn renamed(changes: &mut Vec<Change>) {
                 at: new.at.clone(),
                 before: Some(old.path.clone()),
                 after: Some(new.path.clone()),
-                buckets: Some(Buckets::Anew),
+                buckets: Some(Buckets::Reset),
                 moved: None,
                 text: format!(
                     "{} may be {} under another name: it limits the same, but only what is sent under the new name",

@@ -1,11 +1,13 @@
-//! Rules: configuration text to an immutable tree, and a descriptor to the limits that apply to it.
+//! Rules: parses a configuration into an immutable tree, and finds the limits that apply to a descriptor.
 //!
-//! [`RuleSet::load`] takes the texts of all files and gives a set of rules or all mistakes of all
-//! files, and [`RuleSet::load_values`] does so with values that never were a text; [`Domain::find`] walks a descriptor through the tree; [`RuleSet::trace`] tells how the walk
-//! went and what came close. The language is that of envoyproxy/ratelimit with a few words more, which
-//! [`schema()`] describes.
+//! - [`RuleSet::load`] parses the texts of all files and returns the rules, or the errors in all files.
+//!   [`RuleSet::load_values`] does the same for JSON values.
+//! - [`Domain::find`] walks a descriptor through the tree.
+//! - [`RuleSet::trace`] explains that walk and lists near misses.
 //!
-//! This module is pure: it reads no file, no clock and no environment.
+//! The language is that of envoyproxy/ratelimit with some additions; [`schema()`] describes it.
+//!
+//! This crate reads no file, no clock and no environment.
 //!
 //! ```
 //! use ratekeeper_rules::{LoadOptions, RuleSet, SourceFile};
@@ -59,36 +61,36 @@ pub use tree::{Domain, How, Match, Node, Nodes, composite};
 /// A configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceFile {
-    /// What mistakes call it, such as its path.
+    /// The name in error messages, such as the path.
     pub name: String,
-    /// Its contents: YAML, and so also JSON.
+    /// The contents, in YAML or JSON.
     pub text: String,
 }
 
-/// Configuration that came as values and never was a text, such as from a management server.
+/// A configuration that is a value rather than a text, such as one from a management server.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SourceValue {
-    /// What mistakes call it, such as `resource shop`. No two of a set have the same.
+    /// The name in error messages, such as `resource shop`. It is unique within a set.
     pub name: String,
-    /// What a file would say: the same keys, the same values.
+    /// The same keys and values that a file would contain.
     pub value: serde_json::Value,
 }
 
-/// How to read files.
+/// Options for loading a configuration.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LoadOptions {
-    /// The algorithm of limits that name none.
+    /// The algorithm of limits without `algorithm`.
     pub default_algorithm: Algorithm,
-    /// When the hits of limits that say nothing are taken.
+    /// The default of `hits`.
     pub default_hits: Hits,
-    /// Whether files may add to a domain of an earlier file.
+    /// Whether a file may add rules to a domain of an earlier file.
     pub merge_domains: bool,
-    /// Whether what envoyproxy/ratelimit ignores (a known key in the wrong place, a key given twice, a second YAML
-    /// document) is a mistake; a warning otherwise.
+    /// Whether input that envoyproxy/ratelimit ignores (a known key in the wrong place, a duplicate key, a second YAML
+    /// document) is an error. It is a warning otherwise.
     pub strict: bool,
 }
 
-/// All rules of all domains. It never changes; a reload makes another one.
+/// All rules of all domains. It is immutable; a reload creates another one.
 #[derive(Debug, Clone, Default)]
 pub struct RuleSet {
     domains: Vec<Domain>,
@@ -100,18 +102,17 @@ pub struct RuleSet {
 }
 
 impl RuleSet {
-    /// The rules of these files.
+    /// Loads the rules in files.
     ///
-    /// With [`merge_domains`](LoadOptions::merge_domains), the order of the files is the order of their
-    /// patterns.
+    /// With [`merge_domains`](LoadOptions::merge_domains), the order of the files is the order of their patterns.
     ///
     /// # Errors
-    /// All mistakes of all files.
+    /// All errors in all files.
     pub fn load(files: &[SourceFile], options: LoadOptions) -> Result<Self, Mistakes> {
         build::build(files, options)
     }
 
-    /// The rules of these values, by the same rules. Mistakes name a descriptor by its path.
+    /// Loads the rules in values. Error messages name a descriptor by its path.
     ///
     /// # Examples
     /// ```
@@ -131,26 +132,26 @@ impl RuleSet {
     /// ```
     ///
     /// # Errors
-    /// All mistakes of all values.
+    /// All errors in all values.
     pub fn load_values(values: Vec<SourceValue>, options: LoadOptions) -> Result<Self, Mistakes> {
         build::build_values(values, options)
     }
 
-    /// What is ignored in the configuration, as envoyproxy/ratelimit ignores it, in order. Empty with
-    /// [`strict`](LoadOptions::strict), where all of it is a mistake.
+    /// Input that is ignored, as envoyproxy/ratelimit ignores it, in order. Empty with [`strict`](LoadOptions::strict), which
+    /// makes such input an error.
     #[must_use]
     pub fn warnings(&self) -> &[Mistake] {
         &self.warnings
     }
 
-    /// What is allowed and probably not meant: values that look like regular expressions, descriptors that no
-    /// request reaches, limits that are there twice. In the order of files and lines.
+    /// Valid input that is probably unintended: values that look like regular expressions, descriptors that no request
+    /// reaches, duplicate limits. In the order of files and lines.
     #[must_use]
     pub fn lints(&self) -> Vec<Mistake> {
         lint::lints(self)
     }
 
-    /// No rules at all: nothing is limited.
+    /// Returns a set without rules, which limits nothing.
     #[must_use]
     pub fn empty() -> Self {
         Self::default()
@@ -163,43 +164,42 @@ impl RuleSet {
         self.names.get(name).map(|&id| &self.domains[id])
     }
 
-    /// All domains; the place of each is its [`id`](Domain::id).
+    /// All domains. The index of each is its [`id`](Domain::id).
     pub fn domains(&self) -> impl ExactSizeIterator<Item = &Domain> {
         self.domains.iter()
     }
 
-    /// Every node that owns limits; the place of each is its [`id`](Rule::id).
+    /// All rules. The index of each is its [`id`](Rule::id).
     #[must_use]
     pub fn rules(&self) -> &[Arc<Rule>] {
         &self.rules
     }
 
-    /// The algorithm of limits that name none.
+    /// The algorithm of limits without `algorithm`.
     #[must_use]
     pub fn default_algorithm(&self) -> Algorithm {
         self.default_algorithm
     }
 
-    /// When hits of limits that say nothing are taken.
+    /// The default of `hits`.
     #[must_use]
     pub fn default_hits(&self) -> Hits {
         self.default_hits
     }
 
-    /// What envoyproxy/ratelimit would make otherwise of the same files.
+    /// Differences in behavior if envoyproxy/ratelimit read the same files.
     #[must_use]
     pub fn differences(&self) -> Vec<Difference> {
         parity::differences(self)
     }
 
-    /// What changes when other rules take the place of these.
+    /// Changes in behavior if `new` replaces these rules.
     #[must_use]
     pub fn changes(&self, new: &Self) -> Vec<Change> {
         diff::diff(self, new)
     }
 
-    /// How a descriptor fares: the way it takes through the tree, and what comes close when no rule
-    /// applies.
+    /// Explains how a descriptor is matched: its path through the tree, and near misses if no rule applies.
     #[must_use]
     pub fn trace<T: AsRef<[u8]> + ?Sized>(&self, domain: &str, entries: &[(&T, &T)]) -> Trace {
         let entries: Vec<_> = entries

@@ -1,4 +1,4 @@
-//! One limit as it is configured: rate, capacity, algorithm, name.
+//! Limits as they are configured: rate, capacity, algorithm, name.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ pub enum Unit {
     Hour,
     /// 86,400 seconds.
     Day,
-    /// 7 days; windows begin on Thursdays, as the Unix epoch did.
+    /// 7 days. Windows begin on Thursdays, because the Unix epoch does.
     Week,
     /// 30 days, as in envoyproxy/ratelimit.
     Month,
@@ -73,21 +73,21 @@ impl Unit {
         }
     }
 
-    /// The most units that a period may have: as many as fit [`MAX_PERIOD`].
+    /// Maximum number of units in a period: as many as fit into [`MAX_PERIOD`].
     #[must_use]
     pub fn max_multiplier(self) -> u32 {
         let most = MAX_PERIOD / (self.seconds() * 1_000_000);
-        u32::try_from(most).expect("100 years are fewer seconds than a u32 counts")
+        u32::try_from(most).expect("100 years in seconds are a u32")
     }
 }
 
-/// How a limit forgets what was taken.
+/// The algorithm of a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Algorithm {
-    /// Continuously, token by token.
+    /// A token bucket, which is refilled continuously.
     #[default]
     TokenBucket,
-    /// All at once, at the end of each period since the Unix epoch.
+    /// A fixed window, which is reset at the end of each period since the Unix epoch.
     FixedWindow,
 }
 
@@ -102,20 +102,20 @@ impl Algorithm {
     }
 }
 
-/// Whether hits are asked for before the work or reported after it.
+/// Whether hits are taken before the work or reported after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Hits {
-    /// Before: denied hits are not taken.
+    /// Before the work: denied hits are not taken.
     Prepaid,
-    /// After: hits are taken in any case. A request that brings none asks, and takes its one when it is allowed.
+    /// After the work: hits are taken in any case. A request without hits is a check, which takes one hit if it is allowed.
     Postpaid,
-    /// As the rule is used on this instance: postpaid while it is asked and reported, or given hits back.
+    /// Detected from the rule's calls on this instance: postpaid while they report hits after checks, or give hits back.
     #[default]
     Auto,
 }
 
 impl Hits {
-    /// The name that configurations and options use.
+    /// The name in configurations and options.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -126,31 +126,31 @@ impl Hits {
     }
 }
 
-/// One limit of a rule, or the one that a request brought itself.
+/// A limit of a rule, or a limit that a request contains.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limit {
-    /// Tokens that come back in a period; 0 denies everything.
+    /// Tokens that are refilled in a period; 0 denies everything.
     pub requests_per_unit: u32,
     /// The unit of the period.
     pub unit: Unit,
-    /// Units in a period; at least 1.
+    /// Number of units in a period; at least 1.
     pub unit_multiplier: u32,
-    /// Tokens in a full bucket. For a fixed window, the hits of one window.
+    /// Tokens in a full bucket; for a fixed window, the hits of one window.
     pub burst: u32,
-    /// How what was taken comes back.
+    /// The algorithm.
     pub algorithm: Algorithm,
-    /// When hits are taken.
+    /// Whether hits are prepaid or postpaid.
     pub hits: Hits,
-    /// How far below empty postpaid hits can bring the bucket, in tokens.
+    /// Maximum debt of postpaid hits, in tokens.
     pub max_debt: u32,
-    /// The name that responses carry; empty when there is none.
+    /// The name in responses; empty if the limit has none.
     pub name: String,
-    /// Names of limits that do not apply to a request that meets this one.
+    /// Names of limits that do not apply to a request that this limit applies to.
     pub replaces: Vec<String>,
 }
 
 impl Limit {
-    /// A limit with the defaults of everything but its rate: capacity and debt as the rate.
+    /// Returns a limit with the defaults: its capacity and its maximum debt equal the rate.
     #[must_use]
     pub fn new(requests_per_unit: u32, unit: Unit, algorithm: Algorithm) -> Self {
         Self {
@@ -173,7 +173,7 @@ impl Limit {
         seconds.saturating_mul(1_000_000).min(MAX_PERIOD)
     }
 
-    /// Tokens in a full bucket, as the arithmetic has it: none when none ever come back.
+    /// Tokens in a full bucket: 0 if the bucket is never refilled.
     #[must_use]
     pub fn capacity(&self) -> u32 {
         match self.algorithm {
@@ -182,13 +182,13 @@ impl Limit {
         }
     }
 
-    /// The limit as the arithmetic needs it.
+    /// The limit in the numbers that the arithmetic needs.
     #[must_use]
     pub fn terms(&self) -> Terms {
         self.terms_with_debt(self.max_debt)
     }
 
-    /// The same, where the bucket may owe so many tokens.
+    /// The limit in the numbers that the arithmetic needs, with another maximum debt.
     #[must_use]
     pub fn terms_with_debt(&self, max_debt: u32) -> Terms {
         let (rate, period) = (self.requests_per_unit, self.period());
@@ -208,7 +208,7 @@ impl Limit {
     }
 }
 
-/// As people say it, such as `10 per minute, token bucket of 20`.
+/// Formats the limit in words, such as `10 per minute, token bucket of 20`.
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} per ", self.requests_per_unit)?;

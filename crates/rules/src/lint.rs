@@ -1,4 +1,4 @@
-//! What is allowed in a configuration and probably not meant: for `check`, which warns about it.
+//! Warnings about input that is valid and probably unintended, for the command `check`.
 
 use super::mistake::{Mistake, Position};
 use super::pattern::{self, is_wildcard};
@@ -6,13 +6,13 @@ use super::spelling::shown;
 use super::tree::{Domain, Level, Node, composite};
 use super::{Limits, RuleSet};
 
-/// Stands for any text in a pattern that is matched as if it were a value; no value of a configuration has it.
+/// Replaces `*` in a pattern that is matched like a value; no value in a configuration contains it.
 const ANY_TEXT: &str = "\u{10fffe}";
 
-/// Siblings with a `*` that are compared with each other; more would take too long.
+/// Maximum number of patterns among siblings that are compared with each other, which bounds the time.
 const MAX_COMPARED: usize = 2_000;
 
-/// What is suspicious, in the order of files and lines.
+/// Returns all warnings in the order of files and lines.
 pub(super) fn lints(rules: &RuleSet) -> Vec<Mistake> {
     let mut lints = Vec::new();
     for domain in rules.domains() {
@@ -46,7 +46,7 @@ fn regular_expression(node: &Node) -> Option<Mistake> {
         .flatten()
         .find(|text| is_like_regex(text))?;
     let what = format!(
-        "'{}' looks like a regular expression, but is compared as it stands: only * has a meaning, any text",
+        "'{}' looks like a regular expression, but is compared literally: only * has a meaning, any text",
         shown(suspect)
     );
     let advice = "write the text with * for what may vary, or have Envoy match the expression and send a fixed value \
@@ -54,7 +54,7 @@ fn regular_expression(node: &Node) -> Option<Mistake> {
     Some(lint(node, what, advice.to_owned()))
 }
 
-/// Whether a text has what regular expressions have and keys, paths, hosts and addresses have not.
+/// Whether a text contains syntax of regular expressions that does not occur in keys, paths, hosts and addresses.
 fn is_like_regex(text: &str) -> bool {
     let is_anchored = text.len() > 1 && (text.starts_with('^') || text.ends_with('$'));
     let has_escape = text.as_bytes().windows(2).any(|pair| {
@@ -64,7 +64,7 @@ fn is_like_regex(text: &str) -> bool {
                 b'd' | b'D' | b'w' | b'W' | b's' | b'S' | b'b' | b'.' | b'/'
             )
     });
-    // "10.0.*" and "api.*" are patterns; ".*" and "/api/.*" are not what is meant.
+    // "10.0.*" and "api.*" are usual patterns; ".*" and "/api/.*" are probably regular expressions.
     let has_any = text.starts_with(".*")
         || text.contains("/.*")
         || text.contains(".+")
@@ -72,7 +72,7 @@ fn is_like_regex(text: &str) -> bool {
     is_anchored || has_escape || has_any || has_class(text) || has_choice(text)
 }
 
-/// `[a-z]`, `[0-9]+`, `[^/]*`: a class with a range or a negation.
+/// Whether a text contains a class with a range or a negation, such as `[a-z]`, `[0-9]+` or `[^/]*`.
 fn has_class(text: &str) -> bool {
     let mut rest = text;
     while let Some((_, after)) = rest.split_once('[') {
@@ -91,7 +91,7 @@ fn has_class(text: &str) -> bool {
     false
 }
 
-/// `(a|b)`, `(?:...)`.
+/// Whether a text contains a group, such as `(a|b)` or `(?:...)`.
 fn has_choice(text: &str) -> bool {
     let Some((_, after)) = text.split_once('(') else {
         return false;
@@ -136,7 +136,7 @@ fn repeated_limit(node: &Node) -> Option<Mistake> {
 
 // --- Rules that no request reaches ---
 
-/// Finds the children that an earlier pattern keeps every entry from.
+/// Finds children that no entry reaches because an earlier pattern matches all of their entries.
 fn shadowed(domain: &Domain, level: &Level, lints: &mut Vec<Mistake>) {
     let nodes: Vec<&Node> = level
         .nodes()
@@ -153,7 +153,7 @@ fn shadowed(domain: &Domain, level: &Level, lints: &mut Vec<Mistake>) {
         if let Some(below) = &node.children {
             shadowed(domain, below, lints);
         }
-        // A key and a value without * win in any case; a key alone comes after all patterns.
+        // An exact key and value are always matched first, and a key alone after all patterns.
         let is_bare = node.value.is_none() && !is_wildcard(&node.key);
         if !node.is_wildcard() && !is_bare {
             continue;
@@ -192,7 +192,7 @@ fn shadow(node: &Node, first: &Node) -> Mistake {
     lint(node, what, advice.to_owned())
 }
 
-/// Whether every entry that meets `narrow` would meet the pattern `wide`, too.
+/// Whether the pattern `wide` matches every entry that `narrow` matches.
 fn covers(wide: &Node, narrow: &Node) -> bool {
     let includes =
         |wide: &str, narrow: &str| pattern::matches(wide, narrow.replace('*', ANY_TEXT).as_bytes());
@@ -276,7 +276,7 @@ mod tests {
             ("value: '*'", "value: x*", true),
             ("value: a*b*", "value: a*b", true),
             ("value: a*b", "value: a*b*", false),
-            // An exact value wins wherever it stands, a key alone comes last.
+            // An exact value is matched first wherever it is in the file, and a key alone last.
             ("value: a*", "value: abc", false),
             ("value: a*", "shadow_mode: false", false),
             ("value: '*'", "shadow_mode: false", true),
@@ -294,7 +294,7 @@ mod tests {
                 assert!(found[0].contains("at a.yaml:3"), "{found:?}");
             }
         }
-        // A key alone is shadowed by a pattern behind it, too.
+        // A pattern also shadows a key alone that is before it in the file.
         let found = lints("- {key: k, LIMIT}\n- {key: k, value: '*', LIMIT}");
         assert!(
             found.len() == 1 && found[0].starts_with("a.yaml:3:1: "),
@@ -306,7 +306,7 @@ mod tests {
             found.len() == 1 && found[0].starts_with("a.yaml:4:1: "),
             "{found:?}"
         );
-        // Below the top, too; and the same in effect is said so.
+        // The same below the top, with another message for equivalent patterns.
         let found = lints(
             "- key: top\n  descriptors:\n  - {key: k, value: 'a*', LIMIT}\n  - {key: k, value: 'a**', LIMIT}",
         );

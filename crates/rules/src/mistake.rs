@@ -1,36 +1,36 @@
-//! What is wrong with a configuration: where, what, and what to write instead.
+//! Errors in a configuration: their position, the cause, and advice.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
-/// One thing that is wrong with a configuration.
+/// An error or a warning about a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mistake {
-    /// The name of the file, or of what came instead of one.
+    /// The name of the file or the value.
     pub file: String,
-    /// Where in it.
+    /// The position in the file or the value.
     pub position: Position,
-    /// What is wrong.
+    /// The cause.
     pub what: String,
-    /// What to do about it; empty when there is nothing to add.
+    /// What to do; empty if the cause says enough.
     pub advice: String,
 }
 
-/// Where in a configuration something is.
+/// A position in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Position {
-    /// In a text.
+    /// A position in a text.
     Text {
         /// The line, from 1.
         line: usize,
         /// The column in characters, from 1.
         column: usize,
     },
-    /// Among values that never were a text: at a descriptor, or at the top.
+    /// A position in a value: a descriptor, or the top.
     Value {
-        /// Which descriptor it is, in their order, from 2; 1 is the top.
+        /// The number of the descriptor in order, from 2; 1 is the top.
         number: usize,
-        /// The domain and the entries down to the descriptor, such as `shop.path_/cart`.
+        /// The domain and the entries of the descriptor, such as `shop.path_/cart`.
         path: String,
     },
 }
@@ -61,19 +61,19 @@ pub(super) const MAX_MISTAKES: usize = 1_000;
 /// Number of mistakes that messages list; the others are counted.
 pub const MAX_LISTED: usize = 100;
 
-/// What is wrong with a configuration, sorted by file and position; never empty, and at most `MAX_MISTAKES` of them.
+/// The errors in a configuration, sorted by file and position. Never empty, and at most `MAX_MISTAKES`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Mistakes(Vec<Mistake>);
 
 impl Mistakes {
-    /// The mistakes in order.
+    /// The errors in order.
     #[must_use]
     pub fn as_slice(&self) -> &[Mistake] {
         &self.0
     }
 }
 
-/// The end of a list of mistakes that leaves out `more` of them; empty when nothing is left out.
+/// Returns the last line of a list of errors that omits `more` of them; empty if none is omitted.
 #[must_use]
 pub fn and_more(more: usize) -> String {
     match more {
@@ -83,7 +83,7 @@ pub fn and_more(more: usize) -> String {
     }
 }
 
-/// The first [`MAX_LISTED`] mistakes, a line each, and how many more there are.
+/// Formats the first [`MAX_LISTED`] errors on a line each, and the number of further ones.
 impl fmt::Display for Mistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, mistake) in self.0.iter().take(MAX_LISTED).enumerate() {
@@ -105,42 +105,43 @@ impl IntoIterator for Mistakes {
     }
 }
 
-/// A place in a file. Among values, the line is the number of the descriptor.
+/// A position in a file. In a value, the line is the number of the descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct At {
-    /// From 1.
+    /// The line, from 1.
     pub(super) line: usize,
-    /// From 1, in characters.
+    /// The column in characters, from 1.
     pub(super) column: usize,
 }
 
 impl At {
-    /// Where a file begins.
+    /// The first position in a file.
     pub(super) const START: Self = Self { line: 1, column: 1 };
 }
 
-/// Collects mistakes up to [`MAX_MISTAKES`], and warnings up to as many. Sets, because a part of a file that
-/// aliases repeat is read repeatedly.
+/// Collects up to [`MAX_MISTAKES`] errors and as many warnings.
+///
+/// They are sets because a node with several aliases is read several times.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     mistakes: BTreeSet<Mistake>,
     warnings: BTreeSet<Mistake>,
-    /// What the numbers of descriptors stand for, where there are no lines; by the name of the file.
+    /// The paths of the descriptors of values by number, by the name of the value.
     paths: HashMap<String, Vec<String>>,
 }
 
 impl Report {
-    /// Notes that a file has no lines but these descriptors, the first of which is the top.
+    /// Adds the paths of a value's descriptors, the first of which is the top.
     pub(super) fn number(&mut self, file: &str, paths: Vec<String>) {
         self.paths.insert(file.to_owned(), paths);
     }
 
-    /// Whether a file has lines, and was so written by people.
+    /// Whether the configuration with this name is a text.
     pub(super) fn has_lines(&self, file: &str) -> bool {
         !self.paths.contains_key(file)
     }
 
-    /// A line of a file, as messages about another one name it.
+    /// A line of a file, formatted for messages about another line.
     pub(super) fn line(&self, file: &str, line: usize) -> String {
         match self.position(file, At { line, column: 1 }) {
             Position::Text { line, .. } => format!("{file}:{line}"),
@@ -148,7 +149,7 @@ impl Report {
         }
     }
 
-    /// A place in a file, likewise.
+    /// A position in a file, formatted for messages about another position.
     pub(super) fn place(&self, file: &str, at: At) -> String {
         match self.position(file, at) {
             Position::Text { line, column } => format!("{file}:{line}:{column}"),
@@ -167,7 +168,7 @@ impl Report {
         }
     }
 
-    /// Whether there are so many mistakes that nothing more is read.
+    /// Whether the maximum number of errors is reached, so that reading stops.
     pub(super) fn is_full(&self) -> bool {
         self.mistakes.len() >= MAX_MISTAKES
     }
@@ -185,7 +186,7 @@ impl Report {
         }
     }
 
-    /// Adds something that does not keep the configuration from being loaded.
+    /// Adds a warning.
     pub(super) fn warn(
         &mut self,
         file: &str,
@@ -208,7 +209,7 @@ impl Report {
         }
     }
 
-    /// The warnings when there is no mistake.
+    /// Returns the warnings if there is no error.
     pub(super) fn into_result(self) -> Result<Vec<Mistake>, Mistakes> {
         if self.mistakes.is_empty() {
             return Ok(self.warnings.into_iter().collect());

@@ -1,7 +1,7 @@
-//! What envoyproxy/ratelimit would make otherwise of the same files.
+//! Differences in behavior if envoyproxy/ratelimit reads the same files.
 //!
-//! Only what can be told from the rules alone: where its way of joining keys and values, its order of
-//! files or its algorithm give other answers, and which words it would refuse.
+//! Only differences that follow from the rules are reported: the joining of keys and values, the order of files, the
+//! algorithm, and keys that envoyproxy/ratelimit rejects.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,16 +11,16 @@ use super::limit::{Algorithm, Hits, Limit};
 use super::rule::{Limits, Rule};
 use super::tree::{Domain, Node};
 
-/// Something that envoyproxy/ratelimit would make otherwise.
+/// A difference between ratekeeper and envoyproxy/ratelimit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Difference {
-    /// It counts in windows where these limits are buckets.
+    /// envoyproxy/ratelimit has fixed windows instead of token buckets.
     Buckets {
-        /// How many limits are.
+        /// Number of limits that are token buckets.
         limits: usize,
     },
-    /// It joins key and value with an underscore, so that entries which only differ in where the key ends
-    /// are one to it.
+    /// envoyproxy/ratelimit joins key and value with an underscore, so that entries are equal if they differ only in the end
+    /// of the key.
     Joined {
         /// The file and line of the longer key.
         at: String,
@@ -31,18 +31,18 @@ pub enum Difference {
         /// The key that begins with the shorter one and an underscore.
         long: String,
     },
-    /// It reads files in a random order, and so the patterns of a domain that several files make.
+    /// envoyproxy/ratelimit reads files in random order, which is the order of the patterns of a domain in several files.
     Order {
         /// The domain.
         domain: String,
         /// The files that have patterns at the top of the domain.
         files: Vec<String>,
     },
-    /// It would refuse the file for these words.
+    /// envoyproxy/ratelimit rejects the file because of these keys.
     Words {
         /// The file and line of the rule.
         at: String,
-        /// The words.
+        /// The keys.
         words: Vec<&'static str>,
     },
 }
@@ -63,7 +63,7 @@ impl fmt::Display for Difference {
             } => write!(
                 f,
                 "{at}: in {level}, the keys '{short}' and '{long}' are two things here; envoyproxy/ratelimit joins \
-                 key and value with _, so that a value of '{short}' which makes the same text meets the rule and \
+                 key and value with _, so that a value of '{short}' that makes the same text matches the rule and \
                  the counter of '{long}'"
             ),
             Self::Order { domain, files } => write!(
@@ -74,7 +74,7 @@ impl fmt::Display for Difference {
             ),
             Self::Words { at, words } => write!(
                 f,
-                "{at}: envoyproxy/ratelimit would refuse the file for {}; take that out before you go back",
+                "{at}: envoyproxy/ratelimit rejects the file because of {}; remove that before you go back",
                 words.join(", ")
             ),
         }
@@ -87,7 +87,7 @@ pub(super) fn differences(rules: &RuleSet) -> Vec<Difference> {
         Limits::Limited(limits) => limits.as_slice(),
         Limits::Unlimited { .. } => &[],
     });
-    // A limit of nothing denies everything in either way.
+    // A limit of 0 denies everything with either algorithm.
     let buckets = limits
         .filter(|limit| limit.algorithm == Algorithm::TokenBucket && limit.requests_per_unit > 0);
     let buckets = buckets.count();
@@ -102,7 +102,8 @@ pub(super) fn differences(rules: &RuleSet) -> Vec<Difference> {
     differences
 }
 
-/// Nested levels are never merged, so only the top of a domain can have patterns of several files.
+/// Returns domains with patterns from several files. Only the top of a domain can have them, because nested levels are never
+/// merged.
 fn order(domain: &Domain) -> Option<Difference> {
     let top = domain.nodes().filter(|node| node.path.len() == 1);
     let files: BTreeSet<_> = top
@@ -127,7 +128,7 @@ fn joined(domain: &Domain) -> Vec<Difference> {
             || format!("domain '{}'", domain.name()),
             |&id| format!("the descriptors of '{}'", domain.node(id).key),
         );
-        // The first node of each key stands for the others.
+        // One node of each key is enough.
         let keys: BTreeMap<&str, &Node> = nodes
             .iter()
             .rev()
@@ -150,7 +151,7 @@ fn joined(domain: &Domain) -> Vec<Difference> {
     found
 }
 
-/// The words of a rule that are not in envoyproxy/ratelimit's list, as far as they change anything.
+/// Returns the keys of a rule that envoyproxy/ratelimit does not have, if they have an effect.
 fn words(rule: &Rule) -> Option<Difference> {
     let limits = match &rule.limits {
         Limits::Limited(limits) => limits.as_slice(),
@@ -255,7 +256,7 @@ mod tests {
             &[&text],
             &["in the descriptors of 'x', the keys 'a' and 'a_b'"],
         );
-        // On different levels there is nothing to confuse.
+        // Keys on different levels cannot be confused.
         let text =
             format!("domain: d\ndescriptors: [{{key: a, descriptors: [{{key: a_b, {LIMIT}}}]}}]");
         check(&[&text], &[]);
@@ -279,15 +280,15 @@ mod tests {
         check(
             &[text],
             &[
-                "0.yaml:3: envoyproxy/ratelimit would refuse the file for a list of limits, unit_multiplier, hits, on_store_failure",
+                "0.yaml:3: envoyproxy/ratelimit rejects the file because of a list of limits, unit_multiplier, hits, on_store_failure",
             ],
         );
         let text = "domain: d\ndescriptors: [{key: a, rate_limit: {unit: day, requests_per_unit: 5, burst: 9, algorithm: token_bucket}}]";
-        check(&[text], &["1 limits", "for burst;"]);
+        check(&[text], &["1 limits", "because of burst;"]);
         let text = "domain: d\ndescriptors:\n- {key: a, rate_limit: {unlimited: true}, candidate: {unit: day, requests_per_unit: 5}}";
         check(
             &[text],
-            &["0.yaml:3: envoyproxy/ratelimit would refuse the file for candidate;"],
+            &["0.yaml:3: envoyproxy/ratelimit rejects the file because of candidate;"],
         );
     }
 }

@@ -1,17 +1,16 @@
-//! Patterns with `*`, each of which stands for any text, also none.
+//! Patterns: each `*` matches any text, including none.
 
 use memchr::memmem;
 
-/// Whether `pattern` has a `*`.
+/// Whether `pattern` contains a `*`.
 pub(super) fn is_wildcard(pattern: &str) -> bool {
     pattern.contains('*')
 }
 
 /// Whether all of `text` matches `pattern`.
 ///
-/// What stands between two `*` may as well be found as early as possible, so nothing is ever tried
-/// twice: the time is linear in `text` however many `*` there are, which matters because clients
-/// choose `text`.
+/// A literal between two `*` is matched at its first occurrence, without backtracking. The time is therefore linear in
+/// `text` for any number of `*`. This matters because clients choose `text`.
 pub(super) fn matches(pattern: &str, text: &[u8]) -> bool {
     let Some((prefix, rest)) = pattern.split_once('*') else {
         return pattern.as_bytes() == text;

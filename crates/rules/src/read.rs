@@ -1,7 +1,7 @@
-//! A tree of YAML nodes to what a file says, checked as far as one file can be on its own.
+//! Reads the contents of one file from its YAML nodes, and checks them as far as possible without the other files.
 //!
-//! Reading goes on after a mistake, so that one run reports them all; what could not be read is
-//! left out of the result, which is used only when there was no mistake at all.
+//! Reading continues after an error, so that one run reports all of them. Parts that cannot be read are missing from the
+//! result, which is used only if there was no error.
 
 mod descriptor;
 mod fields;
@@ -23,21 +23,21 @@ use super::yaml::{self, Kind, Node};
 use fields::{Field, Fields};
 use ratekeeper_core::charge::OnStoreFailure;
 
-/// What a file says.
+/// The contents of a file.
 #[derive(Debug)]
 pub(super) struct File {
-    /// `None` when it could not be read.
+    /// `None` if it could not be read.
     pub(super) domain: Option<String>,
-    /// Where the domain is named.
+    /// The position of the domain's name.
     pub(super) at: At,
     pub(super) descriptors: Vec<Descriptor>,
 }
 
-/// What a file says of one node of the tree.
+/// A descriptor in a file.
 #[derive(Debug)]
 pub(super) struct Descriptor {
     pub(super) at: At,
-    /// `None` when it could not be read.
+    /// `None` if it could not be read.
     pub(super) key: Option<String>,
     pub(super) value: Option<String>,
     pub(super) limits: Option<Limits>,
@@ -52,7 +52,7 @@ pub(super) struct Descriptor {
     pub(super) descriptors: Vec<Descriptor>,
 }
 
-/// Reads a file; `None` when there is nothing to go on with.
+/// Reads a text; `None` if it contains no configuration.
 pub(super) fn read(
     file: &str,
     text: &str,
@@ -89,7 +89,7 @@ pub(super) fn read(
     }
 }
 
-/// Reads values that stand for a file; `None` when there is nothing to go on with.
+/// Reads a value; `None` if it contains no configuration.
 pub(super) fn read_value(
     file: &str,
     value: serde_json::Value,
@@ -106,7 +106,7 @@ pub(super) fn read_value(
     reader.file(&document)
 }
 
-/// Reads one file, noting its mistakes.
+/// Reads one file and collects its errors.
 struct Reader<'r> {
     file: &'r str,
     options: LoadOptions,
@@ -118,7 +118,7 @@ impl Reader<'_> {
         self.report.add(self.file, at, what, advice);
     }
 
-    /// Reports what envoyproxy/ratelimit ignores, and so does this.
+    /// Reports input that is ignored, as envoyproxy/ratelimit ignores it.
     fn ignored(&mut self, at: At, what: impl Into<String>, advice: impl Into<String>) {
         match self.options.strict {
             true => self.report.add(self.file, at, what, advice),
@@ -152,7 +152,7 @@ impl Reader<'_> {
 
     // --- Lists ---
 
-    /// The elements of a list of maps; none when the key is missing or wrong.
+    /// The elements of a list of maps; none if the key is missing or has another type.
     fn maps<'n>(&mut self, list: Field<&'n Node>, name: &str) -> &'n [Rc<Node>] {
         let Some(node) = list.value else {
             return &[];
@@ -165,7 +165,7 @@ impl Reader<'_> {
         elements
     }
 
-    /// Whether an element of a list is a map, as all must be.
+    /// Whether an element of a list is a map; reports an error otherwise.
     fn is_map(&mut self, element: &Node) -> bool {
         let is_map = matches!(element.kind, Kind::Map(_));
         if !is_map {
@@ -183,7 +183,7 @@ impl Reader<'_> {
     }
 }
 
-/// What a node is, as the end of "... must be a map, but is".
+/// Describes a node, as the end of the sentence "... must be a map, but is".
 fn described(node: &Node) -> String {
     match &node.kind {
         Kind::Map(_) => "a map".to_owned(),
@@ -194,7 +194,7 @@ fn described(node: &Node) -> String {
     }
 }
 
-/// A node as it was written, if that is short.
+/// The text of a node, if it is short.
 fn raw(node: &Node) -> String {
     match &node.kind {
         Kind::Map(_) => "a map".to_owned(),

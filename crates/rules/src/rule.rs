@@ -1,49 +1,49 @@
-//! A rule: what applies to the descriptors that end at a node of the tree.
+//! Rules: the limits and settings of descriptors that end at a node of the tree.
 
 use std::sync::Arc;
 
 use super::limit::Limit;
 use ratekeeper_core::charge::OnStoreFailure;
 
-/// A node that owns limits.
+/// The limits and settings at a node of the tree.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rule {
-    /// Its place in [`RuleSet::rules`](super::RuleSet::rules).
+    /// The index in [`RuleSet::rules`](super::RuleSet::rules).
     pub id: usize,
-    /// The [`id`](super::Domain::id) of its domain.
+    /// The [`id`](super::Domain::id) of the domain.
     pub domain: usize,
-    /// Domain and entries, such as `shop.path_/cart.user`; patterns and missing values as configured.
+    /// The domain and the entries, such as `shop.path_/cart.user`. Patterns and missing values are as configured.
     pub path: String,
-    /// What applies to descriptors that end here.
+    /// The limits of descriptors that end here.
     pub limits: Limits,
-    /// Limits that are tried beside them: computed on the same requests, counted, and never told.
+    /// Candidate limits: decided for the same requests and recorded, but without effect on responses.
     pub candidates: Vec<Limit>,
-    /// Counted and reported, but never denied.
+    /// Whether the limits are only counted and reported, and never deny.
     pub shadow_mode: bool,
-    /// Denies only together with all other quota rules of a request.
+    /// Whether the rule denies only if all quota rules of a request do.
     pub quota_mode: bool,
-    /// Metrics show the values of all entries.
+    /// Whether metrics show the values of all entries.
     pub detailed_metric: bool,
-    /// What to send back as dynamic metadata.
+    /// Dynamic metadata of the response.
     pub metadata: Option<serde_json::Map<String, serde_json::Value>>,
-    /// What to do while the store cannot be reached, if not what the server does.
+    /// The failure policy of the rule; `None` for the server's.
     pub on_store_failure: Option<OnStoreFailure>,
-    /// The file that it came from.
+    /// The name of the file that contains the rule.
     pub file: Arc<str>,
-    /// The line in that file, from 1; where there are no lines, which descriptor it is.
+    /// The line in that file, from 1. If the configuration has no lines, the number of the descriptor.
     pub line: usize,
 }
 
 /// The limits of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Limits {
-    /// Admits everything and counts nothing.
+    /// No limit: all requests are allowed, and none is counted.
     Unlimited {
-        /// The name; empty when there is none.
+        /// The name of the rule; empty if it has none.
         name: String,
-        /// Names of limits that do not apply to a request that meets this rule.
+        /// Names of limits that do not apply to a request that this rule matches.
         replaces: Vec<String>,
     },
-    /// All must admit; never empty.
+    /// Limits, all of which must admit a request. Never empty.
     Limited(Vec<Limit>),
 }

@@ -7,10 +7,9 @@ use super::vocabulary::{Place, Takes};
 
 /// The JSON Schema (draft 2020-12) of one configuration file.
 ///
-/// A file that the server accepts is valid by it (but for an empty `unit` beside `unlimited`), and
-/// misspelt or misplaced keys are not. What a
-/// schema cannot say (duplicates, `burst` with a window, the domain of another file) only the server
-/// checks.
+/// Every file that the server accepts is valid, except for an empty `unit` together with `unlimited`. Misspelled and
+/// misplaced keys are invalid. Only the server checks what a schema cannot express: duplicates, `burst` of a fixed window,
+/// and the domains of other files.
 ///
 /// ```
 /// let schema = ratekeeper_rules::schema();
@@ -52,10 +51,10 @@ fn map_schema(place: Place) -> Value {
 
 fn value_schema(takes: Takes) -> Value {
     match takes {
-        // Numbers and booleans are taken as their text.
+        // Numbers and booleans are read as text.
         Takes::RequiredText => json!({ "type": ["string", "integer", "boolean"], "minLength": 1 }),
         Takes::Text => json!({ "type": ["string", "integer", "boolean", "null"] }),
-        // YAML 1.1, which the server reads, has more booleans than an editor may know.
+        // The server reads YAML 1.1, which has more booleans than YAML 1.2.
         Takes::Flag => json!({
             "anyOf": [
                 { "type": ["boolean", "null"] },
@@ -97,7 +96,7 @@ fn list_schema(element: &str) -> Value {
     json!({ "type": ["array", "null"], "items": { "$ref": element } })
 }
 
-/// A regular expression for these words in any case; schemas have no flag for that.
+/// Returns a regular expression for the words in any case; JSON Schema has no flag for that.
 fn any_case(words: &[&str]) -> String {
     let word = |word: &&str| {
         word.chars()

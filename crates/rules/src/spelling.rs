@@ -1,9 +1,9 @@
-//! Quoting what somebody wrote, and guessing what they meant.
+//! Quotes input in messages, and suggests corrections of misspelled words.
 
-/// The longest piece of a file that a message repeats, in characters.
+/// Maximum length of a quotation in a message, in characters.
 const MAX_SHOWN: usize = 80;
 
-/// `text` fit for a message: on one line, without control characters, not too long.
+/// Returns `text` for a message: on one line, without control characters, and shortened.
 pub(super) fn shown(text: &str) -> String {
     let mut shown: String = text
         .chars()
@@ -20,14 +20,14 @@ pub(super) fn shown(text: &str) -> String {
     shown
 }
 
-/// The candidate that `word` was most likely meant to be, if there is one.
+/// Returns the candidate that `word` is most likely a misspelling of.
 pub(super) fn nearest<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
     let word = plain(word);
     let length = word.chars().count();
-    // A third of the letters may be wrong, or two in a short word; more would be guessing.
+    // A third of the letters may differ, or two in a short word.
     let allowed = (length / 3).max(if length < 5 { 1 } else { 2 });
     candidates
         .into_iter()
@@ -46,7 +46,7 @@ pub(super) fn nearest<'a>(
         .map(|(_, candidate)| candidate)
 }
 
-/// Case and word separators are what people get wrong first.
+/// Removes case and word separators, which are the most frequent differences.
 fn plain(word: &str) -> String {
     word.chars()
         .filter(|c| !matches!(c, '_' | '-' | ' '))

@@ -1,6 +1,6 @@
-//! How a descriptor fares: every step through the tree, what was passed over, and the closest miss.
+//! Explains how a descriptor is matched: the steps through the tree, the nodes that were passed over, and near misses.
 //!
-//! The steps are those of [`Domain::find`]; the rest is guesswork for people.
+//! The steps are those of [`Domain::find`]; the hints are heuristics.
 
 mod hints;
 
@@ -10,68 +10,68 @@ use super::tree::{Domain, How, Level, Node};
 use super::{RuleSet, spelling};
 use ratekeeper_core::text::readable;
 
-/// How a descriptor fared.
+/// The walk of a descriptor through the tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trace {
-    /// The domain that was asked for.
+    /// The name of the domain.
     pub domain: String,
-    /// One step for each entry, as far as the walk came; the last may have failed.
+    /// One step for each entry that was looked up. The last one may have failed.
     pub steps: Vec<Step>,
-    /// How it ended.
+    /// The result of the walk.
     pub end: End,
-    /// Sentences about what came close, or may surprise.
+    /// Hints about near misses and surprising matches, one sentence each.
     pub hints: Vec<String>,
 }
 
-/// One entry looked up among the children of a node.
+/// The lookup of an entry among the children of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
     /// The key of the entry.
     pub key: String,
     /// The value of the entry.
     pub value: String,
-    /// The node that it led to.
+    /// The node that matched.
     pub taken: Option<Candidate>,
-    /// Nodes that would fit too, but came later.
+    /// Nodes that would have matched after it.
     pub passed_over: Vec<Candidate>,
 }
 
-/// A node that fits an entry.
+/// A node that matches an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
-    /// Why it fits.
+    /// How the node matches.
     pub how: How,
     /// The key, or its pattern.
     pub key: String,
     /// The value, or its pattern.
     pub value: Option<String>,
-    /// Whether descriptors that end there are limited.
+    /// Whether the node has limits.
     pub has_limits: bool,
-    /// Where it is configured, as `file:line`.
+    /// The position in the configuration, as `file:line`.
     pub origin: String,
 }
 
-/// How a walk ended.
+/// The result of a walk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
-    /// At this rule.
+    /// The rule that matches.
     Rule {
-        /// Its place in [`RuleSet::rules`].
+        /// The index in [`RuleSet::rules`].
         id: usize,
-        /// Its path.
+        /// The path of the rule.
         path: String,
-        /// Where it is configured, as `file:line`.
+        /// The position in the configuration, as `file:line`.
         origin: String,
     },
     /// The domain does not exist.
     NoDomain,
     /// The descriptor has no entries.
     NoEntries,
-    /// The last entry led to a node without `rate_limit`.
+    /// The last entry matched a node without `rate_limit`.
     NoLimits,
-    /// An entry found no node; this many were matched before it.
+    /// An entry matched no node.
     NoNode {
-        /// Entries that led to a node.
+        /// Number of entries that matched a node.
         matched: usize,
     },
 }
@@ -111,7 +111,7 @@ pub(super) fn trace(rules: &RuleSet, name: &str, entries: &[(&[u8], &[u8])]) -> 
     }
 }
 
-/// A walk, with where it came to.
+/// A walk and the node that it reached.
 struct Walk<'t> {
     steps: Vec<Step>,
     end: End,
@@ -165,7 +165,7 @@ fn step(
     }
 }
 
-// --- For people ---
+// --- Text output ---
 
 impl fmt::Display for How {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -194,7 +194,7 @@ impl fmt::Display for Candidate {
     }
 }
 
-/// Each step on a line, the end, and the hints.
+/// Formats each step on a line, then the result and the hints.
 impl fmt::Display for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "domain {}", spelling::shown(&self.domain))?;
@@ -229,7 +229,7 @@ impl fmt::Display for Trace {
     }
 }
 
-/// An entry, or the pattern for one.
+/// Formats an entry or a pattern.
 fn entry(key: &str, value: Option<&str>) -> String {
     match value {
         Some(value) => format!("({}, {})", spelling::shown(key), spelling::shown(value)),

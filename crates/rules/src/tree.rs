@@ -1,10 +1,9 @@
 //! The rules of a domain as a tree, and the walk of a descriptor through it.
 //!
-//! An entry is looked up among the children of the node that the entry before it led to: an exact key
-//! and value first, then patterns in the order of the file, then the key alone. The first that fits is
-//! taken and never reconsidered, and the descriptor must end where the rule does. This is how
-//! envoyproxy/ratelimit walks, except that it joins key and value into one text first: here
-//! `("a", "b_c")` and `("a_b", "c")` are different entries.
+//! Each entry is looked up among the children of the node that the previous entry matched: first the exact key and value,
+//! then patterns in the order of the file, then the key alone. The first match is used, without backtracking, and the
+//! descriptor must end at the rule's node. envoyproxy/ratelimit does the same, except that it joins key and value into one
+//! text first. Here, `("a", "b_c")` and `("a_b", "c")` are different entries.
 
 use std::collections::HashMap;
 use std::iter::FusedIterator;
@@ -13,40 +12,39 @@ use std::sync::Arc;
 use super::pattern::{self, is_wildcard};
 use super::rule::Rule;
 
-// --- What a tree is made of ---
+// --- Nodes ---
 
-/// A node of the tree: what an entry must be to come here.
+/// A node of the tree, with the key and the value of the entries that it matches.
 #[derive(Debug, Clone)]
 pub struct Node {
     /// The key, or a pattern for keys.
     pub key: String,
     /// The value, or a pattern for values; `None` for any value.
     pub value: Option<String>,
-    /// Metrics of the rules at and below this node show the value of the entry.
+    /// Whether metrics of the rules at and below this node show the value of the entry.
     pub value_to_metric: bool,
-    /// All values that match share one bucket.
+    /// Whether all matching values share one bucket.
     pub share_threshold: bool,
-    /// The file that it came from.
+    /// The name of the file that contains the node.
     pub file: Arc<str>,
-    /// The line in that file, from 1; where there are no lines, which descriptor it is.
+    /// The line in that file, from 1. If the configuration has no lines, the number of the descriptor.
     pub line: usize,
     pub(super) rule: Option<Arc<Rule>>,
     pub(super) children: Option<Box<Level>>,
-    /// The nodes from the top to this one, itself included.
+    /// The nodes from the top to this one, inclusive.
     pub(super) path: Box<[usize]>,
 }
 
 impl Node {
-    /// With `share_threshold`, the pattern that stands for the value of the entry in bucket keys and
-    /// metrics: the value as configured, or `*` when only the key is a pattern and the value is free.
-    /// (Entries with different keys never share a bucket.)
+    /// With `share_threshold`, the pattern that replaces the value of the entry in bucket keys and metrics: the configured
+    /// value, or `*` if only the key is a pattern. Entries with different keys never share a bucket.
     #[must_use]
     pub fn shared_pattern(&self) -> Option<&str> {
         self.share_threshold
             .then(|| self.value.as_deref().unwrap_or("*"))
     }
 
-    /// The rule, when the node owns limits.
+    /// The rule of the node, if it has limits.
     #[must_use]
     pub fn rule(&self) -> Option<&Rule> {
         self.rule.as_deref()
@@ -65,26 +63,26 @@ impl Node {
     }
 }
 
-/// Key and value joined as envoyproxy/ratelimit shows them; only for display.
+/// Joins key and value for display, as envoyproxy/ratelimit does.
 #[must_use]
 pub fn composite(key: &str, value: Option<&str>) -> String {
     value.map_or_else(|| key.to_owned(), |value| format!("{key}_{value}"))
 }
 
-/// The children of a node, by what finds them.
+/// The children of a node, indexed for lookups.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Level {
     keys: HashMap<Box<[u8]>, Named>,
-    /// Nodes whose key has a `*`, in the order of the file.
+    /// Nodes whose key contains a `*`, in the order of the file.
     wild_keys: Vec<usize>,
 }
 
-/// The children with the same text for a key.
+/// The children with one key.
 #[derive(Debug, Clone, Default)]
 struct Named {
-    /// Patterns are here too: a value may be the very text of a pattern.
+    /// Patterns are included, because a value can equal the text of a pattern.
     values: HashMap<Box<[u8]>, usize>,
-    /// Nodes whose value (and not the key) has a `*`, in the order of the file.
+    /// Nodes whose value, but not the key, contains a `*`, in the order of the file.
     wild_values: Vec<usize>,
     bare: Option<usize>,
 }
@@ -111,14 +109,14 @@ pub struct Domain {
     nodes: Vec<Node>,
 }
 
-/// Why a node fits an entry.
+/// How a node matches an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
-    /// Key and value are the node's.
+    /// By the exact key and value.
     Exact,
-    /// They match the node's patterns.
+    /// By a pattern for the key or the value.
     Wildcard,
-    /// The key is the node's, which has no value.
+    /// By the key; the node has no value.
     BareKey,
 }
 
@@ -139,7 +137,7 @@ impl Domain {
         self.files.push(Arc::clone(file));
     }
 
-    /// Adds a node that is not yet anybody's child.
+    /// Adds a node that is not the child of another node yet.
     pub(super) fn push(&mut self, parent: Option<usize>, node: Node) -> usize {
         let id = self.nodes.len();
         let above = parent.map_or(&[][..], |parent| &self.nodes[parent].path);
@@ -148,8 +146,7 @@ impl Domain {
         id
     }
 
-    /// Makes a node a child of `parent`, unless there is one for the same key and value already,
-    /// which is returned.
+    /// Makes a node a child of `parent`. If `parent` has a child with the same key and value, returns that child instead.
     pub(super) fn link(&mut self, parent: Option<usize>, id: usize) -> Result<(), usize> {
         let node = &self.nodes[id];
         let (key, value, is_wildcard) = (node.key.clone(), node.value.clone(), node.is_wildcard());
@@ -178,7 +175,7 @@ impl Domain {
         &self.nodes[id]
     }
 
-    /// The nodes from the top to this one, itself included.
+    /// The nodes from the top to this one, inclusive.
     pub(super) fn above<'t>(&'t self, node: &'t Node) -> Nodes<'t> {
         Nodes {
             domain: self,
@@ -205,18 +202,18 @@ impl Domain {
         &self.name
     }
 
-    /// Its place among the domains, from 0.
+    /// The index of the domain.
     #[must_use]
     pub fn id(&self) -> usize {
         self.id
     }
 
-    /// The files that it came from: one, unless domains are merged.
+    /// The names of the files that contain the domain: one, unless domains are merged.
     pub fn files(&self) -> impl Iterator<Item = &str> {
         self.files.iter().map(|file| &**file)
     }
 
-    /// The rule for a descriptor with these entries, keys and values in order. They may be any bytes.
+    /// Finds the rule for a descriptor with these keys and values, which can be any bytes.
     pub fn find<'t, 'e, T: AsRef<[u8]> + ?Sized + 'e>(
         &'t self,
         entries: impl IntoIterator<Item = (&'e T, &'e T)>,
@@ -239,7 +236,7 @@ impl Domain {
         })
     }
 
-    /// Every rule, and the way to it.
+    /// All rules, each with the nodes from the top to it.
     pub fn matches(&self) -> impl Iterator<Item = Match<'_>> {
         self.nodes.iter().filter_map(|node| {
             Some(Match {
@@ -256,8 +253,10 @@ impl Domain {
         &self.root
     }
 
-    /// The child that an entry leads to. It allocates nothing, and what it costs does not depend on
-    /// the number of siblings, except of patterns that share the entry's key or have one in the key.
+    /// Finds the child that matches an entry.
+    ///
+    /// It does not allocate. Its cost depends on the number of patterns with the entry's key or with a `*` in the key, but
+    /// not on the number of other siblings.
     pub(super) fn step(&self, level: &Level, key: &[u8], value: &[u8]) -> Option<(usize, How)> {
         let named = level.keys.get(key);
         if let Some(&id) = named.and_then(|named| named.values.get(value)) {
@@ -278,7 +277,7 @@ impl Domain {
             .map(|id| (id, How::BareKey))
     }
 
-    /// Every child that fits an entry in some way, best first.
+    /// All children that match an entry, the best match first.
     pub(super) fn candidates(&self, level: &Level, key: &[u8], value: &[u8]) -> Vec<(usize, How)> {
         let fitting = |id: usize| {
             let node = &self.nodes[id];
@@ -297,12 +296,12 @@ impl Domain {
     }
 }
 
-/// Where a descriptor ended.
+/// The rule that matches a descriptor.
 #[derive(Debug, Clone, Copy)]
 pub struct Match<'t> {
     /// The rule that applies.
     pub rule: &'t Rule,
-    /// The node that each entry led to, in order.
+    /// The node that each entry matched, in order.
     pub nodes: Nodes<'t>,
 }
 

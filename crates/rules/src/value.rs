@@ -1,7 +1,7 @@
-//! Values to the tree that a text is parsed to, so that the same reader checks both.
+//! Converts JSON values to the nodes that texts are parsed to, so that one reader checks both.
 //!
-//! Values have no lines. Their descriptors are numbered in the order in which they are written, and
-//! the number takes the place of the line; beside the tree goes what each number stands for.
+//! Values have no lines. Their descriptors are numbered in order, and the number is used in place of the line. The paths of
+//! the descriptors are returned together with the nodes.
 
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -13,9 +13,9 @@ use super::spelling::shown;
 use super::tree::composite;
 use super::yaml::{Entry, Kind, Node, Scalar};
 
-/// The tree, and the paths of the top and of all descriptors by their numbers.
+/// Returns the nodes, and the paths of the top and of all descriptors by number.
 ///
-/// The value is consumed, so that a large configuration is not held twice.
+/// The value is consumed, so that a large configuration is not in memory twice.
 pub(super) fn document(value: Value) -> (Rc<Node>, Vec<String>) {
     let mut numbering = Numbering::default();
     let domain = text(&value, "domain").filter(|domain| !domain.is_empty());
@@ -30,7 +30,7 @@ struct Numbering {
 }
 
 impl Numbering {
-    /// A descriptor, or the top, which is a map with descriptors as well.
+    /// Converts a descriptor, or the top of a configuration, which also is a map with descriptors.
     fn descriptor(&mut self, value: Value, path: String) -> Rc<Node> {
         let Value::Object(fields) = value else {
             let at = self.next(path);
@@ -56,7 +56,7 @@ impl Numbering {
             let key = text(&value, "key").unwrap_or_default();
             let given = text(&value, "value").filter(|value| !value.is_empty());
             let name = shown(&composite(key, given));
-            // Where the name does not tell which one is meant, its place does.
+            // A name that is not unique is followed by the index.
             let path = if key.is_empty() || !seen.insert(name.clone()) {
                 format!("{path}.{name}[{i}]")
             } else {
@@ -81,7 +81,7 @@ fn text<'v>(value: &'v Value, name: &str) -> Option<&'v str> {
     value.get(name).and_then(Value::as_str)
 }
 
-/// A value that has no descriptors in it, all of it in one place.
+/// Converts a value without descriptors; all of its nodes have one position.
 fn node(value: Value, at: At) -> Rc<Node> {
     let kind = match value {
         Value::Null => plain(String::new()),
@@ -152,7 +152,7 @@ mod tests {
         };
         let from_text = RuleSet::load(&[text], LoadOptions::default()).unwrap();
         let from_values = load(&[("one", value)], LoadOptions::default()).unwrap();
-        let told = |rules: &RuleSet| {
+        let summary = |rules: &RuleSet| {
             let rules = rules.rules().iter().map(|rule| {
                 let mut rule = (**rule).clone();
                 rule.line = 0;
@@ -160,7 +160,7 @@ mod tests {
             });
             rules.collect::<Vec<_>>()
         };
-        assert_eq!(told(&from_text), told(&from_values));
+        assert_eq!(summary(&from_text), summary(&from_values));
         assert_eq!(from_values.rules()[2].path, "true.*.k_~");
     }
 

@@ -1,7 +1,7 @@
-//! The words of a configuration file: which key may stand where, and what it takes.
+//! The keys of a configuration file: the maps in which they are allowed, and their values.
 //!
-//! The reader refuses keys that are not in this table, and the schema is made from it, so an editor
-//! and the server cannot disagree about what exists.
+//! The reader rejects keys that are not in this table, and the schema is generated from it, so that editors and the server
+//! agree.
 
 /// A kind of map in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub(super) enum Place {
 }
 
 impl Place {
-    /// The place as messages name it, after "unknown key ... in".
+    /// The name of the map in messages, after "unknown key ... in".
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::File => "the file",
@@ -25,19 +25,18 @@ impl Place {
         }
     }
 
-    /// Where a key of this place is at home, after "... belongs".
+    /// Where keys of this map belong, after "... belongs".
     pub(super) fn home(self) -> &'static str {
         match self {
             Self::File => "at the top of the file",
-            Self::Descriptor => "beside rate_limit, in the descriptor",
+            Self::Descriptor => "in the descriptor, next to rate_limit",
             Self::RateLimit => "inside rate_limit",
             Self::Candidate => "inside candidate",
             Self::Replaces => "inside an entry of replaces",
         }
     }
 
-    /// The keys of this place. A candidate takes those of a limit, but for what says how limits go
-    /// together.
+    /// The keys of this map. A candidate has the keys of a limit, except those that combine limits.
     pub(super) fn keys(self) -> impl Iterator<Item = &'static Key> {
         let (place, without): (_, &[&str]) = match self {
             Self::Candidate => (Self::RateLimit, &["unlimited", "replaces"]),
@@ -48,14 +47,14 @@ impl Place {
     }
 }
 
-/// What a key takes.
+/// The values that a key accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Takes {
-    /// A text that must be there and must not be empty.
+    /// A string that is required and must not be empty.
     RequiredText,
     Text,
     Flag,
-    /// A whole number from this one up to 2^32 - 1.
+    /// A whole number from this number to 2^32 - 1.
     Count(u32),
     Unit,
     Word(&'static [&'static str]),
@@ -66,7 +65,7 @@ pub(super) enum Takes {
     AnyMap,
 }
 
-/// A key that may stand in a place.
+/// A key of a map.
 #[derive(Debug)]
 pub(super) struct Key {
     pub(super) place: Place,
@@ -107,7 +106,7 @@ pub(super) const KEYS: &[Key] = &[
         Descriptor,
         "key",
         Takes::RequiredText,
-        "The key of the entry that this rule is for. A * stands for any text.",
+        "The key of the entry that this rule matches. Each * matches any text.",
     ),
     key(
         Descriptor,
@@ -127,7 +126,7 @@ pub(super) const KEYS: &[Key] = &[
         Descriptor,
         "candidate",
         Takes::Candidates,
-        "A limit to try, or a list of them: computed beside rate_limit on the same requests, and only \
+        "A limit to try, or a list of them: decided for the same requests as rate_limit, and only \
          counted. It denies nothing.",
     ),
     key(
@@ -158,44 +157,44 @@ pub(super) const KEYS: &[Key] = &[
         Descriptor,
         "value_to_metric",
         Takes::Flag,
-        "Show the value of this entry in the metrics of the rules at and below it.",
+        "Show the value of this entry in the metrics of this rule and the rules below it.",
     ),
     key(
         Descriptor,
         "share_threshold",
         Takes::Flag,
-        "All values that match the * share one bucket, instead of one each.",
+        "All values that match the * share one bucket instead of having one each.",
     ),
     key(
         Descriptor,
         "metadata",
         Takes::AnyMap,
-        "Returned with the response as dynamic metadata, when that is enabled.",
+        "Dynamic metadata of the response, if it is enabled.",
     ),
     key(
         Descriptor,
         "on_store_failure",
         Takes::Word(FAILURE_MODES),
-        "What this rule does while the store cannot be reached; the default is STORE_FAILURE_MODE.",
+        "The failure policy of this rule while the store is unavailable. Default: STORE_FAILURE_MODE.",
     ),
     key(RateLimit, "unit", Takes::Unit, "The unit of the period."),
     key(
         RateLimit,
         "requests_per_unit",
         Takes::Count(0),
-        "Tokens that come back in every period; 0, the default, denies everything.",
+        "Tokens that are refilled in each period. 0, the default, denies everything.",
     ),
     key(
         RateLimit,
         "unit_multiplier",
         Takes::Count(1),
-        "Units in a period; 1 by default.",
+        "Number of units in a period. Default: 1.",
     ),
     key(
         RateLimit,
         "burst",
         Takes::Count(1),
-        "Tokens in a full bucket: what may come at once. requests_per_unit by default.",
+        "Tokens in a full bucket: the largest burst. Default: requests_per_unit.",
     ),
     key(
         RateLimit,
@@ -208,32 +207,32 @@ pub(super) const KEYS: &[Key] = &[
         RateLimit,
         "hits",
         Takes::Word(HITS),
-        "prepaid hits are asked for before the work, postpaid ones are reported after it and \
-         always taken; auto, the default, is postpaid once the rule has been asked with zero hits.",
+        "prepaid hits are taken before the work if they fit; postpaid hits are reported after it and always \
+         taken. auto, the default, detects postpaid rules from their calls.",
     ),
     key(
         RateLimit,
         "max_debt",
         Takes::Count(0),
-        "How far below empty postpaid hits can bring the bucket; its capacity by default.",
+        "Maximum debt of postpaid hits, in tokens. Default: the capacity.",
     ),
     key(
         RateLimit,
         "unlimited",
         Takes::Flag,
-        "No limit, and no bucket.",
+        "Do not limit the descriptor.",
     ),
     key(
         RateLimit,
         "name",
         Takes::Text,
-        "The name that responses show, and that replaces of other limits can name.",
+        "The name of the limit in responses and in replaces of other limits.",
     ),
     key(
         RateLimit,
         "replaces",
         Takes::Replaces,
-        "Limits that do not apply to a request that meets this one.",
+        "Limits that do not apply to a request that this limit applies to.",
     ),
     key(
         Place::Replaces,
@@ -243,7 +242,7 @@ pub(super) const KEYS: &[Key] = &[
     ),
 ];
 
-/// The keys of envoyproxy/ratelimit, which it takes in any place and ignores in the wrong one.
+/// The keys of envoyproxy/ratelimit, which accepts them in any map and ignores them in the wrong one.
 const OF_REFERENCE: [&str; 16] = [
     "domain",
     "key",
@@ -263,12 +262,12 @@ const OF_REFERENCE: [&str; 16] = [
     "metadata",
 ];
 
-/// Whether envoyproxy/ratelimit has this key, too.
+/// Whether envoyproxy/ratelimit has this key.
 pub(super) fn is_of_reference(name: &str) -> bool {
     OF_REFERENCE.contains(&name)
 }
 
-/// The place where a key belongs that was found in `wrong`: the nearest one that knows it.
+/// Returns the map that a key found in `wrong` belongs to: the nearest one that has the key.
 pub(super) fn home_of(name: &str, wrong: Place) -> Option<Place> {
     KEYS.iter()
         .find(|key| key.name == name && key.place != wrong)

@@ -1,8 +1,8 @@
-//! YAML text to a tree in which every node knows its place.
+//! Parses YAML into a tree of nodes with positions.
 //!
-//! It keeps what the meaning of a file depends on and ready-made loaders drop: whether a scalar was
-//! quoted, the order of keys, keys given twice. Anchors, aliases and merge keys (`<<`) are resolved
-//! here. No text can make it recurse deeply or grow the tree far beyond the text's own size.
+//! The tree preserves details that usual loaders drop: whether a scalar is quoted, the order of keys, and duplicate keys.
+//! Anchors, aliases and merge keys (`<<`) are resolved. The depth of recursion and the size of the tree are bounded for any
+//! input.
 
 mod compose;
 mod json;
@@ -18,18 +18,18 @@ use compose::Composer;
 pub use json::documents;
 pub(super) use scalar::{Meaning, meaning};
 
-/// How deep collections may be nested. Descriptors at their own limit of depth need half of it.
+/// Maximum depth of nested collections. Descriptors at their maximum depth need half of it.
 const MAX_DEPTH: usize = 256;
 
-/// A part of a file. Aliased parts are shared.
+/// A node of a file. Aliases share nodes.
 #[derive(Debug)]
 pub(super) struct Node {
-    /// Where it begins; for what stands behind an alias, where it was anchored.
+    /// The position of the node's first character; for an alias, that of its anchor.
     pub(super) at: At,
     pub(super) kind: Kind,
-    /// The size of the text that it stands for when all aliases are written out, roughly.
+    /// The approximate size of the node's text with all aliases expanded.
     weight: usize,
-    /// Levels of collections.
+    /// The depth of nested collections.
     height: usize,
 }
 
@@ -40,18 +40,18 @@ pub(super) enum Kind {
     Map(Vec<Entry>),
 }
 
-/// A key of a map and its value.
+/// A key of a map, and its value.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub(super) key: Rc<Node>,
     pub(super) value: Rc<Node>,
 }
 
-/// A scalar as written.
+/// A scalar as it is in the text.
 #[derive(Debug)]
 pub(super) struct Scalar {
     pub(super) text: String,
-    /// Neither quoted nor tagged as a string, so that it may be a number, a boolean or null.
+    /// Whether the scalar is neither quoted nor tagged as a string, so that it may be a number, a boolean or null.
     pub(super) plain: bool,
 }
 
@@ -66,7 +66,7 @@ impl Scalar {
 }
 
 impl Node {
-    /// A node that was not parsed, and that no alias stands for.
+    /// Returns a node that does not come from a text.
     pub(super) fn new(at: At, kind: Kind) -> Self {
         Self {
             at,
@@ -83,7 +83,7 @@ impl Node {
         }
     }
 
-    /// Whether this is the top of a rule file, or was meant to be: a map with a domain or descriptors.
+    /// Whether the node is probably the top of a rule file: a map with a domain or descriptors.
     pub(super) fn is_rule_file(&self) -> bool {
         let Kind::Map(entries) = &self.kind else {
             return false;
@@ -97,20 +97,20 @@ impl Node {
             .is_some_and(|scalar| scalar.meaning() == Meaning::Null)
     }
 
-    /// The text of a scalar that is a string.
+    /// The text of the node, if it is a string.
     pub(super) fn string(&self) -> Option<&str> {
         let scalar = self.scalar()?;
         (scalar.meaning() == Meaning::Text).then_some(&scalar.text)
     }
 }
 
-/// Something that is wrong with the YAML itself.
+/// An error in the YAML syntax.
 #[derive(Debug)]
 pub(super) struct Flaw {
     pub(super) at: At,
     pub(super) what: String,
     pub(super) advice: String,
-    /// Whether envoyproxy/ratelimit reads the file all the same, and what is read is what it reads.
+    /// Whether envoyproxy/ratelimit ignores the error, so that it is only a warning.
     pub(super) is_ignored: bool,
 }
 
@@ -132,7 +132,7 @@ impl Flaw {
     }
 }
 
-/// The first document of `text`, if it could be read to its end, and all that is wrong.
+/// Parses the first document of `text`. Returns it, if it could be read to its end, and all errors.
 pub(super) fn parse(text: &str) -> (Option<Rc<Node>>, Vec<Flaw>) {
     let mut composer = Composer::of(text.len());
     let end = check_no_nul(text).and_then(|()| compose(text, &mut composer));
@@ -141,7 +141,7 @@ pub(super) fn parse(text: &str) -> (Option<Rc<Node>>, Vec<Flaw>) {
     match end {
         Ok(()) => (document, flaws),
         Err(flaw) => {
-            // The other flaws repeat parts of the text, which may be a secret where it is no rule file.
+            // The other errors quote the text, which may be a secret if the file is not a rule file.
             if !is_rule_file {
                 flaws.clear();
             }
@@ -151,7 +151,7 @@ pub(super) fn parse(text: &str) -> (Option<Rc<Node>>, Vec<Flaw>) {
     }
 }
 
-/// Whether a key at the top of a file is one of a rule file, or was meant to be.
+/// Whether a key at the top of a file is probably one of a rule file.
 fn is_of_rule_file(key: &str) -> bool {
     nearest(key, ["domain", "descriptors"]).is_some()
 }
@@ -173,7 +173,7 @@ fn at(marker: &saphyr_parser::Marker) -> At {
 
 fn syntax(error: &ScanError) -> Flaw {
     let info = error.info();
-    // The scanner's own limit, for brackets.
+    // The scanner's own limit for nested brackets.
     if info.contains("recursion limit") {
         return too_deep(at(error.marker()));
     }
@@ -197,7 +197,7 @@ fn syntax(error: &ScanError) -> Flaw {
     )
 }
 
-/// A NUL would be taken for the end of the file, and the rules after it for nothing.
+/// Rejects NUL bytes: the scanner takes them for the end of the file and would ignore the rules after them.
 fn check_no_nul(text: &str) -> Result<(), Flaw> {
     let Some(byte) = text.find('\0') else {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Properties of decisions, whatever the charges and the states of their buckets are.
+//! Properties of decisions, for any charges and any states of their buckets.
 
 use std::collections::BTreeSet;
 
@@ -52,12 +52,12 @@ fn part() -> impl Strategy<Value = Part> {
 
 /// A charge, and what is stored for its bucket: hits taken under other terms, a while ago.
 #[derive(Debug, Clone)]
-struct Asked {
+struct Sample {
     charge: Charge,
     stored: Option<State>,
 }
 
-fn asked(part: impl Strategy<Value = Part>) -> impl Strategy<Value = Asked> {
+fn sample(part: impl Strategy<Value = Part>) -> impl Strategy<Value = Sample> {
     let hits = prop_oneof![8 => 0..8_i64, 1 => -8..0_i64, 1 => Just(1 << 40)];
     let stored = prop::option::of((terms(), any::<bool>(), 0..25_i64, 0..200 * SECOND));
     (terms(), hits, payment(), part, stored).prop_map(|(terms, hits, payment, part, stored)| {
@@ -74,26 +74,26 @@ fn asked(part: impl Strategy<Value = Part>) -> impl Strategy<Value = Asked> {
             part,
             on_failure: None,
         };
-        Asked { charge, stored }
+        Sample { charge, stored }
     })
 }
 
-fn numbered(asked: Vec<Asked>) -> Vec<Asked> {
-    let number = |(index, mut asked): (usize, Asked)| {
-        asked.charge.key = key(index);
-        asked
+fn numbered(sample: Vec<Sample>) -> Vec<Sample> {
+    let number = |(index, mut sample): (usize, Sample)| {
+        sample.charge.key = key(index);
+        sample
     };
-    asked.into_iter().enumerate().map(number).collect()
+    sample.into_iter().enumerate().map(number).collect()
 }
 
-fn request() -> impl Strategy<Value = Vec<Asked>> {
-    prop::collection::vec(asked(part()), 1..7).prop_map(numbered)
+fn request() -> impl Strategy<Value = Vec<Sample>> {
+    prop::collection::vec(sample(part()), 1..7).prop_map(numbered)
 }
 
 /// A request with candidates, all of which replace the same charges.
-fn with_candidates() -> impl Strategy<Value = (Vec<Asked>, usize)> {
-    let counted = prop::collection::vec(asked(part()), 1..5);
-    let candidates = prop::collection::vec(asked(Just(Part::Shadow)), 1..3);
+fn with_candidates() -> impl Strategy<Value = (Vec<Sample>, usize)> {
+    let counted = prop::collection::vec(sample(part()), 1..5);
+    let candidates = prop::collection::vec(sample(Just(Part::Shadow)), 1..3);
     (counted, candidates, any::<[prop::sample::Index; 2]>()).prop_map(
         |(counted, candidates, range)| {
             let count = counted.len();
@@ -102,9 +102,9 @@ fn with_candidates() -> impl Strategy<Value = (Vec<Asked>, usize)> {
                 from: a.min(b),
                 to: a.max(b),
             };
-            let candidates = candidates.into_iter().map(|mut asked| {
-                asked.charge.part = part;
-                asked
+            let candidates = candidates.into_iter().map(|mut sample| {
+                sample.charge.part = part;
+                sample
             });
             (
                 numbered(counted.into_iter().chain(candidates).collect()),
@@ -114,15 +114,15 @@ fn with_candidates() -> impl Strategy<Value = (Vec<Asked>, usize)> {
     )
 }
 
-fn settled(asked: &[Asked]) -> Settled {
-    let charges: Vec<Charge> = asked.iter().map(|asked| asked.charge.clone()).collect();
-    settle(&charges, |index| asked[index].stored, NOW)
+fn settled(sample: &[Sample]) -> Settled {
+    let charges: Vec<Charge> = sample.iter().map(|sample| sample.charge.clone()).collect();
+    settle(&charges, |index| sample[index].stored, NOW)
 }
 
 /// The bucket of a charge before the request.
-fn before(asked: &Asked) -> State {
-    let terms = &asked.charge.terms;
-    match asked.stored {
+fn before(sample: &Sample) -> State {
+    let terms = &sample.charge.terms;
+    match sample.stored {
         Some(state) => state.at(terms, NOW),
         None => State::full(terms, NOW),
     }
@@ -152,25 +152,25 @@ proptest! {
 
     /// A request is allowed by its charges' parts, and each charge is taken as its payment says.
     #[test]
-    fn takes_all_or_nothing_prepaid(asked in request()) {
-        let settled = settled(&asked);
+    fn takes_all_or_nothing_prepaid(sample in request()) {
+        let settled = settled(&sample);
         let decision = &settled.decision;
-        let charges: Vec<(Part, bool)> = asked
+        let charges: Vec<(Part, bool)> = sample
             .iter()
-            .map(|asked| (asked.charge.part, before(asked).admits(&asked.charge.terms, asked.charge.hits)))
+            .map(|sample| (sample.charge.part, before(sample).admits(&sample.charge.terms, sample.charge.hits)))
             .collect();
         prop_assert_eq!(decision.admitted, is_allowed_by_definition(&charges));
-        for ((asked, outcome), (_, fits)) in asked.iter().zip(&decision.outcomes).zip(charges) {
+        for ((sample, outcome), (_, fits)) in sample.iter().zip(&decision.outcomes).zip(charges) {
             prop_assert_eq!(outcome.admitted, fits);
-            let Charge { terms, hits, payment, .. } = &asked.charge;
+            let Charge { terms, hits, payment, .. } = &sample.charge;
             let is_taken = match payment {
                 Payment::Prepaid => *hits < 0 || (decision.admitted && fits),
                 Payment::Postpaid => true,
                 Payment::Question | Payment::GivenBack { .. } => false,
             };
             let expected = match is_taken {
-                true => before(asked).after(terms, *hits),
-                false => before(asked),
+                true => before(sample).after(terms, *hits),
+                false => before(sample),
             };
             prop_assert_eq!(outcome.state, expected);
         }
@@ -178,9 +178,9 @@ proptest! {
 
     /// The fields of an outcome describe its bucket after the request.
     #[test]
-    fn outcomes_describe_the_bucket_after_the_request(asked in request()) {
-        for (asked, outcome) in asked.iter().zip(settled(&asked).decision.outcomes) {
-            let Charge { terms, hits, .. } = &asked.charge;
+    fn outcomes_describe_the_bucket_after_the_request(sample in request()) {
+        for (sample, outcome) in sample.iter().zip(settled(&sample).decision.outcomes) {
+            let Charge { terms, hits, .. } = &sample.charge;
             prop_assert_eq!(outcome.remaining, outcome.state.remaining(terms));
             prop_assert_eq!(outcome.full_in, outcome.state.full_in(NOW));
             match outcome.admitted {
@@ -192,14 +192,14 @@ proptest! {
 
     /// A store that writes only the buckets marked as changed gives the same answers later as one that writes all.
     #[test]
-    fn only_changed_buckets_need_be_written(asked in request(), later in 0..300 * SECOND) {
-        let settled = settled(&asked);
+    fn only_changed_buckets_need_be_written(sample in request(), later in 0..300 * SECOND) {
+        let settled = settled(&sample);
         let outcomes = settled.decision.outcomes.iter().zip(settled.is_changed);
-        for (asked, (outcome, is_changed)) in asked.iter().zip(outcomes) {
-            let terms = &asked.charge.terms;
+        for (sample, (outcome, is_changed)) in sample.iter().zip(outcomes) {
+            let terms = &sample.charge.terms;
             let kept = match is_changed {
                 true => Some(outcome.state),
-                false => asked.stored,
+                false => sample.stored,
             };
             let kept = kept.map_or_else(|| State::full(terms, NOW + later), |state| state.at(terms, NOW + later));
             prop_assert_eq!(kept, outcome.state.at(terms, NOW + later));
@@ -208,24 +208,24 @@ proptest! {
 
     /// Candidates change neither the decision nor any outcome of the other charges.
     #[test]
-    fn candidates_change_nothing((asked, count) in with_candidates()) {
-        let (with, without) = (settled(&asked), settled(&asked[..count]));
+    fn candidates_change_nothing((sample, count) in with_candidates()) {
+        let (with, without) = (settled(&sample), settled(&sample[..count]));
         prop_assert_eq!(with.decision.admitted, without.decision.admitted);
         prop_assert_eq!(&with.decision.outcomes[..count], &without.decision.outcomes[..]);
     }
 
     /// Prepaid candidates are taken exactly if the request would be allowed with them in place of what they replace.
     #[test]
-    fn candidates_are_decided_as_if_they_replaced_their_charges((asked, count) in with_candidates()) {
-        let settled = settled(&asked);
-        let Part::Candidate { from, to } = asked[count].charge.part else {
+    fn candidates_are_decided_as_if_they_replaced_their_charges((sample, count) in with_candidates()) {
+        let settled = settled(&sample);
+        let Part::Candidate { from, to } = sample[count].charge.part else {
             unreachable!("the charges from `count` on are candidates");
         };
         let replaced = usize::try_from(from).unwrap()..usize::try_from(to).unwrap();
-        let counted = (0..asked.len()).filter(|index| !replaced.contains(index));
+        let counted = (0..sample.len()).filter(|index| !replaced.contains(index));
         let charges: Vec<(Part, bool)> = counted
             .map(|index| {
-                let part = match asked[index].charge.part {
+                let part = match sample[index].charge.part {
                     Part::Candidate { .. } => Part::Must,
                     part => part,
                 };
@@ -233,17 +233,17 @@ proptest! {
             })
             .collect();
         // A replaced quota group counts as admitted, and so lets the other groups pass.
-        let replaces_quota = asked[replaced].iter().any(|asked| matches!(asked.charge.part, Part::Quota(_)));
+        let replaces_quota = sample[replaced].iter().any(|sample| matches!(sample.charge.part, Part::Quota(_)));
         let must_pass = charges.iter().all(|&(part, admitted)| part != Part::Must || admitted);
-        for (asked, outcome) in asked.iter().zip(&settled.decision.outcomes).skip(count) {
-            let Charge { terms, hits, payment, .. } = &asked.charge;
+        for (sample, outcome) in sample.iter().zip(&settled.decision.outcomes).skip(count) {
+            let Charge { terms, hits, payment, .. } = &sample.charge;
             if *payment != Payment::Prepaid || *hits <= 0 {
                 continue;
             }
-            let is_taken = outcome.state != before(asked);
+            let is_taken = outcome.state != before(sample);
             prop_assert_eq!(outcome.state, match is_taken {
-                true => before(asked).after(terms, *hits),
-                false => before(asked),
+                true => before(sample).after(terms, *hits),
+                false => before(sample),
             });
             match replaces_quota {
                 true => prop_assert!(!is_taken || must_pass),

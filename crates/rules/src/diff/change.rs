@@ -1,96 +1,96 @@
-//! One thing that changes.
+//! Changes in behavior, and their consequences for buckets.
 
 use std::fmt;
 
 use super::super::rule::Rule;
 
-/// Something that changes.
+/// A change in behavior.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// What kind of thing.
+    /// The kind of change.
     pub kind: Kind,
     /// The path of the rule, or the name of the domain.
     pub path: String,
-    /// Where that is configured, as `file:line`.
+    /// The position in the configuration, as `file:line`.
     pub at: Option<String>,
-    /// What was, in short.
+    /// The old value, in short.
     pub before: Option<String>,
-    /// What is to be, in short.
+    /// The new value, in short.
     pub after: Option<String>,
-    /// What becomes of buckets, where that is a question.
+    /// The consequence for buckets, if the change can have one.
     pub buckets: Option<Buckets>,
     /// The change in a sentence.
     pub text: String,
-    /// Of [`Kind::Matching`], the rules that are met before and afterwards, by their ids.
+    /// For [`Kind::Matching`], the ids of the rules that match before and after the change.
     pub(super) moved: Option<[Option<usize>; 2]>,
 }
 
-/// What changes.
+/// Kinds of changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A domain comes.
+    /// A domain is added.
     DomainAdded,
-    /// A domain goes.
+    /// A domain is removed.
     DomainRemoved,
-    /// A rule comes.
+    /// A rule is added.
     RuleAdded,
-    /// A rule goes.
+    /// A rule is removed.
     RuleRemoved,
-    /// A rule that goes and one that comes limit the same.
+    /// A removed rule and an added one have equal limits.
     Renamed,
-    /// A limit admits more.
+    /// A limit admits more hits.
     Raised,
-    /// A limit admits less.
+    /// A limit admits fewer hits.
     Lowered,
-    /// A limit admits more in one way and less in another.
+    /// A limit admits more in one respect and less in another.
     Mixed,
-    /// A rule has one limit more.
+    /// A limit is added to a rule.
     LimitAdded,
-    /// A rule has one limit less.
+    /// A limit is removed from a rule.
     LimitRemoved,
-    /// Limits of a rule changed places.
+    /// The order of a rule's limits changes.
     Order,
-    /// A limit counts in windows, or no longer.
+    /// The algorithm of a limit changes.
     Algorithm,
-    /// A rule begins or ceases to be unlimited.
+    /// A rule becomes unlimited or limited.
     Unlimited,
-    /// Hits are asked for or reported, or how deep into debt.
+    /// `hits` or `max_debt` of a limit change.
     Hits,
-    /// A rule is enforced, or only counted.
+    /// The shadow mode of a rule changes.
     Shadow,
-    /// A rule begins or ceases to be a quota.
+    /// The quota mode of a rule changes.
     Quota,
-    /// Values begin or cease to share a bucket.
+    /// The values that share a bucket change.
     Share,
-    /// What a rule does while the store fails.
+    /// The failure policy of a rule changes.
     StoreFailure,
-    /// Which limits a rule takes the place of, or what it is called.
+    /// The name of a limit or the limits that it replaces change.
     Name,
-    /// What metrics call a rule.
+    /// The name of a rule in metrics changes.
     Metrics,
-    /// What is tried beside a rule's limits.
+    /// The candidate limits of a rule change.
     Candidate,
-    /// What a rule sends back.
+    /// The metadata of a rule changes.
     Metadata,
-    /// Descriptors meet another rule.
+    /// Another rule matches the descriptors.
     Matching,
 }
 
-/// What becomes of buckets.
+/// Consequences of a change for buckets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Buckets {
-    /// They keep what was taken.
+    /// Buckets keep the tokens taken.
     Kept,
-    /// Likewise, but nobody has more taken than the new limit has.
+    /// Buckets keep the tokens taken, up to the capacity and the debt of the new limit.
     Clamped,
-    /// Others take their place, which are full.
-    Anew,
-    /// Nobody asks for them any more.
+    /// Other buckets are used, which are full.
+    Reset,
+    /// The buckets are no longer used.
     Left,
 }
 
 impl Kind {
-    /// The name for programs.
+    /// The name in JSON output.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -122,13 +122,13 @@ impl Kind {
 }
 
 impl Buckets {
-    /// The name for programs.
+    /// The name in JSON output.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Kept => "kept",
             Self::Clamped => "clamped",
-            Self::Anew => "anew",
+            Self::Reset => "anew",
             Self::Left => "left",
         }
     }
@@ -139,8 +139,8 @@ impl fmt::Display for Buckets {
         f.write_str(match self {
             Self::Kept => "buckets keep what was taken",
             Self::Clamped => "buckets keep what was taken, as far as the new limit goes",
-            Self::Anew => "buckets start full",
-            Self::Left => "its buckets are left to be forgotten",
+            Self::Reset => "buckets start full",
+            Self::Left => "its buckets are no longer used and expire",
         })
     }
 }
@@ -156,7 +156,7 @@ impl fmt::Display for Change {
 }
 
 impl Change {
-    /// A change of a rule, of which nothing more is known yet.
+    /// Returns a change of a rule without values.
     pub(super) fn of(kind: Kind, rule: &Rule) -> Self {
         Self {
             kind,

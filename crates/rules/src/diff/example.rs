@@ -1,14 +1,14 @@
-//! Descriptors that stand for all that come to a node, or that two patterns dispute.
+//! Examples of descriptors: for the descriptors that end at a node, and for those that two patterns match.
 
 use super::super::pattern::{is_wildcard, matches};
 use super::super::tree::{Domain, Node};
 use super::{Way, way_of};
 use crate::spelling::shown;
 
-/// What a free value is tried as: the first that no sibling claims is the example.
+/// Values to try where a node matches any value: the first one that no sibling matches is used.
 const FREE: [&str; 6] = ["any", "other", "0", "x.y", "/any", "192.0.2.1"];
 
-/// The most patterns of a level that are held against each other.
+/// Maximum number of patterns of a level that are compared with each other.
 const MOST_PATTERNS: usize = 60;
 
 /// A descriptor, and the node that it is an example of.
@@ -25,14 +25,14 @@ impl Example {
             .map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
-    /// The way to its node.
+    /// The nodes from the top to its node.
     pub(super) fn way(&self) -> Way<'_> {
         let way = self.way.iter();
         way.map(|(key, value)| (key.as_str(), value.as_deref()))
             .collect()
     }
 
-    /// As it is typed.
+    /// The descriptor as an operator types it.
     pub(super) fn text(&self) -> String {
         let entries = self.entries.iter();
         let entries = entries.map(|(key, value)| format!("{}={}", shown(key), shown(value)));
@@ -40,8 +40,8 @@ impl Example {
     }
 }
 
-/// A descriptor that comes to the node at the end of the way; `None` when none is found, as for a node that a
-/// pattern before it hides.
+/// Returns a descriptor that ends at the last of these nodes; `None` if none is found, for instance because a pattern before
+/// it shadows the node.
 pub(super) fn example(domain: &Domain, way: &Way<'_>) -> Option<Example> {
     let mut level = Some(domain.root());
     let mut entries = Vec::new();
@@ -85,7 +85,7 @@ fn values(value: Option<&str>) -> Box<dyn Iterator<Item = String> + '_> {
     }
 }
 
-/// Descriptors that two patterns of a level both match, so that their order matters.
+/// Returns descriptors that two patterns of a level match, so that their order matters.
 pub(super) fn in_both(old: &Domain, new: &Domain) -> Vec<Example> {
     let mut examples = Vec::new();
     for domain in [old, new] {
@@ -119,12 +119,12 @@ fn disputed(domain: &Domain, one: &Node, other: &Node) -> Option<Example> {
     let (_, above) = way.split_last()?;
     let mut example = example(domain, &above.to_vec())?;
     example.entries.push((key, value));
-    // It is an example of neither.
+    // It is not an example of a node.
     example.way.clear();
     Some(example)
 }
 
-/// A text that both patterns match, if one is easily found.
+/// Returns a text that both patterns match, if one is easy to find.
 fn common(one: &str, other: &str) -> Option<String> {
     let filled = |pattern: &str, with: &str| pattern.replacen('*', with, 1).replace('*', "");
     let bare = |pattern: &str| pattern.replace('*', "");

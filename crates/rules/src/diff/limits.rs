@@ -1,30 +1,30 @@
-//! A rule that stays, and how its limits and words change.
+//! Changes of the limits and the settings of a rule that is in both configurations.
 
 use super::super::limit::{Algorithm, Limit};
 use super::super::rule::{Limits, Rule};
 use super::super::spelling::shown;
 use super::change::{Buckets, Change, Kind};
+use super::matched::named;
 use super::measure::{all, measure, one};
-use super::met::named;
 
-/// A rule before and after.
+/// A rule before and after the change.
 pub(super) struct Before<'t> {
     pub(super) old: &'t Rule,
     pub(super) new: &'t Rule,
-    /// The same values share buckets.
+    /// Whether the same values share buckets.
     pub(super) is_shared_alike: bool,
-    /// Metrics show the same values.
+    /// Whether metrics show the same values.
     pub(super) shows_alike: bool,
 }
 
 impl Before<'_> {
-    /// Adds all that changes.
+    /// Adds all changes.
     pub(super) fn changes(&self, changes: &mut Vec<Change>) {
         match (&self.old.limits, &self.new.limits) {
             (Limits::Limited(old), Limits::Limited(new)) => self.limits(old, new, changes),
             (Limits::Unlimited { .. }, Limits::Limited(_)) => changes.push(self.change(
                 Kind::Unlimited,
-                Some(Buckets::Anew),
+                Some(Buckets::Reset),
                 format!("was unlimited and is limited to {}", all(self.new)),
             )),
             (Limits::Limited(_), Limits::Unlimited { .. }) => changes.push(self.change(
@@ -68,7 +68,7 @@ impl Before<'_> {
                 Kind::Order,
                 Some(Buckets::Kept),
                 format!(
-                    "has its limits in another order ({}): each goes on with the buckets of the one that stood in its place",
+                    "has its limits in another order ({}): each continues with the buckets of the limit that had its position",
                     all(self.new)
                 ),
             ));
@@ -87,10 +87,10 @@ impl Before<'_> {
         }
         for limit in new.iter().skip(old.len()) {
             let what = format!("has one limit more, {}", one(limit));
-            changes.push(self.change(Kind::LimitAdded, Some(Buckets::Anew), what));
+            changes.push(self.change(Kind::LimitAdded, Some(Buckets::Reset), what));
         }
         for limit in old.iter().skip(new.len()) {
-            let what = format!("has no longer the limit {}", one(limit));
+            let what = format!("no longer has the limit {}", one(limit));
             changes.push(self.change(Kind::LimitRemoved, Some(Buckets::Left), what));
         }
     }
@@ -104,11 +104,11 @@ impl Before<'_> {
         };
         if old.algorithm != new.algorithm {
             let how = match new.algorithm {
-                Algorithm::FixedWindow => "counts in windows and no longer in a token bucket",
-                Algorithm::TokenBucket => "is a token bucket and no longer counts in windows",
+                Algorithm::FixedWindow => "is a fixed window and no longer a token bucket",
+                Algorithm::TokenBucket => "is a token bucket and no longer a fixed window",
             };
             let what = format!("{which}{how} (from {} to {})", one(old), one(new));
-            changes.push(of(Kind::Algorithm, Some(Buckets::Anew), what));
+            changes.push(of(Kind::Algorithm, Some(Buckets::Reset), what));
         } else if let Some((kind, how)) = measure(old, new) {
             let buckets = match new.capacity() < old.capacity() {
                 true => Buckets::Clamped,
@@ -119,13 +119,13 @@ impl Before<'_> {
         let hits = |limit: &Limit| limit.hits.name();
         if old.hits != new.hits {
             let what = format!(
-                "{which}takes hits otherwise (from {} to {})",
+                "{which}changes how hits are taken (from {} to {})",
                 hits(old),
                 hits(new)
             );
             changes.push(of(Kind::Hits, None, what));
         }
-        // Unless somebody wrote it, the debt follows the burst.
+        // The default of max_debt is the burst, whose change is reported.
         let debt = |limit: &Limit| (limit.max_debt, limit.max_debt == limit.burst);
         if old.max_debt != new.max_debt && !(debt(old).1 && debt(new).1) {
             let what = format!(
@@ -174,19 +174,19 @@ impl Before<'_> {
         changes
     }
 
-    /// What is tried beside the limits.
+    /// Adds changes of the candidates.
     fn candidates(&self) -> Option<Change> {
-        let told = |rule: &Rule| match &rule.candidates[..] {
+        let candidates = |rule: &Rule| match &rule.candidates[..] {
             [] => "nothing".to_owned(),
             candidates => candidates.iter().map(one).collect::<Vec<_>>().join(" and "),
         };
-        let (old, new) = (told(self.old), told(self.new));
+        let (old, new) = (candidates(self.old), candidates(self.new));
         let what = format!("tries {new} as a candidate (before: {old}), which denies nothing");
         let differs = self.old.candidates != self.new.candidates;
         differs.then(|| self.change(Kind::Candidate, None, what))
     }
 
-    // --- Words beside the limits ---
+    // --- Settings ---
 
     fn words(&self) -> Vec<Change> {
         let (old, new) = (self.old, self.new);
@@ -194,23 +194,24 @@ impl Before<'_> {
             differs.then(|| self.change(kind, buckets, what.to_owned()))
         };
         let shadow = match new.shadow_mode {
-            true => "is in shadow mode: it counts, and denies nothing any more",
+            true => "is in shadow mode: it counts and no longer denies",
             false => "is no longer in shadow mode: it denies",
         };
         let quota = match new.quota_mode {
             true => "is a quota: it denies only together with all other quotas of a request",
             false => "is no longer a quota: it denies alone",
         };
-        let share = "has share_threshold otherwise on its way: other values share a bucket";
+        let share =
+            "has other share_threshold settings at or above it: other values share a bucket";
         let policy = |rule: &Rule| {
             rule.on_store_failure
-                .map_or("what the server does", |policy| policy.name())
+                .map_or("the server's", |policy| policy.name())
         };
         let (before, after) = (policy(old), policy(new));
-        let failure = format!("does otherwise while the store fails (from {before} to {after})");
-        let metrics = "is called otherwise in metrics (detailed_metric, value_to_metric)";
+        let failure = format!("changes its failure policy (from {before} to {after})");
+        let metrics = "has another name in metrics (detailed_metric, value_to_metric)";
         let shows_otherwise = old.detailed_metric != new.detailed_metric || !self.shows_alike;
-        let anew = Some(Buckets::Anew);
+        let reset = Some(Buckets::Reset);
         [
             otherwise(
                 old.shadow_mode != new.shadow_mode,
@@ -219,14 +220,14 @@ impl Before<'_> {
                 shadow,
             ),
             otherwise(old.quota_mode != new.quota_mode, Kind::Quota, None, quota),
-            otherwise(!self.is_shared_alike, Kind::Share, anew, share),
+            otherwise(!self.is_shared_alike, Kind::Share, reset, share),
             otherwise(before != after, Kind::StoreFailure, None, &failure),
             otherwise(shows_otherwise, Kind::Metrics, None, metrics),
             otherwise(
                 old.metadata != new.metadata,
                 Kind::Metadata,
                 None,
-                "sends back other metadata",
+                "returns other metadata",
             ),
         ]
         .into_iter()
@@ -235,7 +236,7 @@ impl Before<'_> {
     }
 }
 
-/// Whether the same limits stand in another order.
+/// Whether both lists contain the same limits in another order.
 fn is_reordered(old: &[Limit], new: &[Limit]) -> bool {
     let has_all = old.iter().all(|limit| new.contains(limit));
     old.len() == new.len() && old != new && has_all && new.iter().all(|limit| old.contains(limit))

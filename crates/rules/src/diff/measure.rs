@@ -1,4 +1,4 @@
-//! How much more or less a limit admits, and limits in words.
+//! Compares the rates and bursts of limits, and formats limits in words.
 
 use std::cmp::Ordering;
 
@@ -6,7 +6,7 @@ use super::super::limit::{Algorithm, Limit};
 use super::super::rule::{Limits, Rule};
 use super::change::Kind;
 
-/// How a limit of the same algorithm is raised or lowered, in rate and in burst.
+/// Describes how the rate and the burst of a limit change whose algorithm stays.
 pub(super) fn measure(old: &Limit, new: &Limit) -> Option<(Kind, String)> {
     let per = |limit: &Limit, other: &Limit| {
         u128::from(limit.requests_per_unit) * u128::from(other.period())
@@ -17,11 +17,15 @@ pub(super) fn measure(old: &Limit, new: &Limit) -> Option<(Kind, String)> {
     let rates = format!("{paces}{}", by(before, after));
     if (rate, burst) == (Ordering::Equal, Ordering::Equal) {
         let is_said_alike = (old.period(), old.unit) == (new.period(), new.unit);
-        return (!is_said_alike)
-            .then(|| (Kind::Mixed, format!("says the same otherwise ({paces})")));
+        return (!is_said_alike).then(|| {
+            (
+                Kind::Mixed,
+                format!("has the same rate in other units ({paces})"),
+            )
+        });
     }
     Some(match new.algorithm {
-        // A window is its rate, unless it has another length.
+        // The limit of a window is its rate, unless the period changes.
         Algorithm::FixedWindow if rate == burst => {
             (kind(rate), format!("is {} {rates}", word(rate)))
         }
@@ -73,7 +77,7 @@ fn word(order: Ordering) -> &'static str {
     }
 }
 
-/// By how much something grew or shrank, in percent.
+/// Formats a change in percent.
 fn by(before: u128, after: u128) -> String {
     if before == 0 || after == 0 {
         return String::new();
@@ -87,7 +91,7 @@ fn by(before: u128, after: u128) -> String {
     }
 }
 
-/// The rate of a limit in words.
+/// Formats the rate of a limit.
 fn pace(limit: &Limit) -> String {
     let multiplier = match limit.unit_multiplier {
         1 => String::new(),
@@ -100,7 +104,7 @@ fn pace(limit: &Limit) -> String {
     )
 }
 
-/// A limit in words.
+/// Formats a limit.
 pub(super) fn one(limit: &Limit) -> String {
     match limit.algorithm {
         Algorithm::FixedWindow => format!("{}, fixed window", pace(limit)),
@@ -108,7 +112,7 @@ pub(super) fn one(limit: &Limit) -> String {
     }
 }
 
-/// All limits of a rule in words.
+/// Formats all limits of a rule.
 pub(super) fn all(rule: &Rule) -> String {
     let limits = match &rule.limits {
         Limits::Unlimited { .. } => "unlimited".to_owned(),

@@ -1,4 +1,4 @@
-//! What is said of changes.
+//! Sentences about changes.
 
 use super::super::{LoadOptions, SourceFile};
 use super::*;
@@ -12,11 +12,11 @@ fn rules(descriptors: &str) -> RuleSet {
 }
 
 fn check(old: &str, new: &str, expected: &[&str]) {
-    let said: Vec<String> = diff(&rules(old), &rules(new))
+    let sentences: Vec<String> = diff(&rules(old), &rules(new))
         .iter()
         .map(ToString::to_string)
         .collect();
-    assert_eq!(said, expected, "from {old} to {new}");
+    assert_eq!(sentences, expected, "from {old} to {new}");
 }
 
 const SIX: &str = "rate_limit: {unit: minute, requests_per_unit: 6}";
@@ -72,7 +72,7 @@ fn limits_are_raised_and_lowered_in_rate_and_burst() {
     check(
         six,
         "unit: hour, requests_per_unit: 360, burst: 6",
-        "says the same otherwise (from 6 per minute to 360 per hour); buckets keep what was taken",
+        "has the same rate in other units (from 6 per minute to 360 per hour); buckets keep what was taken",
     );
     check(
         six,
@@ -106,12 +106,12 @@ fn limits_change_in_other_ways() {
     check(
         six,
         "unit: minute, requests_per_unit: 6, algorithm: fixed_window",
-        "counts in windows and no longer in a token bucket (from 6 per minute, token bucket of 6 to 6 per minute, fixed window); buckets start full",
+        "is a fixed window and no longer a token bucket (from 6 per minute, token bucket of 6 to 6 per minute, fixed window); buckets start full",
     );
     check(
         six,
         "unit: minute, requests_per_unit: 6, hits: postpaid",
-        "takes hits otherwise (from auto to postpaid)",
+        "changes how hits are taken (from auto to postpaid)",
     );
     check(
         six,
@@ -126,7 +126,7 @@ fn limits_change_in_other_ways() {
     check(
         six,
         "unlimited: true",
-        "had 6 per minute, token bucket of 6 and is unlimited; its buckets are left to be forgotten",
+        "had 6 per minute, token bucket of 6 and is unlimited; its buckets are no longer used and expire",
     );
     check(
         "unlimited: true",
@@ -153,7 +153,7 @@ fn limits_of_a_list_are_told_apart() {
         &with(&format!("{second}, {day}")),
         &with(second),
         &[
-            "rule d.a (f.yaml:2) has no longer the limit 9 per day, token bucket of 9; its buckets are left to be forgotten",
+            "rule d.a (f.yaml:2) no longer has the limit 9 per day, token bucket of 9; its buckets are no longer used and expire",
         ],
     );
     check(
@@ -161,7 +161,7 @@ fn limits_of_a_list_are_told_apart() {
         &with(&format!("{day}, {second}")),
         &[
             "rule d.a (f.yaml:2) has its limits in another order (9 per day, token bucket of 9 and 1 per second, token bucket of 1): \
-           each goes on with the buckets of the one that stood in its place; buckets keep what was taken",
+           each continues with the buckets of the limit that had its position; buckets keep what was taken",
         ],
     );
     check(
@@ -178,7 +178,7 @@ fn words_beside_the_limits_are_told() {
     for (word, expected) in [
         (
             "shadow_mode: true",
-            "is in shadow mode: it counts, and denies nothing any more",
+            "is in shadow mode: it counts and no longer denies",
         ),
         (
             "quota_mode: true",
@@ -186,13 +186,13 @@ fn words_beside_the_limits_are_told() {
         ),
         (
             "on_store_failure: deny",
-            "does otherwise while the store fails (from what the server does to deny)",
+            "changes its failure policy (from the server's to deny)",
         ),
         (
             "detailed_metric: true",
-            "is called otherwise in metrics (detailed_metric, value_to_metric)",
+            "has another name in metrics (detailed_metric, value_to_metric)",
         ),
-        ("metadata: {a: b}", "sends back other metadata"),
+        ("metadata: {a: b}", "returns other metadata"),
         (
             "candidate: {unit: minute, requests_per_unit: 3}",
             "tries 3 per minute, token bucket of 3 as a candidate (before: nothing), which denies nothing",
@@ -209,7 +209,7 @@ fn words_beside_the_limits_are_told() {
         &format!("{{key: a, value: x*, {SIX}}}"),
         &format!("{{key: a, value: x*, share_threshold: true, {SIX}}}"),
         &[
-            "rule d.a_x* (f.yaml:2) has share_threshold otherwise on its way: other values share a bucket; buckets start full",
+            "rule d.a_x* (f.yaml:2) has other share_threshold settings at or above it: other values share a bucket; buckets start full",
         ],
     );
 }
@@ -223,14 +223,14 @@ fn rules_come_and_go_and_say_what_was_met_instead() {
         &bare,
         &exact,
         &[
-            "rule d.a_x (f.yaml:2) is new (1 per day, token bucket of 1); its descriptors met d.a (f.yaml:2); buckets keep what was taken",
+            "rule d.a_x (f.yaml:2) is new (1 per day, token bucket of 1); its descriptors matched d.a (f.yaml:2); buckets keep what was taken",
         ],
     );
     check(
         &exact,
         &bare,
         &[
-            "rule d.a_x (f.yaml:2) is gone (1 per day, token bucket of 1); its descriptors meet d.a (f.yaml:2); buckets keep what was taken",
+            "rule d.a_x (f.yaml:2) is removed (1 per day, token bucket of 1); its descriptors match d.a (f.yaml:2); buckets keep what was taken",
         ],
     );
     check(
@@ -244,14 +244,14 @@ fn rules_come_and_go_and_say_what_was_met_instead() {
         &format!("{bare}, {{key: b}}"),
         "{key: b}",
         &[
-            "rule d.a (f.yaml:2) is gone (6 per minute, token bucket of 6); its descriptors are no longer limited; its buckets are left to be forgotten",
+            "rule d.a (f.yaml:2) is removed (6 per minute, token bucket of 6); its descriptors are no longer limited; its buckets are no longer used and expire",
         ],
     );
     check(
         &bare,
         &format!("{{key: c, {SIX}}}"),
         &[
-            "rule d.a (f.yaml:2) is gone (6 per minute, token bucket of 6); its descriptors are no longer limited; its buckets are left to be forgotten",
+            "rule d.a (f.yaml:2) is removed (6 per minute, token bucket of 6); its descriptors are no longer limited; its buckets are no longer used and expire",
             "rule d.c (f.yaml:2) is new (6 per minute, token bucket of 6); its descriptors were not limited; buckets start full",
             "d.c may be d.a under another name: it limits the same, but only what is sent under the new name; buckets start full",
         ],
@@ -266,7 +266,7 @@ fn descriptors_that_meet_another_rule_are_told() {
         &bare,
         &format!("{bare}, {{key: a, value: health}}"),
         &[
-            "descriptors such as a=health met rule d.a (f.yaml:2) and are no longer limited; its buckets are left to be forgotten",
+            "descriptors such as a=health matched rule d.a (f.yaml:2) and are no longer limited; its buckets are no longer used and expire",
         ],
     );
     // The order of patterns.
@@ -276,7 +276,7 @@ fn descriptors_that_meet_another_rule_are_told() {
         &format!("{one}, {other}"),
         &format!("{other}, {one}"),
         &[
-            "descriptors such as a=xany met rule d.a_x* (f.yaml:2) and meet d.a_*y (f.yaml:2) (1 per day, token bucket of 1); buckets keep what was taken",
+            "descriptors such as a=xany matched rule d.a_x* (f.yaml:2) and match d.a_*y (f.yaml:2) (1 per day, token bucket of 1); buckets keep what was taken",
         ],
     );
     // A pattern that claims what a bare key had, and one bucket for all.
@@ -284,7 +284,7 @@ fn descriptors_that_meet_another_rule_are_told() {
         &bare,
         &format!("{bare}, {{key: a, value: 'v*', share_threshold: true, {SIX}}}"),
         &[
-            "rule d.a_v* (f.yaml:2) is new (6 per minute, token bucket of 6); its descriptors met d.a (f.yaml:2); buckets start full",
+            "rule d.a_v* (f.yaml:2) is new (6 per minute, token bucket of 6); its descriptors matched d.a (f.yaml:2); buckets start full",
         ],
     );
 }
@@ -298,11 +298,11 @@ fn domains_come_and_go() {
     let load = |text: &str| RuleSet::load(&[file(text)], LoadOptions::default()).unwrap();
     let one = load(&format!("domain: one\ndescriptors: [{{key: a, {SIX}}}]"));
     let two = load("domain: two\n");
-    let said: Vec<String> = diff(&one, &two).iter().map(ToString::to_string).collect();
+    let sentences: Vec<String> = diff(&one, &two).iter().map(ToString::to_string).collect();
     assert_eq!(
-        said,
+        sentences,
         [
-            "domain one is gone, with 1 rules; its requests are no longer limited; its buckets are left to be forgotten",
+            "domain one is removed, with 1 rules; its requests are no longer limited; its buckets are no longer used and expire",
             "domain two is new, with 0 rules; its requests were not limited; buckets start full",
         ]
     );

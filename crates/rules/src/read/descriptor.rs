@@ -9,12 +9,12 @@ use crate::vocabulary::{FAILURE_MODES, Place};
 use crate::yaml::Node;
 use ratekeeper_core::charge::OnStoreFailure;
 
-/// How deep descriptors may be nested, which bounds the stack that reading and building take. The
-/// longest descriptors in use have fewer than ten entries.
+/// Maximum depth of nested descriptors, which bounds the stack of reading and building. Real descriptors have fewer than ten
+/// entries.
 const MAX_LEVELS: usize = 64;
 
 impl Reader<'_> {
-    /// The descriptors of a map, `level` levels below the top of the file.
+    /// Reads the descriptors of a map that is `level` levels below the top of the file.
     pub(super) fn descriptors(&mut self, fields: &mut Fields<'_>, level: usize) -> Vec<Descriptor> {
         let list = fields.take("descriptors");
         if level > MAX_LEVELS && list.is_given() {

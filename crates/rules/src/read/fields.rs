@@ -1,4 +1,4 @@
-//! Maps: their keys are known words, and each is read once.
+//! Reads maps, whose keys must be known.
 
 use super::{Reader, described, raw};
 use crate::mistake::At;
@@ -6,7 +6,7 @@ use crate::spelling::{nearest, shown};
 use crate::vocabulary::{self, Place};
 use crate::yaml::{Entry, Kind, Node};
 
-/// Keys of Envoy's own configuration that people write into rules.
+/// Keys of Envoy's own configuration that are often written into rules by mistake.
 const ENVOY: [&str; 9] = [
     "actions",
     "entries",
@@ -19,14 +19,14 @@ const ENVOY: [&str; 9] = [
     "request_headers",
 ];
 
-/// What a map says of one key.
+/// The value of a key in a map.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Field<T> {
-    /// The value's place; of a missing value, the key's; of a missing key, the map's.
+    /// The position of the value; of the key if the value is missing; of the map if the key is missing.
     pub(super) at: At,
-    /// `None` when there is none, or when it is wrong.
+    /// `None` if the value is missing or wrong.
     pub(super) value: Option<T>,
-    /// It is there, but wrong, which has been reported.
+    /// Whether the value is wrong, which has been reported.
     pub(super) is_wrong: bool,
 }
 
@@ -41,30 +41,30 @@ pub(super) struct Fields<'n> {
     place: Place,
     at: At,
     unread: Vec<(&'n str, &'n Entry)>,
-    /// Where keys stand that were probably meant to be these.
+    /// The positions of unknown keys that are probably misspellings of these keys.
     misspelt: Vec<(&'static str, At)>,
 }
 
 impl<'n> Fields<'n> {
-    /// Where the value of a key begins; of a missing key, where the map does.
+    /// The position of a key's value; of the map if the key is missing.
     pub(super) fn value_at(&self, name: &str) -> At {
         let found = self.unread.iter().find(|&&(key, _)| key == name);
         found.map_or(self.at, |(_, entry)| entry.value.at)
     }
 
-    /// Whether a key that has not been read yet is there with a value, or probably meant to be.
+    /// Whether a key that has not been read yet has a value, also if it is probably misspelled.
     pub(super) fn has(&self, name: &str) -> bool {
         let mut unread = self.unread.iter();
         unread.any(|&(key, entry)| key == name && !entry.value.is_null()) || self.is_misspelt(name)
     }
 
-    /// Whether a key that nobody knows was probably meant to be this one.
+    /// Whether an unknown key is probably a misspelling of this one.
     pub(super) fn is_misspelt(&self, name: &str) -> bool {
         self.misspelt.iter().any(|&(meant, _)| meant == name)
     }
 
-    /// Takes the value of a key. A null is as good as none. A key that is there, but misspelt, is wrong,
-    /// so that nothing is said about its absence.
+    /// Takes the value of a key. Null counts as missing. A key that is misspelled counts as wrong, so that it is not reported
+    /// as missing, too.
     pub(super) fn take(&mut self, name: &'static str) -> Field<&'n Node> {
         debug_assert!(
             self.place.keys().any(|key| key.name == name),
@@ -95,7 +95,7 @@ impl<'n> Fields<'n> {
 }
 
 impl Reader<'_> {
-    /// The keys of a map, all of which must be texts.
+    /// Returns the keys of a map, which must be strings.
     pub(super) fn fields<'n>(&mut self, node: &'n Node, place: Place) -> Option<Fields<'n>> {
         let Kind::Map(entries) = &node.kind else {
             let what = format!("{} must be a map, but is {}", place.name(), described(node));
@@ -145,7 +145,7 @@ impl Reader<'_> {
         key
     }
 
-    /// Reports the keys that nobody asked for.
+    /// Reports the keys that have not been read.
     pub(super) fn finish(&mut self, fields: Fields<'_>) {
         for (key, entry) in fields.unread {
             debug_assert!(
@@ -159,7 +159,7 @@ impl Reader<'_> {
     fn unknown_key(&mut self, key: &str, at: At, place: Place) {
         if let Some(home) = vocabulary::home_of(key, place) {
             let what = format!("{key} belongs {}, not in {}", home.home(), place.name());
-            // envoyproxy/ratelimit checks keys without regard to their place.
+            // envoyproxy/ratelimit accepts its keys in any map.
             match vocabulary::is_of_reference(key) && place != Place::Candidate {
                 true => self.ignored(
                     at,

@@ -1,12 +1,12 @@
-//! Files that are no rule files: which kind of file it is, and what to do with it.
+//! Detects files that are not rule files, and advises what to do with them.
 //!
-//! Nothing of such a file is quoted but words that are known here: a directory of rules may hold a link to a file
-//! with secrets.
+//! Messages quote only known words of such a file: it may contain secrets, for instance if a directory of rules contains a
+//! link to another file.
 
 use super::Reader;
 use crate::yaml::{Kind, Node};
 
-/// Keys at the top of files for Envoy, or in an entry of a list at the top.
+/// Keys of Envoy's configuration files, at the top or in an entry of a list at the top.
 const ENVOY: [&str; 9] = [
     "actions",
     "admin",
@@ -22,7 +22,7 @@ const ENVOY: [&str; 9] = [
 /// Keys of a limit of Limitador.
 const LIMITADOR: [&str; 2] = ["namespace", "max_value"];
 
-/// Kinds of manifests that people take for rule files, and what to do with them.
+/// Kinds of manifests that are confused with rule files, and what to do with them.
 const MANIFESTS: [(&str, &str); 4] = [
     (
         "ConfigMap",
@@ -46,7 +46,7 @@ const MANIFEST: &str =
     "name the rule file instead; ratekeeper migrate --manifest reads manifests of a deployment";
 
 impl Reader<'_> {
-    /// Reports what a file is that is no rule file.
+    /// Reports the kind of a file that is not a rule file.
     pub(super) fn foreign(&mut self, document: &Node) {
         let (what, advice) = recognized(document);
         self.mistake(document.at, what, advice);
@@ -85,7 +85,7 @@ fn recognized(document: &Node) -> (String, &'static str) {
     }
     match &document.kind {
         Kind::Map(_) => (
-            "this is no rule file: it has neither domain nor descriptors".to_owned(),
+            "this is not a rule file: it has neither domain nor descriptors".to_owned(),
             "write \"domain: NAME\" and \"descriptors:\" at the top, or remove the file from among the rules",
         ),
         Kind::List(_) | Kind::Scalar(_) => {
@@ -98,7 +98,7 @@ fn recognized(document: &Node) -> (String, &'static str) {
     }
 }
 
-/// The value of a key of a map, or of the first map in a list.
+/// Returns the value of a key of a map, or of the first map in a list.
 fn value<'n>(document: &'n Node, name: &str) -> Option<&'n Node> {
     match &document.kind {
         Kind::Map(entries) => entries

@@ -1,4 +1,4 @@
-//! `rate_limit`: one limit, several, or none at all (`unlimited`).
+//! Reads `rate_limit`: one limit, several limits, or `unlimited`.
 
 use super::scalars::choice;
 use super::{Field, Fields, Reader, described};
@@ -9,11 +9,11 @@ use crate::spelling::shown;
 use crate::vocabulary::{ALGORITHMS, HITS, Place};
 use crate::yaml::{Kind, Node};
 
-/// What a `rate_limit` map says.
+/// The contents of a `rate_limit` map.
 struct Written {
     at: At,
     unlimited: bool,
-    /// Whether `unlimited` seems to be there, misspelt: then nothing can be said about the rest.
+    /// Whether `unlimited` is probably misspelled: then the other keys are not checked.
     is_unclear: bool,
     unit: Field<String>,
     requests_per_unit: Field<u32>,
@@ -27,7 +27,7 @@ struct Written {
 }
 
 impl Reader<'_> {
-    /// The limits of a descriptor; `None` when it has none or they are wrong.
+    /// Reads the limits of a descriptor; `None` if it has none or they are wrong.
     pub(super) fn limits(&mut self, fields: &mut Fields<'_>) -> Option<Limits> {
         let node = fields.take("rate_limit").value?;
         match self.limit_maps(node, Place::RateLimit)?.as_slice() {
@@ -39,7 +39,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The limits that are tried beside those of a descriptor, which have not been read yet.
+    /// Reads the candidate limits of a descriptor, before its limits are read.
     pub(super) fn candidates(&mut self, fields: &mut Fields<'_>) -> Vec<Limit> {
         let has_limits = fields.has("rate_limit");
         let field = fields.take("candidate");
@@ -49,8 +49,8 @@ impl Reader<'_> {
         if !has_limits {
             self.mistake(
                 field.at,
-                "candidate stands beside no rate_limit",
-                "write rate_limit: {unlimited: true} beside it to try a limit where there is none",
+                "candidate needs a rate_limit in the same descriptor",
+                "add rate_limit: {unlimited: true} to try a limit for a descriptor without one",
             );
         }
         let maps = self.limit_maps(node, Place::Candidate).unwrap_or_default();
@@ -61,7 +61,7 @@ impl Reader<'_> {
         candidates.collect()
     }
 
-    /// The maps of one limit or several; `None` when it is neither.
+    /// Returns the maps of one limit or several; `None` if the node is neither.
     fn limit_maps<'n>(&mut self, node: &'n Node, place: Place) -> Option<Vec<&'n Node>> {
         let name = place.name();
         match &node.kind {
@@ -106,13 +106,13 @@ impl Reader<'_> {
         Some(Limits::Limited(vec![self.limit(written)?]))
     }
 
-    /// One of several limits.
+    /// Reads one of several limits.
     fn element(&mut self, node: &Node) -> Option<Limit> {
         let written = self.written(node, Place::RateLimit)?;
         if written.unlimited {
             self.mistake(
                 written.at,
-                "unlimited has no place among other limits",
+                "unlimited cannot be combined with other limits",
                 "remove the other limits, or this one",
             );
             return None;
@@ -184,7 +184,7 @@ impl Reader<'_> {
         names
     }
 
-    // --- Judging what is written ---
+    // --- Checks ---
 
     fn check_unlimited(&mut self, written: &Written) {
         let unit = written.unit.value.as_deref().unwrap_or_default();
@@ -310,7 +310,7 @@ impl Reader<'_> {
     }
 
     fn pointless(&mut self, name: &str, at: At, with: &str) {
-        let what = format!("{name} means nothing with {with}");
+        let what = format!("{name} has no effect with {with}");
         self.mistake(at, what, format!("remove {name}"));
     }
 }

@@ -1,12 +1,12 @@
-//! Metadata: a free map, as JSON.
+//! Reads metadata: any map, as JSON.
 
 use serde_json::{Map, Number, Value};
 
 use super::{Fields, Reader, described};
 use crate::yaml::{Entry, Kind, Meaning, Node, Scalar};
 
-/// How deep metadata may be nested: a level is three messages in a `google.protobuf.Struct`, and
-/// protobuf readers refuse more than 100.
+/// Maximum depth of metadata: a level is three messages in a `google.protobuf.Struct`, and protobuf decoders reject more than
+/// 100.
 const MAX_LEVELS: usize = 24;
 
 impl Reader<'_> {
@@ -27,7 +27,7 @@ impl Reader<'_> {
     fn json_map(&mut self, entries: &[Entry], level: usize) -> Map<String, Value> {
         let mut map = Map::new();
         for Entry { key, value } in entries {
-            // Keys such as `1`, `n` or `true` stay as they are written, as in envoyproxy/ratelimit.
+            // Keys such as `1`, `n` or `true` are not converted, as in envoyproxy/ratelimit.
             if let Some(scalar) = key.scalar() {
                 map.insert(scalar.text.clone(), self.json(value, level + 1));
                 continue;

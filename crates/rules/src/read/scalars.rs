@@ -1,4 +1,4 @@
-//! Texts, flags, counts and words: what may be written for them, and what it means.
+//! Reads scalars: strings, booleans, numbers and keywords.
 
 use std::fmt::Display;
 
@@ -18,7 +18,7 @@ impl<T> Field<T> {
 }
 
 impl Reader<'_> {
-    /// A text, or a number or boolean as it is written.
+    /// Reads a string. A number or a boolean is read as its text.
     pub(super) fn text(&mut self, fields: &mut Fields<'_>, name: &'static str) -> Field<String> {
         let field = fields.take(name);
         let value = field.value.and_then(|node| {
@@ -38,7 +38,7 @@ impl Reader<'_> {
         field.map(value)
     }
 
-    /// A boolean; `false` when it is missing.
+    /// Reads a boolean; `false` if it is missing.
     pub(super) fn flag(&mut self, fields: &mut Fields<'_>, name: &'static str) -> bool {
         let field = fields.take(name);
         let Some(scalar) = field
@@ -65,7 +65,7 @@ impl Reader<'_> {
         false
     }
 
-    /// A whole number of at least `least`.
+    /// Reads a whole number of at least `least`.
     pub(super) fn count(
         &mut self,
         fields: &mut Fields<'_>,
@@ -92,7 +92,7 @@ impl Reader<'_> {
         field.map(value)
     }
 
-    /// One of a few words.
+    /// Reads a keyword.
     pub(super) fn word<T: Copy>(
         &mut self,
         fields: &mut Fields<'_>,
@@ -118,7 +118,7 @@ impl Reader<'_> {
         field.map(value)
     }
 
-    /// A scalar, or a mistake that says that it should be `expected`.
+    /// Returns a scalar, or reports an error that names what is `expected`.
     fn scalar<'n>(
         &mut self,
         node: &'n Node,
@@ -153,7 +153,7 @@ fn count_advice(name: &str, scalar: &Scalar) -> String {
     }
 }
 
-/// Advice for a word that is none of `words`.
+/// Returns advice for a word that is not one of `words`.
 pub(super) fn choice(text: &str, words: &[&'static str]) -> String {
     match nearest(text, words.iter().copied()) {
         Some(meant) => format!("did you mean '{meant}'?"),

@@ -1,4 +1,4 @@
-//! The schema says what the server says.
+//! The schema agrees with the server.
 
 use serde_json::{Value, json};
 
@@ -43,7 +43,7 @@ fn is_valid(file: &Value) -> bool {
     jsonschema::validator_for(&schema()).unwrap().is_valid(file)
 }
 
-/// JSON is YAML, so the server can be asked too.
+/// JSON is YAML, so the server can read it, too.
 fn loads(file: &Value) -> bool {
     let file = SourceFile {
         name: "a.json".into(),
@@ -61,7 +61,7 @@ fn the_schema_is_one() {
     assert!(jsonschema::meta::is_valid(&schema()));
 }
 
-/// The parser refuses to read a key that is in no schema (it asserts so), and reading `full` shows that
+/// The parser panics for a key that is in no schema, and reading `full` shows that
 /// it reads every key of the table.
 #[test]
 fn every_key_is_in_the_schema_and_read() {

@@ -36,7 +36,7 @@ fn check(text: &str, what: &str) {
     check_with(LoadOptions::default(), text, what);
 }
 
-/// `text` is a file with one thing in it that is ignored with a warning, and rejected where that is asked for.
+/// `text` is a file with an error that is ignored with a warning by default, and rejected in strict mode.
 fn check_ignored(text: &str, what: &str) {
     let strict = LoadOptions {
         strict: true,

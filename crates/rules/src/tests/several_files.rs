@@ -80,7 +80,7 @@ fn rules_and_domains_are_numbered() {
     assert!(RuleSet::empty().domain("d").is_none());
 }
 
-/// One run tells everything, in order, also where one mistake hides the meaning of what is around it.
+/// One run reports all errors in order, also if an error hides the meaning of the lines around it.
 #[test]
 fn all_mistakes_of_all_files_are_reported() {
     let a = "\

@@ -1,15 +1,14 @@
-//! What came close to a descriptor that no rule applies to, and what may surprise about the rule that
-//! does.
+//! Hints: near misses of a descriptor that no rule matches, and surprising matches.
 
 use super::{Candidate, End, How, Walk, entry, origin};
 use crate::spelling::{nearest, shown};
 use crate::tree::{Domain, Level, Node};
 use ratekeeper_core::text::readable;
 
-/// In how many orders entries are tried; 5 entries have 120.
+/// Maximum number of orders of the entries that are tried; 5 entries have 120.
 const MAX_ORDERED: usize = 5;
 
-/// How many siblings a hint names.
+/// Maximum number of siblings that a hint names.
 const MAX_NAMED: usize = 5;
 
 pub(super) fn no_domain<'a>(name: &str, domains: impl Iterator<Item = &'a str>) -> Vec<String> {
@@ -43,7 +42,7 @@ pub(super) fn hints(domain: &Domain, entries: &[(&[u8], &[u8])], walk: &Walk<'_>
     hints
 }
 
-/// The descriptor ends above the limits.
+/// Returns a hint if the descriptor ends above the limits.
 fn too_short(domain: &Domain, walk: &Walk<'_>) -> Option<String> {
     let node = walk.last?;
     let below = walk.level.map(|level| children(domain, level));
@@ -67,7 +66,7 @@ fn too_short(domain: &Domain, walk: &Walk<'_>) -> Option<String> {
     })
 }
 
-/// The descriptor goes on where the tree ends.
+/// Returns a hint if the descriptor is longer than the tree is deep.
 fn too_long(walk: &Walk<'_>, surplus: usize) -> Option<String> {
     let node = walk.last?;
     let limits = if node.rule().is_some() {
@@ -87,7 +86,7 @@ fn too_long(walk: &Walk<'_>, surplus: usize) -> Option<String> {
     ))
 }
 
-/// The sibling that the entry was perhaps meant for.
+/// Returns a hint about a sibling that the entry probably should match.
 fn near_miss(domain: &Domain, level: &Level, (key, value): (&[u8], &[u8])) -> Option<String> {
     let (key, value) = (&*readable(key), &*readable(value));
     let nodes: Vec<_> = children(domain, level).collect();
@@ -125,7 +124,7 @@ fn near_miss(domain: &Domain, level: &Level, (key, value): (&[u8], &[u8])) -> Op
     ))
 }
 
-/// A sibling that was passed over would have led to a rule: there is no going back.
+/// Returns a hint if a sibling that was passed over would have led to a rule.
 fn shadowed(domain: &Domain, entries: &[(&[u8], &[u8])], walk: &Walk<'_>) -> Option<String> {
     walk.steps.iter().enumerate().find_map(|(i, step)| {
         let taken = step.taken.as_ref()?;
@@ -138,7 +137,7 @@ fn shadowed(domain: &Domain, entries: &[(&[u8], &[u8])], walk: &Walk<'_>) -> Opt
         })?;
         let other = Candidate::new(how, domain.node(other));
         Some(format!(
-            "{} shadows {}: {} wins, and the walk never goes back to try the other",
+            "{} shadows {}: {} wins, and the other is never tried afterwards",
             entry(&taken.key, taken.value.as_deref()),
             other,
             match (taken.how, how) {
@@ -170,7 +169,7 @@ fn leads_to_rule(domain: &Domain, node: &Node, entries: &[(&[u8], &[u8])]) -> bo
     end.is_some_and(|node| node.rule().is_some())
 }
 
-/// The order of entries matters.
+/// Returns a hint if a rule matches the entries in another order.
 fn other_order(domain: &Domain, entries: &[(&[u8], &[u8])]) -> Option<String> {
     if !(2..=MAX_ORDERED).contains(&entries.len()) {
         return None;
@@ -186,7 +185,7 @@ fn other_order(domain: &Domain, entries: &[(&[u8], &[u8])]) -> Option<String> {
         let ordered: Vec<_> = order.iter().map(|&i| entries[i]).collect();
         let found = domain.find(ordered.iter().copied())?;
         Some(format!(
-            "the order of entries matters: {} would meet the rule {}",
+            "the order of entries matters: {} would match the rule {}",
             ordered
                 .iter()
                 .map(|&(key, value)| entry(&readable(key), Some(&readable(value))))
@@ -202,7 +201,7 @@ fn longer_by_one(order: &[usize], count: usize) -> Vec<Vec<usize>> {
     unused.map(|i| [order, &[i]].concat()).collect()
 }
 
-// --- Words ---
+// --- Formatting ---
 
 fn children<'t>(domain: &'t Domain, level: &Level) -> impl Iterator<Item = &'t Node> {
     level.nodes().into_iter().map(|id| domain.node(id))

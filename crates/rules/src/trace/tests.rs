@@ -1,4 +1,4 @@
-//! What people are told about a descriptor.
+//! Explanations of descriptors.
 
 use crate::tests::rules;
 
@@ -18,8 +18,8 @@ descriptors:
 
 /// What `explain` prints for a descriptor, from its second line on.
 fn check(domain: &str, entries: &[(&str, &str)], expected: &str) {
-    let told = rules(TEXT).trace(domain, entries).to_string();
-    let (first, rest) = told.split_once('\n').unwrap();
+    let trace = rules(TEXT).trace(domain, entries).to_string();
+    let (first, rest) = trace.split_once('\n').unwrap();
     assert_eq!(first, format!("domain {domain}"));
     assert_eq!(rest.trim_end(), expected.trim_start_matches('\n'));
 }
@@ -91,12 +91,12 @@ fn the_closest_miss() {
             "shop",
             &[("path", "/cab")],
             "(path, /c*) shadows (path, /*) (wildcard, a.yaml:6): the first wildcard in the file wins, \
-             and the walk never goes back to try the other",
+             and the other is never tried afterwards",
         ),
         (
             "shop",
             &[("plan", "free"), ("user", "7")],
-            "the order of entries matters: (user, 7) (plan, free) would meet the rule \
+            "the order of entries matters: (user, 7) (plan, free) would match the rule \
              shop.user.plan_free",
         ),
     ] {

@@ -11,7 +11,7 @@ fn entries(text: &str) -> Vec<(&str, &str)> {
         .collect()
 }
 
-/// Each line is a descriptor and the path of the rule that it meets, without the domain, or `-`.
+/// Each line is a descriptor and the path of the rule that matches it, without the domain, or `-`.
 fn check(domain: &Domain, lines: &[(&str, &str)]) {
     for (descriptor, expected) in lines {
         let found = domain.find(entries(descriptor));

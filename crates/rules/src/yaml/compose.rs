@@ -1,4 +1,4 @@
-//! Parser events to nodes, with a stack of its own instead of recursion.
+//! Builds nodes from parser events, with an explicit stack instead of recursion.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -11,12 +11,12 @@ use super::{Entry, Flaw, Kind, MAX_DEPTH, Node, Scalar, too_deep};
 use crate::mistake::{At, MAX_MISTAKES};
 use crate::spelling::shown;
 
-/// How much text aliases may stand for, in bytes: nested ones double with every line of a file. A file may have so
-/// much in any case, and so many times its own size.
+/// Maximum size of the text with all aliases expanded, in bytes or as a multiple of the file's size, whichever is larger.
+/// Without a bound, nested aliases double the size with each line of a file.
 const MAX_ALIASED: usize = 1 << 20;
 const MAX_ALIASED_TIMES: usize = 2;
 
-/// The most flaws that are kept.
+/// Maximum number of errors that are kept.
 const MAX_FLAWS: usize = MAX_MISTAKES;
 
 /// Nodes under construction.
@@ -31,13 +31,13 @@ pub(super) struct Composer {
     flaws: Vec<Flaw>,
 }
 
-/// A collection whose end has not come yet.
+/// A collection whose end has not been parsed.
 #[derive(Debug)]
 struct Open {
     at: At,
     anchor: usize,
     shape: Shape,
-    /// Of a map, keys and values in turn.
+    /// For a map, keys and values alternate.
     items: Vec<Rc<Node>>,
 }
 
@@ -48,7 +48,7 @@ enum Shape {
 }
 
 impl Composer {
-    /// For a text of this length in bytes.
+    /// Returns a composer for a text of this length in bytes.
     pub(super) fn of(length: usize) -> Self {
         Self {
             max_aliased: MAX_ALIASED.saturating_add(length.saturating_mul(MAX_ALIASED_TIMES)),
@@ -56,7 +56,7 @@ impl Composer {
         }
     }
 
-    /// The keys of the map at the top, as far as they have been read.
+    /// The keys of the map at the top that have been parsed so far.
     pub(super) fn top_keys(&self) -> impl Iterator<Item = &str> {
         let read = match self.document.as_deref().map(|document| &document.kind) {
             Some(Kind::Map(entries)) => entries.as_slice(),
@@ -154,8 +154,9 @@ impl Composer {
 
     fn alias(&mut self, anchor: usize, at: At) -> Result<(), Flaw> {
         let Some(node) = self.anchors.get(&anchor).cloned() else {
-            let what = "error loading config file: yaml: an alias stands inside of what it repeats";
-            return Err(Flaw::new(at, what, "write out what is meant"));
+            let what =
+                "error loading config file: yaml: an alias is inside the node that it repeats";
+            return Err(Flaw::new(at, what, "write the repeated part out"));
         };
         self.aliased = self.aliased.saturating_add(node.weight);
         if self.aliased > self.max_aliased {
@@ -171,7 +172,7 @@ impl Composer {
 
     fn add(&mut self, node: Node, anchor: usize) {
         let node = Rc::new(node);
-        // 0 means that there is no anchor.
+        // 0 means that the node has no anchor.
         if anchor > 0 {
             self.anchors.insert(anchor, Rc::clone(&node));
         }
@@ -226,7 +227,7 @@ impl Composer {
             };
             let line = first.key.at.line;
             let at = entry.key.at;
-            // The last one wins, as in yaml.v2.
+            // The last value is used, as in yaml.v2.
             *first = entry;
             self.flaw(Flaw::ignored(
                 at,
@@ -255,7 +256,7 @@ impl Composer {
     }
 }
 
-/// What a map says itself wins over what it merges in, and earlier sources over later ones.
+/// Merges maps: the map's own keys override merged ones, and earlier sources override later ones.
 fn with_merged(mut entries: Vec<Entry>, merged: Vec<Entry>) -> Vec<Entry> {
     if merged.is_empty() {
         return entries;
@@ -271,7 +272,7 @@ fn is_merge(key: &Node) -> bool {
         .is_some_and(|scalar| scalar.plain && scalar.text == "<<")
 }
 
-/// `!!str` and `!` make a string of what would otherwise be a number, a boolean or null.
+/// Whether a tag is `!!str` or `!`, which make a number, a boolean or null a string.
 fn is_string(tag: Option<&Cow<'_, Tag>>) -> bool {
     let is_bare = tag.is_some_and(|tag| tag.handle.is_empty() && tag.suffix == "!");
     is_bare || has_core_tag(tag, "str")
@@ -281,7 +282,7 @@ fn has_core_tag(tag: Option<&Cow<'_, Tag>>, suffix: &str) -> bool {
     tag.is_some_and(|tag| tag.is_yaml_core_schema() && tag.suffix == suffix)
 }
 
-/// The text that a `!!binary` scalar holds in base64, on any number of lines.
+/// Decodes the base64 text of a `!!binary` scalar, on any number of lines.
 fn binary(text: &str, at: At) -> Result<String, Flaw> {
     let digits: String = text.split_ascii_whitespace().collect();
     let Ok(bytes) = BASE64_STANDARD.decode(digits) else {

@@ -1,13 +1,13 @@
-//! YAML to JSON, for files that are not rules: every document of a text, as manifests have them.
+//! Converts all documents of a YAML text to JSON, for files such as Kubernetes manifests.
 
 use serde_json::{Map, Number, Value};
 
 use super::{Entry, Kind, Meaning, Node, parse};
 
-/// The documents of a text; empty ones are left out.
+/// Returns the documents of a YAML text as JSON, without empty ones.
 ///
 /// # Errors
-/// The first thing that is wrong, as a sentence with its line.
+/// The first error, as a sentence with its line.
 pub fn documents(text: &str) -> Result<Vec<Value>, String> {
     let mut documents = Vec::new();
     for (first_line, part) in parts(text) {
@@ -26,8 +26,9 @@ pub fn documents(text: &str) -> Result<Vec<Value>, String> {
     Ok(documents)
 }
 
-/// The texts between the markers, each with the number of lines before it. A line that begins with `---`
-/// is a marker wherever it stands, also in the middle of a quoted text.
+/// Returns the texts between document markers, each with the number of lines before it.
+///
+/// Every line that begins with `---` is a marker, even inside a quoted text.
 fn parts(text: &str) -> Vec<(usize, String)> {
     let mut parts = vec![(0, String::new())];
     for (number, line) in text.lines().enumerate() {
@@ -39,13 +40,13 @@ fn parts(text: &str) -> Vec<(usize, String)> {
             part.push('\n');
             continue;
         };
-        // Content may follow the marker; blanks keep its column.
+        // Content may follow the marker; blanks preserve its column.
         parts.push((number, format!("   {rest}\n")));
     }
     parts
 }
 
-/// Depth is bounded by the parser. Keys that are no texts are taken as they are written.
+/// Converts a node. The parser bounds its depth. Keys that are not strings are converted to their text.
 fn json(node: &Node) -> Value {
     match &node.kind {
         Kind::Map(entries) => Value::Object(map(entries)),
@@ -97,8 +98,8 @@ mod tests {
             ("a: [\n", "line "),
             ("---\na: 1\n--- \nb: 1\n\nb: 2\n", "line 6: duplicate key"),
         ] {
-            let said = documents(text).unwrap_err();
-            assert!(said.starts_with(line), "{text:?}: {said}");
+            let error = documents(text).unwrap_err();
+            assert!(error.starts_with(line), "{text:?}: {error}");
         }
     }
 }

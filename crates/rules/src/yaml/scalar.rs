@@ -1,7 +1,7 @@
-//! What a plain scalar means: YAML 1.1 as yaml.v2 (the parser of envoyproxy/ratelimit) reads it,
-//! which is not what YAML 1.2 says: `yes` is a boolean and `010` is 8.
+//! Types of plain scalars in YAML 1.1, as yaml.v2 (the parser of envoyproxy/ratelimit) reads them. In contrast to YAML 1.2,
+//! `yes` is a boolean and `010` is 8.
 
-/// The type of a scalar, with its value unless that is its text.
+/// The type and the value of a scalar.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Meaning {
     Null,
@@ -11,7 +11,7 @@ pub(crate) enum Meaning {
     Text,
 }
 
-/// The meaning of a scalar that is neither quoted nor tagged.
+/// Returns the meaning of a scalar that is neither quoted nor tagged.
 pub(crate) fn meaning(text: &str) -> Meaning {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => Meaning::Null,
@@ -42,7 +42,7 @@ fn number(text: &str) -> Option<Meaning> {
     None
 }
 
-/// A whole number that fits 64 bits, signed or not; larger ones are floats.
+/// Parses a whole number of 64 bits, signed or unsigned; larger numbers are floats.
 fn int(text: &str) -> Option<i128> {
     let (negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),
@@ -55,7 +55,7 @@ fn int(text: &str) -> Option<i128> {
         [b'0', _, ..] => (8, &digits[1..]),
         _ => (10, digits),
     };
-    // `from_str_radix` would take a second sign.
+    // `from_str_radix` would accept a second sign.
     if digits.starts_with(['+', '-']) {
         return None;
     }

@@ -6,7 +6,7 @@ use crate::{Algorithm, LoadOptions};
 
 #[test]
 fn keys_in_the_wrong_place() {
-    // Keys of ours mean nothing to envoyproxy/ratelimit, so that nobody can be used to their being ignored.
+    // envoyproxy/ratelimit rejects ratekeeper's own keys, so that no user relies on their being ignored.
     check_descriptor(
         "§burst: 5",
         "burst belongs inside rate_limit, not in a descriptor; move it there",
@@ -20,13 +20,13 @@ fn keys_of_the_reference_in_the_wrong_place_are_ignored() {
     for (body, what) in [
         (
             "rate_limit: {unit: day, §shadow_mode: true}",
-            "shadow_mode belongs beside rate_limit, in the descriptor, not in rate_limit; it has no effect here",
+            "shadow_mode belongs in the descriptor, next to rate_limit, not in rate_limit; it has no effect here",
         ),
         (
             "§unit: day",
             "unit belongs inside rate_limit, not in a descriptor; ",
         ),
-        // As in files in use: a name for people beside the key.
+        // Real files contain a description next to the key.
         (
             "§name: per user",
             "name belongs inside rate_limit, not in a descriptor; ",
@@ -44,7 +44,7 @@ fn keys_of_the_reference_in_the_wrong_place_are_ignored() {
     }
     check_ignored(
         "domain: d\n§key: a",
-        "key belongs beside rate_limit, in the descriptor, not in the file; ",
+        "key belongs in the descriptor, next to rate_limit, not in the file; ",
     );
     // What is ignored is not read: it may be anything.
     let rules = rules(&format!(
@@ -72,7 +72,7 @@ fn documents_and_maps() {
     );
     check(
         "domain: d\ndescriptors: &a [§*a]",
-        "error loading config file: yaml: an alias stands inside",
+        "error loading config file: yaml: an alias is inside",
     );
 }
 
@@ -106,7 +106,7 @@ fn our_own_words() {
 
 #[test]
 fn candidates() {
-    let beside = |candidate: &str| {
+    let with_limit = |candidate: &str| {
         format!("rate_limit: {{unit: day, requests_per_unit: 9}}\n    candidate: {candidate}")
     };
     for (candidate, what) in [
@@ -140,7 +140,7 @@ fn candidates() {
         ),
         (
             "{unit: day, burst: §9}",
-            "burst means nothing with requests_per_unit: 0",
+            "burst has no effect with requests_per_unit: 0",
         ),
         (
             "{unit: day, §unlimited: true}",
@@ -152,14 +152,14 @@ fn candidates() {
         ),
         (
             "{unit: day, §shadow_mode: true}",
-            "shadow_mode belongs beside rate_limit, in the descriptor, not in candidate; ",
+            "shadow_mode belongs in the descriptor, next to rate_limit, not in candidate; ",
         ),
         (
             "[{unit: day}, {unit: year, unit_multiplier: §101}]",
             "a period of 101 times one year is longer than 100 years; ",
         ),
     ] {
-        check_descriptor(&beside(candidate), what);
+        check_descriptor(&with_limit(candidate), what);
     }
 }
 
@@ -167,7 +167,7 @@ fn candidates() {
 fn candidates_in_the_wrong_place() {
     check_descriptor(
         "candidate: §{unit: day, requests_per_unit: 9}",
-        "candidate stands beside no rate_limit; write rate_limit: {unlimited: true} beside it to try",
+        "candidate needs a rate_limit in the same descriptor; add rate_limit: {unlimited: true} to try",
     );
     check_descriptor(
         "§candidates: {unit: day}",
@@ -175,7 +175,7 @@ fn candidates_in_the_wrong_place() {
     );
     check_limit(
         "§candidate: {unit: day}",
-        "candidate belongs beside rate_limit, in the descriptor, not in rate_limit; ",
+        "candidate belongs in the descriptor, next to rate_limit, not in rate_limit; ",
     );
 }
 
@@ -183,23 +183,23 @@ fn candidates_in_the_wrong_place() {
 fn our_own_words_in_vain() {
     check_limit(
         "algorithm: fixed_window, burst: §9",
-        "burst means nothing with algorithm: fixed_window; remove burst",
+        "burst has no effect with algorithm: fixed_window; remove burst",
     );
     check_limit(
         "algorithm: fixed_window, max_debt: §9",
-        "max_debt means nothing with algorithm: ",
+        "max_debt has no effect with algorithm: ",
     );
     check_limit(
         "hits: prepaid, max_debt: §9",
-        "max_debt means nothing with hits: prepaid, ",
+        "max_debt has no effect with hits: prepaid, ",
     );
     check_descriptor(
         "rate_limit: {unit: day, burst: §9}",
-        "burst means nothing with requests_per_unit: 0",
+        "burst has no effect with requests_per_unit: 0",
     );
     check_descriptor(
         "rate_limit: {unit: day, max_debt: §9}",
-        "max_debt means nothing with requests_per",
+        "max_debt has no effect with requests_per",
     );
     check_descriptor(
         "rate_limit: {unit: year, requests_per_unit: 1, unit_multiplier: §101}",
@@ -208,7 +208,7 @@ fn our_own_words_in_vain() {
     check_descriptor("rate_limit: §[]", "rate_limit is an empty list; ");
     check_descriptor(
         "rate_limit: [{unit: day}, §{unlimited: true}]",
-        "unlimited has no place among other limits; ",
+        "unlimited cannot be combined with other limits; ",
     );
     let windows = LoadOptions {
         default_algorithm: Algorithm::FixedWindow,
@@ -217,7 +217,7 @@ fn our_own_words_in_vain() {
     check_with(
         windows,
         "domain: d\ndescriptors: [{key: a, rate_limit: {unit: day, requests_per_unit: 1, burst: §9}}]",
-        "burst means nothing with fixed_window, the default algorithm of this server; remove burst",
+        "burst has no effect with fixed_window, the default algorithm of this server; remove burst",
     );
 }
 
@@ -246,7 +246,7 @@ fn files_that_are_no_rule_files() {
         ),
         (
             "§password: hunter2\nuser: root\n",
-            "this is no rule file: it has neither domain nor descriptors; ",
+            "this is not a rule file: it has neither domain nor descriptors; ",
         ),
         ("§hunter2\n", "the file must be a map, but is a text; "),
     ] {

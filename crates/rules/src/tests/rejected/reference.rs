@@ -104,7 +104,7 @@ fn unknown_keys() {
     check_limit(
         "§shadow_mod: true",
         "config error, unknown key 'shadow_mod' in rate_limit; did you mean 'shadow_mode', which \
-         belongs beside rate_limit, in the descriptor?",
+         belongs in the descriptor, next to rate_limit?",
     );
     check_descriptor(
         "§banana: 1",
@@ -249,7 +249,7 @@ fn unlimited() {
         let name = key.split(':').next().unwrap();
         check_descriptor(
             &format!("rate_limit: {{unlimited: true, {key}}}"),
-            &format!("{name} means nothing with unlimited: true; remove {name}"),
+            &format!("{name} has no effect with unlimited: true; remove {name}"),
         );
     }
 }

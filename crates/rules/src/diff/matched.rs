@@ -1,4 +1,4 @@
-//! Rules that come, go, or are met instead of others.
+//! Rules that are added or removed, and descriptors that another rule matches.
 
 use super::super::Match;
 use super::super::rule::{Limits, Rule};
@@ -11,14 +11,14 @@ use super::shared;
 pub(super) fn removed(old: Match<'_>, new: Option<Match<'_>>) -> Change {
     let what = match new {
         None => "its descriptors are no longer limited".to_owned(),
-        Some(new) => format!("its descriptors meet {}", named(new.rule)),
+        Some(new) => format!("its descriptors match {}", named(new.rule)),
     };
     Change {
         before: Some(all(old.rule)),
         after: new.map(|new| all(new.rule)),
         buckets: Some(fate(Some(old), new)),
         text: format!(
-            "rule {} is gone ({}); {what}",
+            "rule {} is removed ({}); {what}",
             named(old.rule),
             all(old.rule)
         ),
@@ -29,7 +29,7 @@ pub(super) fn removed(old: Match<'_>, new: Option<Match<'_>>) -> Change {
 pub(super) fn added(old: Option<Match<'_>>, new: Match<'_>) -> Change {
     let what = match old {
         None => "its descriptors were not limited".to_owned(),
-        Some(old) => format!("its descriptors met {}", named(old.rule)),
+        Some(old) => format!("its descriptors matched {}", named(old.rule)),
     };
     Change {
         before: old.map(|old| all(old.rule)),
@@ -52,23 +52,26 @@ pub(super) fn matching(
     let such = format!("descriptors such as {}", example.text());
     let text = match (old, new) {
         (Some(old), Some(new)) => format!(
-            "{such} met rule {} and meet {} ({})",
+            "{such} matched rule {} and match {} ({})",
             named(old.rule),
             named(new.rule),
             all(new.rule)
         ),
         (Some(old), None) => format!(
-            "{such} met rule {} and are no longer limited",
+            "{such} matched rule {} and are no longer limited",
             named(old.rule)
         ),
         (None, Some(new)) => format!(
-            "{such} were not limited and meet rule {} ({})",
+            "{such} were not limited and match rule {} ({})",
             named(new.rule),
             all(new.rule)
         ),
         (None, None) => unreachable!("they differ"),
     };
-    let rule = new.or(old).map(|found| found.rule).expect("there is one");
+    let rule = new
+        .or(old)
+        .map(|found| found.rule)
+        .expect("one of both is a rule");
     Change {
         before: old.map(|old| all(old.rule)),
         after: new.map(|new| all(new.rule)),
@@ -79,7 +82,7 @@ pub(super) fn matching(
     }
 }
 
-/// A rule with where it is.
+/// Formats a rule with its position.
 pub(super) fn named(rule: &Rule) -> String {
     format!(
         "{} ({}:{})",
@@ -89,8 +92,9 @@ pub(super) fn named(rule: &Rule) -> String {
     )
 }
 
-/// What becomes of the buckets of descriptors that met one rule and meet another. They are called by the
-/// descriptor, so they stay, unless other values share them or they count otherwise.
+/// Returns the consequence for buckets of descriptors that another rule matches.
+///
+/// The name of a bucket contains the descriptor, so buckets are kept unless other values share them or the algorithm changes.
 fn fate(old: Option<Match<'_>>, new: Option<Match<'_>>) -> Buckets {
     let Some(new) = new else {
         return Buckets::Left;
@@ -111,6 +115,6 @@ fn fate(old: Option<Match<'_>>, new: Option<Match<'_>>) -> Buckets {
     match (is_kept, limits(new).is_empty()) {
         (true, _) => Buckets::Kept,
         (false, true) => Buckets::Left,
-        (false, false) => Buckets::Anew,
+        (false, false) => Buckets::Reset,
     }
 }
