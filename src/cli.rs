@@ -47,17 +47,19 @@ pub enum Outcome {
     },
 }
 
-/// A gRPC rate-limit server for Envoy.
+/// A gRPC rate limit server for Envoy.
 ///
-/// Reads the configuration of envoyproxy/ratelimit, decides with exact token buckets, and keeps
-/// them in memory or in a Redis that all instances share. Every option can be given as a flag or
-/// as the environment variable named in brackets.
+/// It reads the configuration of envoyproxy/ratelimit and decides with exact token buckets, which are stored
+/// in memory or in a Redis that all instances share. Every option can be set with a flag or with the
+/// environment variable in brackets.
 #[derive(Debug, Parser)]
 #[command(name = "ratekeeper", version, args_conflicts_with_subcommands = true)]
-#[command(after_help = "Without a command, ratekeeper serves.\n\n\
+#[command(
+    after_help = "Without a command, ratekeeper runs the server (serve).\n\n\
     Try:  ratekeeper --config envoy/ratelimit.yaml\n      \
           ratekeeper explain --config envoy/ratelimit.yaml DOMAIN key=value\n      \
-          ratekeeper hit DOMAIN key=value")]
+          ratekeeper hit DOMAIN key=value"
+)]
 struct Cli {
     #[command(flatten)]
     serve: serve::Args,
@@ -67,25 +69,25 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve Envoy's RateLimitService (what happens without a command, too)
+    /// Run the server: Envoy's RateLimitService over gRPC (the default command)
     Serve(Box<serve::Args>),
-    /// Read configuration files and report all mistakes
+    /// Check configuration files and report all errors
     Check(check::Args),
-    /// Show which rule and buckets a descriptor meets, and why not others
+    /// Show which rule and buckets apply to a descriptor, and why others do not
     Explain(explain::Args),
-    /// Tell what becomes of a deployment of envoyproxy/ratelimit that moves here
+    /// Report what changes when a deployment of envoyproxy/ratelimit migrates to ratekeeper
     Migrate(migrate::Args),
-    /// Say in words what a change of configuration means
+    /// Describe what a change of the configuration means
     Diff(diff::Args),
-    /// Send one request to a server and print the verdict
+    /// Send one request to a server and print the response
     Hit(hit::Args),
-    /// Put a load on a server and measure it
+    /// Send load to a server and measure latency, throughput and CPU time
     Bench(Box<bench::Args>),
-    /// Play recorded requests against a configuration, and say who would be denied
+    /// Replay recorded requests against a configuration and report which are denied
     Replay(Box<replay::Args>),
-    /// Show what a running server does: rates, what is hot, what is denied
+    /// Monitor a running server: rates, hot buckets, denials
     Top(top::Args),
-    /// Print a JSON Schema of configuration files, for editors
+    /// Print the JSON Schema of configuration files, for editors
     Schema,
     /// Print the options of the server as a table in Markdown
     #[command(hide = true)]

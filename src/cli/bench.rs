@@ -36,34 +36,34 @@ pub(super) use options::Args;
 use ramp::Ramp;
 use report::Report;
 
-const AFTER_HELP: &str = "Exit code: 0 measured, 1 no decision was had, 2 wrong options.\n\n\
+const AFTER_HELP: &str = "Exit code: 0 measured, 1 the server made no decision, 2 wrong options.\n\n\
     Try:  ratekeeper bench --domain shop\n      \
           ratekeeper bench --domain shop --rate 20000 --process server=$(pidof ratekeeper)\n      \
           ratekeeper bench --domain shop --ramp --p99 2ms";
 
 const AFTER_LONG_HELP: &str = "\
-The fields of --json; times in microseconds (_us), shares of one processor:
-  setup                  what was asked for
-  wall_seconds           how long was measured, without the warm-up
+The fields of --json; times are in microseconds (_us), CPU shares are of one processor:
+  setup                  options of this run
+  wall_seconds           measured time, without the warm-up
   decisions              calls that were answered with a verdict in that time
   decisions_per_second
   verdicts               OK, OVER_LIMIT
-  errors                 by gRPC code: count, example (what the first of them said)
+  errors                 by gRPC code: count, example (message of the first one)
   unanswered             calls that were in flight at the end
-  latency_us             p50 p90 p99 p999 max mean, of all calls that were answered or ran into the
-                         deadline: closed loop since they were sent, open loop since they were due
+  latency_us             p50 p90 p99 p999 max mean, of all calls that were answered or exceeded the
+                         deadline; closed loop: since they were sent, open loop: since they were due
   open_loop              scheduled, sent, not_sent_too_many_in_flight, not_sent_client_behind,
-                         send_delay_us (how long after they were due calls were sent)
-  processes              name, pid, cpu_us_per_decision, cpu_share, memory_bytes; null once it ended
+                         send_delay_us (time from when calls were due until they were sent)
+  processes              name, pid, cpu_us_per_decision, cpu_share, memory_bytes; null if it ended
   cpu_us_per_decision    of these processes together
   client                 cpu_us_per_decision, cpu_share_per_thread, is_bottleneck
-  notes                  sentences that one should have read
+  notes                  warnings about the measurement
   ramp                   only with --ramp: p99_us, highest_rate, steps (rate, p99_us, shortcoming);
-                         the other fields are then those of the step at the highest rate
+                         the other fields then describe the step with the highest rate
 
 CPU times are read from /proc/PID/stat, in steps of 10 ms.
 
-Exit code: 0 measured, 1 no decision was had, 2 wrong options.";
+Exit code: 0 measured, 1 the server made no decision, 2 wrong options.";
 
 /// Measures and prints.
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {

@@ -13,13 +13,13 @@ use crate::source::shown_mistakes;
 
 /// What can be typed.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit code: 0 the server takes it, 1 there are mistakes.")]
+#[command(after_help = "Exit code: 0 valid, 1 errors were found, 2 wrong options.")]
 pub(super) struct Args {
-    /// A file or directory to check instead of the configured one
+    /// File or directory to check, instead of the configured one
     path: Option<PathBuf>,
 
-    /// Count as a mistake what the server ignores with a warning, as envoyproxy/ratelimit ignores it: known keys in
-    /// the wrong place, keys given twice, further YAML documents
+    /// Count as errors what the server ignores with a warning, as envoyproxy/ratelimit ignores it: known keys in
+    /// the wrong place, duplicate keys, further YAML documents
     #[arg(long)]
     strict: bool,
 

@@ -16,21 +16,21 @@ use crate::watch::Location;
 /// What can be typed.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exit code: 0 they do the same, 1 they differ, 2 they cannot be compared.\n\n\
+    after_help = "Exit code: 0 no difference in behavior, 1 differences, 2 the configurations cannot be compared.\n\n\
     Try:  ratekeeper diff deployed.yaml envoy/ratelimit.yaml\n      \
           ratekeeper replay --config deployed.yaml --against envoy/ratelimit.yaml requests.jsonl"
 )]
 pub(super) struct Args {
-    /// The configuration as it was: a file or a directory
+    /// Old configuration: a file or a directory
     old: PathBuf,
 
-    /// The configuration as it is to be: a file or a directory
+    /// New configuration: a file or a directory
     new: PathBuf,
 
     #[command(flatten)]
     reading: Reading,
 
-    /// Print JSON, for programs
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }

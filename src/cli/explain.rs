@@ -13,10 +13,10 @@ use crate::source;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Try:  ratekeeper explain --config envoy/ratelimit.yaml shop client=alice")]
 pub(super) struct Args {
-    /// The domain
+    /// Domain of the request
     domain: String,
 
-    /// The descriptor, as key=value,key=value
+    /// Descriptor, as key=value,key=value
     descriptor: Typed,
 
     #[command(flatten)]
@@ -25,7 +25,7 @@ pub(super) struct Args {
     #[command(flatten)]
     keys: Keys,
 
-    /// How many servers REDIS_URL names: in a cluster, keys have a hash tag
+    /// Topology of the server's Redis; in a cluster, bucket keys have a hash tag
     #[arg(
         long,
         env = "REDIS_TYPE",

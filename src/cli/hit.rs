@@ -23,43 +23,45 @@ use crate::service::pb::{RateLimitDescriptor, RateLimitRequest, RateLimitRespons
 
 /// What can be typed.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit code: 0 admitted, 2 denied, 1 no answer.\n\n\
+#[command(
+    after_help = "Exit code: 0 allowed, 2 denied, 1 no response or wrong options.\n\n\
     Try:  ratekeeper hit shop client=alice\n      \
-          ratekeeper hit shop client=alice,path=/cart method=GET --hits 5 --json")]
+          ratekeeper hit shop client=alice,path=/cart method=GET --hits 5 --json"
+)]
 pub(super) struct Args {
-    /// The domain
+    /// Domain of the request
     domain: String,
 
     /// Descriptors, each as key=value,key=value
     #[arg(required = true)]
     descriptors: Vec<Typed>,
 
-    /// The server, as host:port
+    /// Address of the server's gRPC port, as host:port
     #[arg(long, short, value_name = "ADDRESS", default_value = "localhost:8081", value_parser = address)]
     address: String,
 
-    /// Hits of the request
+    /// Number of hits of the request; 0 means 1, as in Envoy's protocol
     #[arg(long, value_name = "COUNT", default_value_t = 0)]
     hits: u32,
 
-    /// Hits of each descriptor; 0 asks without taking
+    /// Number of hits of each descriptor, instead of --hits; 0 queries the buckets without charging them
     #[arg(long, value_name = "COUNT")]
     descriptor_hits: Option<u64>,
 
-    /// Give the hits back instead of taking them
+    /// Refund the hits instead of charging them
     #[arg(long, value_name = "BOOL", value_parser = boolean, default_value = "false",
         default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     give_back: bool,
 
-    /// A limit to use instead of the configured ones, such as 10/minute
+    /// Limit to use instead of the configured ones, such as 10/minute
     #[arg(long, value_name = "LIMIT", value_parser = parse_limit)]
     limit: Option<RateLimitOverride>,
 
-    /// How long to wait for the answer
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = some_time)]
+    /// Maximum time to wait for the response
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = some_time)]
     timeout: Duration,
 
-    /// Print the response as JSON, as protobuf maps it
+    /// Print the response as JSON, in protobuf's JSON mapping
     #[arg(long)]
     json: bool,
 }

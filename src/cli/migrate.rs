@@ -33,28 +33,28 @@ use report::Report;
     Try:  ratekeeper migrate --manifest rate-limit-service.yaml\n      \
           kubectl get deployment,configmap -n envoy-gateway-system -o yaml | ratekeeper migrate --manifest -\n      \
           ratekeeper migrate --env ratelimit.env --rules config/\n\n\
-    Exit code: 0 when the deployment can move, 1 when something must be changed first, 2 for wrong options."
+    Exit code: 0 the deployment can migrate, 1 something must be changed first, 2 wrong options."
 )]
 pub(super) struct Args {
-    /// A file of NAME=value lines, as docker and systemd read them
+    /// File of NAME=value lines, in the format of docker and systemd
     #[arg(long, value_name = "FILE", conflicts_with = "manifest")]
     env: Option<PathBuf>,
 
-    /// A file of Kubernetes manifests with the Deployment and, for the rules, its ConfigMaps; - for
-    /// standard input; can be given several times
+    /// File of Kubernetes manifests with the Deployment and, for the rules, its ConfigMaps; - for standard input;
+    /// can be given several times
     #[arg(long, value_name = "FILE")]
     manifest: Vec<PathBuf>,
 
-    /// The container in the manifests [default: the one that runs ratelimit]
+    /// Name of the container in the manifests [default: the one that runs ratelimit]
     #[arg(long, value_name = "NAME", requires = "manifest")]
     container: Option<String>,
 
-    /// The rule files: a file, or a directory of them [default: what the manifests mount, or where the
-    /// environment says]
+    /// Rule files: a file or a directory [default: the files that the manifests mount, or the path in the
+    /// environment]
     #[arg(long, value_name = "PATH")]
     rules: Option<PathBuf>,
 
-    /// Print JSON, for programs
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }

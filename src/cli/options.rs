@@ -15,14 +15,14 @@ use crate::watch::Location;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Configuration")]
 pub(super) struct Configuration {
-    /// A configuration file, or a directory of *.yaml, *.yml and *.json files
+    /// Configuration file, or directory of *.yaml, *.yml and *.json files
     ///
-    /// Changes are noticed and put in force within a second. Wins over RUNTIME_ROOT and
-    /// its companions.
+    /// Changes become active within a second. Takes precedence over RUNTIME_ROOT, RUNTIME_SUBDIRECTORY and
+    /// RUNTIME_APPDIRECTORY.
     #[arg(long, env = "CONFIG_PATH", value_name = "PATH")]
     config: Option<PathBuf>,
 
-    /// Directory of the configuration, as envoyproxy/ratelimit lays it out: all files below
+    /// Root directory of the configuration in envoyproxy/ratelimit's layout: all files below
     /// RUNTIME_ROOT/RUNTIME_SUBDIRECTORY/RUNTIME_APPDIRECTORY are read
     #[arg(
         long,
@@ -32,11 +32,11 @@ pub(super) struct Configuration {
     )]
     runtime_root: PathBuf,
 
-    /// See RUNTIME_ROOT [default: none]
+    /// Directory between RUNTIME_ROOT and RUNTIME_APPDIRECTORY [default: none]
     #[arg(long, env = "RUNTIME_SUBDIRECTORY", value_name = "PATH")]
     runtime_subdirectory: Option<PathBuf>,
 
-    /// See RUNTIME_ROOT
+    /// Directory of the configuration files, below RUNTIME_ROOT/RUNTIME_SUBDIRECTORY
     #[arg(
         long,
         env = "RUNTIME_APPDIRECTORY",
@@ -45,12 +45,12 @@ pub(super) struct Configuration {
     )]
     runtime_appdirectory: PathBuf,
 
-    /// Leave out files and directories below RUNTIME_ROOT whose names begin with a dot
+    /// Ignore files and directories below RUNTIME_ROOT whose names begin with a dot
     #[arg(long, env = "RUNTIME_IGNOREDOTFILES", value_name = "BOOL", value_parser = boolean,
         default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     runtime_ignoredotfiles: bool,
 
-    /// Watch for RUNTIME_ROOT itself being replaced; edits inside are noticed in any case
+    /// Reload when RUNTIME_ROOT itself is replaced; changes of files below it are always noticed
     #[arg(long, env = "RUNTIME_WATCH_ROOT", value_name = "BOOL", value_parser = boolean,
         default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     runtime_watch_root: bool,
@@ -62,12 +62,12 @@ pub(super) struct Configuration {
 /// How rules are read, wherever they are.
 #[derive(Debug, Args)]
 pub(super) struct Reading {
-    /// Let several files add to the same domain
+    /// Merge files that have the same domain; unless set, a domain in two files is an error
     #[arg(long, env = "MERGE_DOMAIN_CONFIG", value_name = "BOOL", value_parser = boolean,
         default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     merge_domain_config: bool,
 
-    /// The algorithm of limits that name none
+    /// Algorithm of limits that name none
     #[arg(
         long,
         env = "DEFAULT_ALGORITHM",
@@ -76,17 +76,12 @@ pub(super) struct Reading {
     )]
     default_algorithm: AlgorithmName,
 
-    /// When the hits of limits that have no `hits` are taken
-    ///
-    /// - auto:     postpaid while a rule is asked and reported, or given hits back, on this instance
-    /// - prepaid:  before the request; denied hits are not taken
-    /// - postpaid: after it; reported hits are always taken, into debt if necessary
+    /// When to charge the hits of limits that have no `hits`
     #[arg(
         long,
         env = "DEFAULT_HITS",
         value_name = "NAME",
-        default_value = "auto",
-        verbatim_doc_comment
+        default_value = "auto"
     )]
     default_hits: HitsName,
 }
@@ -138,7 +133,7 @@ impl Configuration {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Buckets")]
 pub(super) struct Keys {
-    /// Stands before every bucket key
+    /// Prefix of all bucket keys
     #[arg(
         long,
         env = "CACHE_KEY_PREFIX",
@@ -147,7 +142,7 @@ pub(super) struct Keys {
     )]
     cache_key_prefix: String,
 
-    /// In a Redis Cluster, what shares a slot and so is decided in one step
+    /// Hash tag of bucket keys in a Redis Cluster; buckets with the same tag are charged in one atomic step
     #[arg(
         long,
         env = "REDIS_CLUSTER_HASH_TAG",
@@ -186,21 +181,21 @@ impl Keys {
 /// How a hash tag is called in options.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum TagName {
-    /// Each descriptor belongs to one of 32 groups, which spread over all nodes; a request with several
-    /// descriptors is decided in several steps
+    /// One of 32 groups per descriptor, spread over all nodes; a request with several descriptors takes several
+    /// steps
     Group,
-    /// All of a domain, on one node: every request is decided in one step
+    /// The domain, all of whose buckets are on one node; every request takes one step
     Domain,
 }
 
 /// How a Redis is laid out, as options call it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum RedisType {
-    /// One server
+    /// One Redis server
     Single,
-    /// The one that sentinels name
+    /// The master that Redis Sentinel reports
     Sentinel,
-    /// The nodes of a Redis Cluster: REDIS_URL=host:port,host:port names some of them
+    /// A Redis Cluster; REDIS_URL=host:port,host:port lists some of its nodes
     Cluster,
 }
 
@@ -208,20 +203,20 @@ pub(super) enum RedisType {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub(super) enum AlgorithmName {
-    /// Tokens come back continuously
+    /// The bucket is refilled continuously
     TokenBucket,
-    /// All hits are forgotten at the end of each period
+    /// All hits expire at the end of each period
     FixedWindow,
 }
 
 /// A [`Hits`], as options write it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum HitsName {
-    /// As each rule is used
+    /// Postpaid while clients of this instance report usage or refund hits, else prepaid
     Auto,
-    /// Before the request
+    /// Before the request; denied hits are not charged
     Prepaid,
-    /// After the request
+    /// After the request; reported hits are always charged, into debt if necessary
     Postpaid,
 }
 

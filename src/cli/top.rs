@@ -25,39 +25,39 @@ use screen::Colours;
 /// What can be typed.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Keys:  q quit, m and h the last minute or hour, s sort the rules otherwise,\n       \
-    p pause, r ask again now\n\n\
-    Exit code: 0, 1 the server cannot be asked, 2 wrong options.\n\n\
+    after_help = "Keys:  q quit, m last minute, h last hour, s change the order of the rules,\n       \
+    p pause, r refresh now\n\n\
+    Exit code: 0 done, 1 the server cannot be queried, 2 wrong options.\n\n\
     Try:  ratekeeper top\n      \
           ratekeeper top --once --window hour\n      \
           kubectl exec deploy/ratekeeper -- ratekeeper top --json"
 )]
 pub(super) struct Args {
-    /// The server's debug port, as host:port
+    /// Address of the server's debug port, as host:port
     #[arg(long, short, value_name = "ADDRESS", default_value = "localhost:6070", value_parser = address)]
     address: String,
 
-    /// How often to ask; rates are over this time
-    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = some_time)]
+    /// Time between two queries, which is the time that rates are calculated over
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = some_time)]
     interval: Duration,
 
-    /// What is hot of which time
+    /// Time window of the hottest and most denied buckets
     #[arg(long, value_name = "NAME", default_value = "minute")]
     window: Window,
 
-    /// By what rules are sorted
+    /// Order of the rules
     #[arg(long, value_name = "NAME", default_value = "rate")]
     sort: Sort,
 
-    /// Print once, as text; what happens without a terminal, too
+    /// Print once as text and exit, which is the default unless the output is a terminal
     #[arg(long)]
     once: bool,
 
-    /// Print what the server answers as JSON, once
+    /// Print the responses of the admin API once, as JSON
     #[arg(long, conflicts_with = "once")]
     json: bool,
 
-    /// No colours, when set to anything
+    /// Disable colors when set to any value
     #[arg(long, env = "NO_COLOR", hide = true, num_args = 0..=1, default_missing_value = "1")]
     no_color: Option<String>,
 }

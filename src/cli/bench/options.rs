@@ -34,7 +34,7 @@ pub(in crate::cli) struct Args {
     pace: PaceOptions,
     #[command(flatten)]
     client: Client,
-    /// Watch the CPU time and memory of a process, such as server=4711; can be given several times
+    /// Process to measure CPU time and memory of, such as server=4711; can be given several times
     #[arg(long = "process", visible_alias = "pid", value_name = "NAME=PID")]
     pub(super) processes: Vec<Watched>,
 
@@ -46,83 +46,83 @@ pub(in crate::cli) struct Args {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Requests")]
 struct Target {
-    /// The server, as host:port
+    /// Address of the server's gRPC port, as host:port
     #[arg(long, short, value_name = "ADDRESS", default_value = "localhost:8081", value_parser = address)]
     address: String,
 
-    /// The domain
+    /// Domain of the requests
     #[arg(long, value_name = "NAME")]
     domain: String,
 
-    /// The descriptor, as key=value,key=value; {} stands for the number of the key, which is
-    /// written with as many digits as the largest
+    /// Descriptor, as key=value,key=value; {} is replaced by the number of the key, padded with zeros to the digits
+    /// of the largest
     #[arg(long, value_name = "DESCRIPTOR", default_value = "client={}")]
     descriptor: Typed,
 
-    /// Descriptors per request; the key of each is drawn by itself
+    /// Number of descriptors per request; the key of each is drawn independently
     #[arg(long, value_name = "COUNT", default_value = "1")]
     descriptors: NonZeroUsize,
 
-    /// Hits of the request (0 means 1, as in Envoy's protocol)
+    /// Number of hits per request; 0 means 1, as in Envoy's protocol
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     hits: u32,
 
-    /// How many keys there are
+    /// Number of different keys
     #[arg(long, value_name = "COUNT", default_value = "100000")]
     keys: NonZeroU64,
 
-    /// How often each key is asked for
+    /// Distribution of the requests over the keys
     #[arg(long, value_name = "NAME", default_value = "uniform")]
     distribution: Shape,
 
-    /// Of the zipf distribution: 0 is uniform; the larger, the more is asked of few keys
+    /// Exponent of the zipf distribution; 0 is uniform, and larger values concentrate the requests on fewer keys
     #[arg(long, value_name = "NUMBER", default_value_t = 1.0)]
     zipf_exponent: f64,
 
-    /// Where the random numbers begin; the same seed asks for the same keys
+    /// Seed of the random numbers; the same seed sends the same keys
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
 
-    /// Send a grpc-timeout with each call, and wait no longer (to the millisecond)
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    /// Deadline of each call, sent as grpc-timeout, in whole milliseconds
+    #[arg(long, value_name = "DURATION", value_parser = time)]
     deadline: Option<Duration>,
 }
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Pace")]
 struct PaceOptions {
-    /// Closed loop: so many calls are in flight all the time
+    /// Closed loop: number of calls in flight at all times
     #[arg(long, value_name = "COUNT", default_value = "64", conflicts_with_all = ["rate", "ramp"])]
     streams: NonZeroUsize,
 
-    /// Open loop: so many calls per second, at times that no answer shifts; latency is from
-    /// when a call was due. With --ramp: the first rate [default: 1000]
+    /// Open loop: number of calls per second, on a schedule that slow responses do not delay; latency is measured
+    /// from when a call was due. With --ramp: the first rate [default: 1000]
     #[arg(long, value_name = "PER_SECOND")]
     rate: Option<NonZeroU64>,
 
-    /// Open loop: the most calls in flight; those due beyond that are counted and not sent
+    /// Open loop: maximum number of calls in flight; calls that are due beyond it are counted and not sent
     #[arg(long, value_name = "COUNT", default_value = "10000")]
     max_in_flight: NonZeroUsize,
 
-    /// Find the highest rate of an open loop that is served without errors and with a p99 below
-    /// --p99: doubling, then bisection
+    /// Find the highest rate that is served without errors and with a p99 latency below --p99, by doubling and then
+    /// bisecting the rate of an open loop
     #[arg(long, requires = "p99")]
     ramp: bool,
 
-    /// The latency that 99 % of the calls of a ramp must stay below
-    #[arg(long, value_name = "TIME", value_parser = time, requires = "ramp")]
+    /// Latency that 99 % of the calls of a ramp must stay below
+    #[arg(long, value_name = "DURATION", value_parser = time, requires = "ramp")]
     p99: Option<Duration>,
 
-    /// How long to measure; with --ramp: each step [default: 10s; with --ramp: 2s]
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    /// Time to measure; with --ramp, for each step [default: 10s; with --ramp: 2s]
+    #[arg(long, value_name = "DURATION", value_parser = time)]
     duration: Option<Duration>,
 
-    /// What comes before and does not count [default: 1s; with --ramp: 500ms]
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    /// Time to send requests before measuring [default: 1s; with --ramp: 500ms]
+    #[arg(long, value_name = "DURATION", value_parser = time)]
     warm_up: Option<Duration>,
 
-    /// Send so many requests, which all count, however long it takes; ends early when the server
-    /// answers none for 3 s and the deadline
+    /// Number of requests to send, without a warm-up and however long it takes; ends early when no response arrives
+    /// for 3 s plus the deadline
     #[arg(long, value_name = "COUNT", conflicts_with_all = ["duration", "warm_up", "ramp"])]
     requests: Option<NonZeroU64>,
 }
@@ -130,11 +130,11 @@ struct PaceOptions {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Client")]
 struct Client {
-    /// Connections, over all threads
+    /// Number of connections, over all threads
     #[arg(long, value_name = "COUNT", default_value = "4")]
     connections: NonZeroUsize,
 
-    /// Threads that send, each on connections of its own
+    /// Number of threads that send, each on its own connections
     #[arg(long, value_name = "COUNT", default_value = "1")]
     threads: NonZeroUsize,
 }

@@ -11,15 +11,15 @@ use crate::rules::LoadOptions;
 use crate::watch::Location;
 
 const AFTER_HELP: &str = "\
-Lines are those that RECORD_PATH makes a server write, or such as
+The files are recordings of a server (RECORD_PATH), or have lines such as
   {\"time\":\"2026-11-24T21:00:00Z\",\"domain\":\"shop\",\"descriptors\":[\"client=alice\"]}
-or, with --domain and --descriptor, those of Envoy's access log. docs/rehearsal.md has all of it.
+or, with --domain and --descriptor, are access logs of Envoy.
 
 Try:  ratekeeper replay --config envoy/ratelimit.yaml requests.jsonl
       ratekeeper replay --config now.yaml --against new.yaml --html report.html requests.jsonl.1 requests.jsonl
       ratekeeper replay --config new.yaml --domain mesh --descriptor 'path={path|no_query}' access.log
 
-Exit code: 0 played, 1 it could not be, 2 wrong options.";
+Exit code: 0 replayed, 1 failed, 2 wrong options.";
 
 /// What can be typed.
 #[derive(Debug, clap::Args)]
@@ -32,7 +32,7 @@ pub(in super::super) struct Args {
     #[command(flatten)]
     configuration: Configuration,
 
-    /// Another configuration, to tell what it would do otherwise: a file or a directory
+    /// Second configuration to compare with: a file or a directory
     #[arg(long, value_name = "PATH", help_heading = "Configuration")]
     against: Option<PathBuf>,
 
@@ -42,35 +42,35 @@ pub(in super::super) struct Args {
     #[command(flatten)]
     log: LogOptions,
 
-    /// Leave out lines that cannot be read, and count them
+    /// Skip and count lines that cannot be read, instead of stopping at the first
     #[arg(long, help_heading = "Lines")]
     skip_broken: bool,
 
-    /// Write a report with plots to this file
+    /// File to write an HTML report with plots to
     #[arg(long, value_name = "FILE", help_heading = "Report")]
     pub(super) html: Option<PathBuf>,
 
-    /// Print JSON, for programs
+    /// Print JSON
     #[arg(long, help_heading = "Report")]
     pub(super) json: bool,
 }
 
 /// How the server decides, apart from the rules.
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "As the server has it")]
+#[command(next_help_heading = "Server settings")]
 struct Verdicts {
-    /// Let every request pass, whatever its descriptors get
+    /// Allow every request, even when a limit is exceeded
     #[arg(long, env = "SHADOW_MODE", value_name = "BOOL", value_parser = boolean,
         default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     shadow_mode: bool,
 
-    /// Treat every limit as if its rule were in quota mode
+    /// Treat all limits as if their rules had quota_mode: true
     #[arg(long, env = "QUOTA_MODE", value_name = "BOOL", value_parser = boolean,
         default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     quota_mode: bool,
 
-    /// Maximum number of buckets in memory; at this bound, buckets of the limits that have the most are dropped, and
-    /// the report says so
+    /// Maximum number of buckets in memory; when it is reached, buckets of the limits with the most buckets are
+    /// dropped, and the report counts them
     #[arg(long, env = "MEMORY_MAX_BUCKETS", value_name = "COUNT", default_value_t = 1_000_000,
         value_parser = clap::value_parser!(u64).range(1..))]
     memory_max_buckets: u64,
@@ -80,27 +80,28 @@ struct Verdicts {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Lines")]
 struct LogOptions {
-    /// The lines are of an access log, and this is the domain that Envoy's filter names
+    /// Domain of the requests, as in Envoy's rate limit filter; the lines are those of an access log
     #[arg(long, value_name = "NAME", requires = "descriptor")]
     domain: Option<String>,
 
-    /// A descriptor made of fields, such as 'client={x_client},path={path|no_query}'; can be given several times
+    /// Descriptor made of fields, such as 'client={x_client},path={path|no_query}'; can be given several times
     ///
-    /// A line without one of its fields makes no such descriptor. Behind a bar stands what is made of a field:
-    /// host (an address without its port), first, last (of a list with commas), no_query, lower. {request.headers.x}
-    /// is a field of a field.
+    /// A line without one of its fields makes no such descriptor. Filters follow a bar: host (an address without
+    /// its port), first and last (of a comma-separated list), no_query, lower. {request.headers.x} is a field of a
+    /// nested object.
     #[arg(long, value_name = "TEMPLATE", requires = "domain", value_parser = access_log::template)]
     descriptor: Vec<access_log::Template>,
 
-    /// How lines are written that are no JSON: envoy or istio for their defaults, or a format string of Envoy's
+    /// Format of lines that are not JSON: envoy or istio for their defaults, or a format string of Envoy
     #[arg(long, value_name = "FORMAT", requires = "domain", value_parser = access_log::format)]
     log_format: Option<access_log::Format>,
 
-    /// The field that has the time; by default the first there is of time, start_time, startTime, timestamp, @timestamp, ts
+    /// Field with the time; by default, the first that exists of time, start_time, startTime, timestamp,
+    /// @timestamp, ts
     #[arg(long, value_name = "FIELD", requires = "domain")]
     time: Option<String>,
 
-    /// The field that has the hits [default: one hit each]
+    /// Field with the number of hits [default: one hit each]
     #[arg(long, value_name = "FIELD", requires = "domain")]
     hits: Option<String>,
 }

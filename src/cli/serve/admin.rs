@@ -11,7 +11,7 @@ use crate::service::AdminToken;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Admin API, on the debug port")]
 pub(super) struct AdminOptions {
-    /// Who sends this may change buckets: Authorization: Bearer SECRET; without it, nobody may
+    /// Bearer token required to reset or set buckets through the admin API; unless set, the admin API is read-only
     #[arg(
         long,
         env = "ADMIN_TOKEN",
@@ -20,11 +20,11 @@ pub(super) struct AdminOptions {
     )]
     admin_token: Option<Secret>,
 
-    /// File with the same, read whenever it is needed
+    /// File with the bearer token of ADMIN_TOKEN; read for each request that needs it
     #[arg(long, env = "ADMIN_TOKEN_FILE", value_name = "PATH")]
     admin_token_file: Option<PathBuf>,
 
-    /// Counters for the buckets that are asked for most, in each thread and slice of time; 0 counts none
+    /// Number of hot-bucket counters per worker thread and time slice; 0 disables tracking
     #[arg(
         long,
         env = "TOP_SIZE",

@@ -11,9 +11,10 @@ use crate::store::OnStoreFailure;
 use crate::store::fallback::FallbackSettings;
 
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "When Redis does not answer")]
+#[command(next_help_heading = "While Redis is unavailable")]
 pub(super) struct FailureOptions {
-    /// What is done with requests, unless their rule says otherwise (on_store_failure)
+    /// Failure policy: how to decide requests while Redis is unavailable; on_store_failure of a rule takes
+    /// precedence
     #[arg(
         long,
         env = "STORE_FAILURE_MODE",
@@ -23,8 +24,8 @@ pub(super) struct FailureOptions {
     )]
     store_failure_mode: FailureMode,
 
-    /// What buckets of this instance have of each limit meanwhile, above 0 and up to 1; with as many
-    /// instances as it takes to make 1, they admit together what Redis would
+    /// Share of each limit that buckets of this instance have while Redis is unavailable, above 0 and up to 1; with
+    /// shares that add up to 1, all instances together admit what Redis would
     #[arg(
         long,
         env = "LOCAL_FALLBACK_SHARE",
@@ -33,12 +34,13 @@ pub(super) struct FailureOptions {
     )]
     local_fallback_share: Share,
 
-    /// Minimum time for Redis to decide a request, also when the caller's grpc-timeout is shorter; without it, a
-    /// caller could choose the failure policy by a timeout that Redis cannot hold
+    /// Minimum time for a decision by Redis, even if the client's grpc-timeout is shorter, so that a client cannot
+    /// trigger the failure policy with a timeout that Redis cannot meet
     #[arg(long, env = "REDIS_MIN_TIMEOUT", value_name = "DURATION", default_value = "2ms", value_parser = time)]
     redis_min_timeout: Duration,
 
-    /// Tell NOT_SERVING while Redis does not answer; every instance does so then, and may be taken out of use
+    /// Report NOT_SERVING while Redis is unavailable; all instances do so at the same time, and clients may stop
+    /// using all of them
     #[arg(long, env = "REDIS_HEALTH_CHECK_ACTIVE_CONNECTION", value_name = "BOOL", value_parser = boolean,
         default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     redis_health_check_active_connection: bool,
@@ -46,13 +48,13 @@ pub(super) struct FailureOptions {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum FailureMode {
-    /// Go on with buckets of this instance
+    /// Decide with buckets of this instance
     Local,
-    /// Admit
+    /// Allow the request
     Allow,
-    /// Deny
+    /// Deny the request
     Deny,
-    /// Answer UNAVAILABLE, so that Envoy's failure_mode_deny decides
+    /// Return UNAVAILABLE, so that Envoy's failure_mode_deny decides
     Error,
 }
 

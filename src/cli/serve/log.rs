@@ -20,7 +20,8 @@ const LIFECYCLE: [&str; 5] = [
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Logs")]
 pub(super) struct Log {
-    /// What to log, at least; start, reload, stop and what the admin API changed are told at warn, too
+    /// Minimum level of log lines; at warn, start, reload, stop and changes through the admin API are logged as
+    /// well
     #[arg(
         long,
         env = "LOG_LEVEL",
@@ -30,7 +31,7 @@ pub(super) struct Log {
     )]
     log_level: LogLevel,
 
-    /// Format of log lines: text or json; anything else is text
+    /// Format of log lines: text or json; any other value means text
     #[arg(
         long,
         env = "LOG_FORMAT",

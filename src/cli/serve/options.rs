@@ -14,11 +14,12 @@ use crate::service::{
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Buckets")]
 pub(super) struct Store {
-    /// Where buckets live [default: redis when REDIS_URL is set, else memory]
+    /// Where buckets are stored [default: redis when REDIS_URL is set, else memory]
     #[arg(long, env = "BACKEND_TYPE", value_name = "NAME", ignore_case = true)]
     backend_type: Option<Backend>,
 
-    /// Maximum number of buckets in memory; at this bound, buckets of the limits that have the most are dropped
+    /// Maximum number of buckets in memory; when it is reached, buckets of the limits with the most buckets are
+    /// dropped
     #[arg(long, env = "MEMORY_MAX_BUCKETS", value_name = "COUNT", default_value_t = 1_000_000,
         value_parser = clap::value_parser!(u64).range(1..))]
     memory_max_buckets: u64,
@@ -38,35 +39,35 @@ pub(super) enum Backend {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Verdicts")]
+#[command(next_help_heading = "Responses")]
 pub(super) struct VerdictOptions {
-    /// Let every request pass, whatever its descriptors get
+    /// Allow every request, even when a limit is exceeded
     #[arg(long, env = "SHADOW_MODE", value_name = "BOOL", value_parser = boolean,
         default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     pub(super) shadow_mode: bool,
 
-    /// Treat every limit as if its rule were in quota mode
+    /// Treat all limits as if their rules had quota_mode: true
     #[arg(long, env = "QUOTA_MODE", value_name = "BOOL", value_parser = boolean,
         default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     pub(super) quota_mode: bool,
 
-    /// Answer with dynamic metadata: what was asked, and the metadata of the rules
+    /// Add dynamic metadata to responses: the request, and the metadata of the rules that match
     #[arg(long, env = "RESPONSE_DYNAMIC_METADATA", value_name = "BOOL", value_parser = boolean,
         default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     response_dynamic_metadata: bool,
 
-    /// Answer with headers that tell which rule decided, what is left, and when the same would be
-    /// admitted; and with the same in the dynamic metadata
+    /// Add response headers with the deciding rule, the remaining hits and the time until the same request is
+    /// allowed; the dynamic metadata contains the same
     #[arg(long, env = "EXPLAIN_HEADERS", value_name = "BOOL", value_parser = boolean,
         default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     explain_headers: bool,
 
-    /// Answer with headers that tell limit, remaining and reset
+    /// Add response headers with the limit, the remaining hits and the seconds until reset
     #[arg(long, env = "LIMIT_RESPONSE_HEADERS_ENABLED", value_name = "BOOL", value_parser = boolean,
         default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     limit_response_headers_enabled: bool,
 
-    /// The header that tells the limit
+    /// Name of the response header with the limit
     #[arg(
         long,
         env = "LIMIT_LIMIT_HEADER",
@@ -76,7 +77,7 @@ pub(super) struct VerdictOptions {
     )]
     limit_limit_header: String,
 
-    /// The header that tells what remains
+    /// Name of the response header with the remaining hits
     #[arg(
         long,
         env = "LIMIT_REMAINING_HEADER",
@@ -86,7 +87,7 @@ pub(super) struct VerdictOptions {
     )]
     limit_remaining_header: String,
 
-    /// The header that tells the seconds until reset
+    /// Name of the response header with the seconds until reset
     #[arg(
         long,
         env = "LIMIT_RESET_HEADER",
@@ -98,9 +99,9 @@ pub(super) struct VerdictOptions {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Bounds of a request")]
+#[command(next_help_heading = "Request size")]
 pub(super) struct BoundOptions {
-    /// Maximum number of descriptors, up to 65536
+    /// Maximum number of descriptors in a request, up to 65536
     #[arg(
         long,
         env = "MAX_DESCRIPTORS",
@@ -110,7 +111,7 @@ pub(super) struct BoundOptions {
     )]
     pub(super) max_descriptors: usize,
 
-    /// Maximum number of entries of a descriptor; all descriptors together have at most 262144
+    /// Maximum number of entries in a descriptor; all descriptors of a request together have at most 262144 entries
     #[arg(
         long,
         env = "MAX_DESCRIPTOR_ENTRIES",
@@ -120,8 +121,8 @@ pub(super) struct BoundOptions {
     )]
     pub(super) max_descriptor_entries: usize,
 
-    /// Maximum number of bytes of domain, keys and values together; a message of more than 4 MiB, or than this, is
-    /// not read
+    /// Maximum size of domain, keys and values together, in bytes; a gRPC message larger than this, or than 4 MiB,
+    /// is rejected
     #[arg(
         long,
         env = "MAX_REQUEST_BYTES",
@@ -131,7 +132,8 @@ pub(super) struct BoundOptions {
     )]
     pub(super) max_request_bytes: usize,
 
-    /// What to answer to requests beyond these bounds, and to those with a limit of their own without a usable unit
+    /// Response to requests that exceed these bounds, and to requests with a limit of their own without a usable
+    /// unit
     #[arg(
         long,
         env = "BAD_REQUEST_MODE",
@@ -149,7 +151,7 @@ enum BadRequestName {
     Deny,
     /// OK
     Allow,
-    /// INVALID_ARGUMENT or OUT_OF_RANGE; Envoy lets the request pass, unless failure_mode_deny is set
+    /// INVALID_ARGUMENT or OUT_OF_RANGE; Envoy then allows the request unless failure_mode_deny is set
     Error,
 }
 

@@ -13,16 +13,17 @@ const LEAST_BYTES: u64 = 64 << 10;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Recording")]
 pub(super) struct RecordOptions {
-    /// A file to record requests in, with all that clients say in them, for `ratekeeper replay`; docs/rehearsal.md has
-    /// the format [default: none]
+    /// File to record requests in, for `ratekeeper replay`; it contains everything that clients send in them
+    /// [default: none]
     #[arg(long, env = "RECORD_PATH", value_name = "PATH")]
     record_path: Option<PathBuf>,
 
-    /// The part of the buckets whose requests are recorded
+    /// Fraction of the buckets whose requests are recorded, above 0 and up to 1
     #[arg(long, env = "RECORD_SHARE", value_name = "RATIO", default_value = "1", value_parser = share)]
     record_share: f64,
 
-    /// The most bytes of the recording; at half of it, the file is renamed to end in .1 and a new one begins
+    /// Maximum size of the recording, such as 100MiB; at half of it, the file is renamed to end in .1 and a new one
+    /// begins
     #[arg(long, env = "RECORD_MAX_BYTES", value_name = "BYTES", default_value = "1GiB", value_parser = bytes)]
     record_max_bytes: u64,
 }

@@ -61,8 +61,8 @@ pub(in crate::cli) const WITHOUT_EFFECT: &[(&str, &str)] = &[
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Redis")]
 pub(super) struct RedisOptions {
-    /// Where Redis is: host:port, redis://user:password@host:port/db, rediss://... for TLS, unix:///path;
-    /// with REDIS_TYPE=sentinel: master,host:port,host:port,...; with cluster: host:port,host:port,...
+    /// Address of Redis: host:port, redis://user:password@host:port/db, rediss://... for TLS, unix:///path; with
+    /// REDIS_TYPE=sentinel: master,host:port,host:port,...; with cluster: host:port,host:port,...
     #[arg(
         long,
         env = "REDIS_URL",
@@ -71,7 +71,7 @@ pub(super) struct RedisOptions {
     )]
     redis_url: Option<Secret>,
 
-    /// What REDIS_URL without a scheme is: a tcp address or a unix socket [default: what it looks like]
+    /// Type of the socket if REDIS_URL has no scheme: tcp or unix [default: derived from the address]
     #[arg(
         long,
         env = "REDIS_SOCKET_TYPE",
@@ -80,7 +80,7 @@ pub(super) struct RedisOptions {
     )]
     redis_socket_type: Option<SocketType>,
 
-    /// Which servers REDIS_URL names
+    /// Topology of the Redis at REDIS_URL
     #[arg(
         long,
         env = "REDIS_TYPE",
@@ -90,7 +90,7 @@ pub(super) struct RedisOptions {
     )]
     redis_type: RedisType,
 
-    /// Password, or user:password; wins over what REDIS_URL says
+    /// Password, or user:password; takes precedence over the login in REDIS_URL
     #[arg(
         long,
         env = "REDIS_AUTH",
@@ -99,7 +99,7 @@ pub(super) struct RedisOptions {
     )]
     redis_auth: Option<Secret>,
 
-    /// A file with password, or user:password; read for each connection, so that it may change
+    /// File with the password, or user:password; read for each connection, so that the password can be rotated
     #[arg(long, env = "REDIS_AUTH_FILE", value_name = "PATH")]
     redis_auth_file: Option<PathBuf>,
 
@@ -112,17 +112,17 @@ pub(super) struct RedisOptions {
     )]
     redis_sentinel_auth: Option<Secret>,
 
-    /// The most connections to Redis
+    /// Maximum number of connections to Redis
     #[arg(long, env = "REDIS_POOL_SIZE", value_name = "COUNT", default_value_t = 10,
         value_parser = clap::value_parser!(u32).range(1..))]
     redis_pool_size: u32,
 
-    /// How long Redis may take for a decision, such as 100ms
-    #[arg(long, env = "REDIS_TIMEOUT", value_name = "TIME", default_value = "100ms",
+    /// Maximum time for a decision by Redis, such as 100ms; after it, the failure policy decides
+    #[arg(long, env = "REDIS_TIMEOUT", value_name = "DURATION", default_value = "100ms",
         value_parser = patience)]
     redis_timeout: Duration,
 
-    /// Speak TLS to Redis, and to the sentinels, as rediss:// does [default: false]
+    /// Connect to Redis, and to the sentinels, with TLS, as with rediss:// in REDIS_URL [default: false]
     #[arg(long, env = "REDIS_TLS", value_name = "BOOL", value_parser = boolean,
         default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     redis_tls: Option<bool>,
@@ -130,7 +130,7 @@ pub(super) struct RedisOptions {
     #[command(flatten)]
     certificates: Certificates,
 
-    /// What is done while all connections are busy: WAIT, as there is nothing else to do
+    /// Accepted for compatibility, as WAIT; requests always wait for a connection
     #[arg(long, env = "REDIS_POOL_ON_EMPTY_BEHAVIOR", value_name = "NAME", value_parser = on_empty)]
     redis_pool_on_empty_behavior: Option<String>,
 
@@ -141,25 +141,25 @@ pub(super) struct RedisOptions {
 /// How TLS is spoken, to both.
 #[derive(Debug, clap::Args)]
 struct Certificates {
-    /// PEM file with CA certificates that sign certificates of Redis, in addition to the system's; a certificate of Redis
-    /// that is itself in the file is trusted as well
+    /// PEM file with the CA certificates that sign the certificates of Redis, in addition to the system's roots; a
+    /// certificate of Redis that is itself in the file is trusted as well
     #[arg(long, env = "REDIS_TLS_CACERT", value_name = "PATH")]
     redis_tls_cacert: Option<PathBuf>,
 
-    /// Trust only the certificates of REDIS_TLS_CACERT, and not those of the system
+    /// Trust only the certificates in REDIS_TLS_CACERT, not the system's roots
     #[arg(long, env = "REDIS_TLS_CACERT_ONLY", value_name = "BOOL", value_parser = boolean,
         default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     redis_tls_cacert_only: bool,
 
-    /// PEM file of the certificate to show to Redis, with REDIS_TLS_CLIENT_KEY [default: none]
+    /// PEM file with the client certificate for Redis; requires REDIS_TLS_CLIENT_KEY [default: none]
     #[arg(long, env = "REDIS_TLS_CLIENT_CERT", value_name = "PATH")]
     redis_tls_client_cert: Option<PathBuf>,
 
-    /// PEM file of the key of REDIS_TLS_CLIENT_CERT
+    /// PEM file with the private key of REDIS_TLS_CLIENT_CERT
     #[arg(long, env = "REDIS_TLS_CLIENT_KEY", value_name = "PATH")]
     redis_tls_client_key: Option<PathBuf>,
 
-    /// Take a certificate for any name, as long as an authority signed it
+    /// Accept a certificate of Redis for any host name, as long as a trusted CA signed it
     #[arg(long, env = "REDIS_TLS_SKIP_HOSTNAME_VERIFICATION", value_name = "BOOL", value_parser = boolean,
         default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     redis_tls_skip_hostname_verification: bool,
@@ -168,12 +168,12 @@ struct Certificates {
 /// A Redis of their own for limits of a second.
 #[derive(Debug, clap::Args)]
 struct PerSecondOptions {
-    /// Keep the buckets of limits whose unit is the second in a Redis of their own
+    /// Store the buckets of limits whose unit is the second in a Redis of their own, REDIS_PERSECOND_URL
     #[arg(long, env = "REDIS_PERSECOND", value_name = "BOOL", value_parser = boolean,
         default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     redis_persecond: bool,
 
-    /// As REDIS_URL
+    /// Address of the Redis for limits of one second, in the format of REDIS_URL
     #[arg(
         long,
         env = "REDIS_PERSECOND_URL",
@@ -182,7 +182,7 @@ struct PerSecondOptions {
     )]
     redis_persecond_url: Option<Secret>,
 
-    /// As REDIS_SOCKET_TYPE
+    /// Same as REDIS_SOCKET_TYPE, for limits of one second
     #[arg(
         long,
         env = "REDIS_PERSECOND_SOCKET_TYPE",
@@ -191,7 +191,7 @@ struct PerSecondOptions {
     )]
     redis_persecond_socket_type: Option<SocketType>,
 
-    /// As REDIS_TYPE
+    /// Topology of the Redis at REDIS_PERSECOND_URL
     #[arg(
         long,
         env = "REDIS_PERSECOND_TYPE",
@@ -201,7 +201,7 @@ struct PerSecondOptions {
     )]
     redis_persecond_type: RedisType,
 
-    /// As REDIS_AUTH
+    /// Same as REDIS_AUTH, for limits of one second
     #[arg(
         long,
         env = "REDIS_PERSECOND_AUTH",
@@ -210,11 +210,11 @@ struct PerSecondOptions {
     )]
     redis_persecond_auth: Option<Secret>,
 
-    /// As REDIS_AUTH_FILE
+    /// Same as REDIS_AUTH_FILE, for limits of one second
     #[arg(long, env = "REDIS_PERSECOND_AUTH_FILE", value_name = "PATH")]
     redis_persecond_auth_file: Option<PathBuf>,
 
-    /// As REDIS_SENTINEL_AUTH
+    /// Same as REDIS_SENTINEL_AUTH, for limits of one second
     #[arg(
         long,
         env = "REDIS_PERSECOND_SENTINEL_AUTH",
@@ -223,22 +223,22 @@ struct PerSecondOptions {
     )]
     redis_persecond_sentinel_auth: Option<Secret>,
 
-    /// As REDIS_POOL_SIZE
+    /// Same as REDIS_POOL_SIZE, for limits of one second
     #[arg(long, env = "REDIS_PERSECOND_POOL_SIZE", value_name = "COUNT", default_value_t = 10,
         value_parser = clap::value_parser!(u32).range(1..))]
     redis_persecond_pool_size: u32,
 
-    /// As REDIS_TIMEOUT; the longer of both is how long a decision may take
-    #[arg(long, env = "REDIS_PERSECOND_TIMEOUT", value_name = "TIME", default_value = "100ms",
+    /// Same as REDIS_TIMEOUT, for limits of one second; a decision can take the longer of both
+    #[arg(long, env = "REDIS_PERSECOND_TIMEOUT", value_name = "DURATION", default_value = "100ms",
         value_parser = patience)]
     redis_persecond_timeout: Duration,
 
-    /// As REDIS_TLS, with the same certificates [default: false]
+    /// Same as REDIS_TLS, for limits of one second, with the same REDIS_TLS_* files [default: false]
     #[arg(long, env = "REDIS_PERSECOND_TLS", value_name = "BOOL", value_parser = boolean,
         default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     redis_persecond_tls: Option<bool>,
 
-    /// See REDIS_POOL_ON_EMPTY_BEHAVIOR
+    /// Accepted for compatibility, as WAIT; requests always wait for a connection
     #[arg(long, env = "REDIS_PERSECOND_POOL_ON_EMPTY_BEHAVIOR", value_name = "NAME", value_parser = on_empty)]
     redis_persecond_pool_on_empty_behavior: Option<String>,
 }

@@ -22,7 +22,7 @@ enum ConfigType {
     /// Files
     #[value(name = "FILE")]
     File,
-    /// A management server, by xDS
+    /// A management server, over xDS
     #[value(name = "GRPC_XDS_SOTW")]
     GrpcXdsSotw,
 }
@@ -32,9 +32,9 @@ enum ConfigType {
 struct Pairs(Vec<(String, String)>);
 
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Configuration by a management server (xDS)")]
+#[command(next_help_heading = "Configuration from a management server (xDS)")]
 pub(super) struct SourceOptions {
-    /// Where the configuration comes from
+    /// Source of the configuration
     #[arg(
         long,
         env = "CONFIG_TYPE",
@@ -44,12 +44,12 @@ pub(super) struct SourceOptions {
     )]
     config_type: ConfigType,
 
-    /// The management server, as host:port
+    /// Address of the management server, as host:port
     #[arg(long, env = "CONFIG_GRPC_XDS_SERVER_URL", value_name = "ADDRESS",
         default_value = "localhost:18000", value_parser = server)]
     config_grpc_xds_server_url: Authority,
 
-    /// What the management server knows this server by
+    /// Node ID sent to the management server
     #[arg(
         long,
         env = "CONFIG_GRPC_XDS_NODE_ID",
@@ -58,11 +58,11 @@ pub(super) struct SourceOptions {
     )]
     config_grpc_xds_node_id: String,
 
-    /// What else it is told of this server, as key=value,key2=value2
+    /// Node metadata sent to the management server, as key=value,key2=value2
     #[arg(long, env = "CONFIG_GRPC_XDS_NODE_METADATA", value_name = "PAIRS", value_parser = pairs)]
     config_grpc_xds_node_metadata: Option<Pairs>,
 
-    /// Headers for the management server, as name:value,name2:value2
+    /// Headers sent to the management server, as name:value,name2:value2
     #[arg(
         long,
         env = "CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS",
@@ -71,53 +71,55 @@ pub(super) struct SourceOptions {
     )]
     config_grpc_xds_client_additional_headers: Option<Secret>,
 
-    /// Speak TLS to the management server
+    /// Connect to the management server with TLS
     #[arg(long, env = "CONFIG_GRPC_XDS_SERVER_USE_TLS", value_name = "BOOL", value_parser = boolean,
         default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     config_grpc_xds_server_use_tls: bool,
 
-    /// The certificate to show to the management server; read again for each connection
+    /// PEM file with the client certificate for the management server; read for each connection
     #[arg(long, env = "CONFIG_GRPC_XDS_CLIENT_TLS_CERT", value_name = "PATH")]
     config_grpc_xds_client_tls_cert: Option<PathBuf>,
 
-    /// Its key
+    /// PEM file with the private key of CONFIG_GRPC_XDS_CLIENT_TLS_CERT; read for each connection
     #[arg(long, env = "CONFIG_GRPC_XDS_CLIENT_TLS_KEY", value_name = "PATH")]
     config_grpc_xds_client_tls_key: Option<PathBuf>,
 
-    /// Who may have signed the management server's certificate [default: whom the system trusts]
+    /// PEM file with the CA certificates that sign the management server's certificate [default: the system's
+    /// roots]
     #[arg(long, env = "CONFIG_GRPC_XDS_SERVER_TLS_CACERT", value_name = "PATH")]
     config_grpc_xds_server_tls_cacert: Option<PathBuf>,
 
-    /// The name in the management server's certificate [default: the host of its address]
+    /// Name that the management server's certificate must have [default: the host of CONFIG_GRPC_XDS_SERVER_URL]
     #[arg(long, env = "CONFIG_GRPC_XDS_SERVER_TLS_SAN", value_name = "NAME", value_parser = host)]
     config_grpc_xds_server_tls_san: Option<String>,
 
-    /// How long to wait before the first attempt to connect again
-    #[arg(long, env = "CONFIG_GRPC_XDS_SERVER_CONNECT_RETRY_INTERVAL", value_name = "TIME",
+    /// Time to wait before the first attempt to reconnect to the management server
+    #[arg(long, env = "CONFIG_GRPC_XDS_SERVER_CONNECT_RETRY_INTERVAL", value_name = "DURATION",
         default_value = "3s", value_parser = some_time)]
     config_grpc_xds_server_connect_retry_interval: Duration,
 
-    /// How long to wait before the second attempt; the wait doubles with each one after that
-    #[arg(long, env = "XDS_CLIENT_BACKOFF_INITIAL_INTERVAL", value_name = "TIME",
+    /// Time to wait before the second attempt to reconnect to the management server; it doubles with each further
+    /// attempt
+    #[arg(long, env = "XDS_CLIENT_BACKOFF_INITIAL_INTERVAL", value_name = "DURATION",
         default_value = "10s", value_parser = some_time)]
     xds_client_backoff_initial_interval: Duration,
 
-    /// The longest wait
-    #[arg(long, env = "XDS_CLIENT_BACKOFF_MAX_INTERVAL", value_name = "TIME",
+    /// Maximum time to wait between attempts to reconnect to the management server
+    #[arg(long, env = "XDS_CLIENT_BACKOFF_MAX_INTERVAL", value_name = "DURATION",
         default_value = "60s", value_parser = some_time)]
     xds_client_backoff_max_interval: Duration,
 
-    /// The part of itself by which each wait is varied at random, from 0 to 1
+    /// Random variation of each wait, as a fraction of the wait, from 0 to 1
     #[arg(long, env = "XDS_CLIENT_BACKOFF_RANDOM_FACTOR", value_name = "PART",
         default_value = "0.5", value_parser = part)]
     xds_client_backoff_random_factor: f64,
 
-    /// Vary waits at all
+    /// Vary the waits between attempts to reconnect by XDS_CLIENT_BACKOFF_RANDOM_FACTOR
     #[arg(long, env = "XDS_CLIENT_BACKOFF_JITTER", value_name = "BOOL", value_parser = boolean,
         default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     xds_client_backoff_jitter: bool,
 
-    /// The largest message that is read from the management server; 0 means 4 MiB
+    /// Maximum size of a message from the management server, in bytes; 0 means 4 MiB
     #[arg(
         long,
         env = "XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES",
@@ -126,9 +128,9 @@ pub(super) struct SourceOptions {
     )]
     xds_client_max_msg_size_in_bytes: usize,
 
-    /// How often a stream is asked whether it is alive; gRPC servers in Go cut it when that is more
-    /// often than every five minutes, unless they are told otherwise
-    #[arg(long, env = "XDS_CLIENT_KEEPALIVE_INTERVAL", value_name = "TIME",
+    /// Time between keepalive pings to the management server; by default, gRPC servers in Go close a connection
+    /// with more than one ping in five minutes
+    #[arg(long, env = "XDS_CLIENT_KEEPALIVE_INTERVAL", value_name = "DURATION",
         default_value = "330s", value_parser = some_time)]
     xds_client_keepalive_interval: Duration,
 }

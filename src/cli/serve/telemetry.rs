@@ -21,12 +21,12 @@ use crate::telemetry::traces::{Protocol, TraceSettings};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Metrics")]
 pub(super) struct MetricOptions {
-    /// Tell metrics to Prometheus; docs/metrics.md lists them
+    /// Serve metrics for Prometheus at PROMETHEUS_ADDR
     #[arg(long, env = "USE_PROMETHEUS", value_name = "BOOL", value_parser = boolean,
         default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     use_prometheus: bool,
 
-    /// Address for Prometheus: host:port, or :port for all addresses
+    /// Address to serve metrics for Prometheus on: host:port, or :port for all addresses
     #[arg(
         long,
         env = "PROMETHEUS_ADDR",
@@ -36,7 +36,7 @@ pub(super) struct MetricOptions {
     )]
     prometheus_addr: String,
 
-    /// Path that Prometheus asks for
+    /// URL path of the metrics for Prometheus
     #[arg(
         long,
         env = "PROMETHEUS_PATH",
@@ -46,43 +46,45 @@ pub(super) struct MetricOptions {
     )]
     prometheus_path: String,
 
-    /// Tell response times in milliseconds, for dashboards that expect so; the name says seconds in any case
+    /// Export response times in milliseconds, for dashboards that expect them; the metric's name still says seconds
     #[arg(long, env = "PROMETHEUS_RESPONSE_TIME_AS_MILLISECONDS", value_name = "BOOL", value_parser = boolean,
         default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     prometheus_response_time_as_milliseconds: bool,
 
-    /// Without effect: the metrics have the names and labels of the default mapping
+    /// Accepted for compatibility, without effect: metrics have the names and labels of envoyproxy/ratelimit's
+    /// default mapping
     #[arg(long, env = "PROMETHEUS_MAPPER_YAML", value_name = "PATH")]
     prometheus_mapper_yaml: Option<String>,
 
-    /// The most names by rule that are counted apart; the rest is counted together
+    /// Maximum number of rules and values with metrics of their own; further ones are counted as domain="other"
     #[arg(long, env = "METRICS_MAX_SERIES", value_name = "COUNT", default_value = "10000", value_parser = some)]
     metrics_max_series: usize,
 
-    /// The part of a limit from which hits count as near it
+    /// Fraction of a limit from which hits count as near the limit
     #[arg(long, env = "NEAR_LIMIT_RATIO", value_name = "RATIO", default_value = "0.8", value_parser = ratio::<f32>)]
     near_limit_ratio: f32,
 
-    /// Replace dots in keys and values by underscores in the names of metrics, where dots separate
+    /// Replace dots in keys and values with underscores in metric names, in which dots are separators
     #[arg(long, env = "SANITIZE_DESCRIPTOR_METRIC_DOTS", value_name = "BOOL", value_parser = boolean,
         default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     sanitize_descriptor_metric_dots: bool,
 
-    /// Send metrics to a StatsD daemon by UDP [default: true unless USE_PROMETHEUS or USE_DOG_STATSD is]
+    /// Send metrics to a StatsD daemon over UDP [default: true unless USE_PROMETHEUS or USE_DOG_STATSD is]
     #[arg(long, env = "USE_STATSD", value_name = "BOOL", value_parser = boolean,
         default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     use_statsd: Option<bool>,
 
-    /// Send metrics to a DogStatsD daemon by UDP, with tags
+    /// Send metrics with tags to a DogStatsD daemon over UDP
     #[arg(long, env = "USE_DOG_STATSD", value_name = "BOOL", value_parser = boolean,
         default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     use_dog_statsd: bool,
 
-    /// Refused: names are not rewritten here; the Datadog agent can (dogstatsd_mapper_profiles)
+    /// Not supported: the server does not start if this is set; the Datadog agent can rewrite names
+    /// (dogstatsd_mapper_profiles)
     #[arg(long, env = "USE_DOG_STATSD_MOGRIFIERS", value_name = "NAMES")]
     use_dog_statsd_mogrifiers: Option<String>,
 
-    /// Where that daemon is
+    /// Host of the StatsD or DogStatsD daemon
     #[arg(
         long,
         env = "STATSD_HOST",
@@ -92,24 +94,24 @@ pub(super) struct MetricOptions {
     )]
     statsd_host: String,
 
-    /// Its port
+    /// UDP port of the StatsD or DogStatsD daemon
     #[arg(long, env = "STATSD_PORT", value_name = "PORT", default_value = "8125",
         value_parser = clap::value_parser!(u16).range(1..))]
     statsd_port: u16,
 
-    /// How that daemon is spoken to: udp, and nothing else
+    /// Transport to the StatsD daemon; only udp is supported
     #[arg(long, env = "STATSD_PROTOCOL", value_name = "NAME")]
     statsd_protocol: Option<String>,
 
-    /// Stand with every metric that is sent to it: key:value,key:value
+    /// Tags added to all metrics that are sent to the StatsD or DogStatsD daemon, as key:value,key:value
     #[arg(long, env = "EXTRA_TAGS", value_name = "TAGS", value_parser = tags)]
     extra_tags: Option<Tags>,
 
-    /// How often metrics are sent to it
-    #[arg(long, env = "STATS_FLUSH_INTERVAL", value_name = "TIME", default_value = "10s", value_parser = some_time)]
+    /// Time between two exports to the StatsD or DogStatsD daemon
+    #[arg(long, env = "STATS_FLUSH_INTERVAL", value_name = "DURATION", default_value = "10s", value_parser = some_time)]
     stats_flush_interval: Duration,
 
-    /// Tell no metrics to anybody
+    /// Disable all metrics exporters
     #[arg(long, env = "DISABLE_STATS", value_name = "BOOL", value_parser = boolean,
         default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     disable_stats: bool,
@@ -118,12 +120,12 @@ pub(super) struct MetricOptions {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Traces")]
 pub(super) struct TraceOptions {
-    /// Send traces by OTLP; the OTEL_ variables of OpenTelemetry say where to
+    /// Export traces over OTLP, to the endpoint in OpenTelemetry's OTEL_ variables
     #[arg(long, env = "TRACING_ENABLED", value_name = "BOOL", value_parser = boolean,
         default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     tracing_enabled: bool,
 
-    /// How the collector is spoken to
+    /// Transport to the OpenTelemetry collector
     #[arg(
         long,
         env = "TRACING_EXPORTER_PROTOCOL",
@@ -133,7 +135,7 @@ pub(super) struct TraceOptions {
     )]
     tracing_exporter_protocol: ProtocolName,
 
-    /// The service's name in traces
+    /// Service name in traces
     #[arg(
         long,
         env = "TRACING_SERVICE_NAME",
@@ -142,15 +144,15 @@ pub(super) struct TraceOptions {
     )]
     tracing_service_name: String,
 
-    /// The service's namespace in traces
+    /// Service namespace in traces
     #[arg(long, env = "TRACING_SERVICE_NAMESPACE", value_name = "NAME")]
     tracing_service_namespace: Option<String>,
 
-    /// The name of this instance in traces [default: a random one]
+    /// Name of this instance in traces [default: a random one]
     #[arg(long, env = "TRACING_SERVICE_INSTANCE_ID", value_name = "NAME")]
     tracing_service_instance_id: Option<String>,
 
-    /// The part of the calls that is traced, where the caller has not decided
+    /// Fraction of calls that are traced, unless the client's trace context decides
     #[arg(long, env = "TRACING_SAMPLING_RATE", value_name = "RATIO", default_value = "1", value_parser = ratio::<f64>)]
     tracing_sampling_rate: f64,
 }

@@ -17,23 +17,23 @@ pub(super) struct TlsOptions {
         default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     grpc_server_use_tls: bool,
 
-    /// The server's certificate, and those between it and an authority, as PEM
+    /// PEM file with the server's certificate and its intermediate CA certificates
     #[arg(long, env = "GRPC_SERVER_TLS_CERT", value_name = "PATH")]
     grpc_server_tls_cert: Option<PathBuf>,
 
-    /// The key of the certificate, as PEM
+    /// PEM file with the private key of GRPC_SERVER_TLS_CERT
     #[arg(long, env = "GRPC_SERVER_TLS_KEY", value_name = "PATH")]
     grpc_server_tls_key: Option<PathBuf>,
 
-    /// The authorities that sign clients' certificates, as PEM; clients must show one then
+    /// PEM file with the CA certificates that sign client certificates; if set, clients must present a certificate
     #[arg(long, env = "GRPC_CLIENT_TLS_CACERT", value_name = "PATH")]
     grpc_client_tls_cacert: Option<PathBuf>,
 
-    /// Accepted because Envoy Gateway sets it; no client is authenticated by it, use GRPC_CLIENT_TLS_CACERT for that
+    /// Accepted because Envoy Gateway sets it, without effect; to authenticate clients, set GRPC_CLIENT_TLS_CACERT
     #[arg(long, env = "GRPC_SERVER_TLS_CA_CERT", value_name = "PATH")]
     grpc_server_tls_ca_cert: Option<PathBuf>,
 
-    /// The DNS name that clients' certificates must be for
+    /// DNS name that client certificates must have
     #[arg(long, env = "GRPC_CLIENT_TLS_SAN", value_name = "NAME", value_parser = name)]
     grpc_client_tls_san: Option<ServerName<'static>>,
 }

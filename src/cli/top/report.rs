@@ -24,9 +24,9 @@ pub(super) enum Sort {
     Rate,
     /// Denied hits per second
     Denied,
-    /// All hits since the server started
+    /// Hits since the server started
     Total,
-    /// The rule's path
+    /// Path of the rule
     Name,
 }
 
