@@ -1,6 +1,7 @@
 //! Timers finer than a millisecond. tokio's timers count whole milliseconds and round up, so a deadline kept by them is
 //! up to two milliseconds late: a tenth of the time that Envoy waits by default.
 
+mod coarse;
 mod deadlines;
 
 use std::io;
@@ -16,6 +17,7 @@ use rustix::time::{
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
+pub(crate) use coarse::CoarseTimer;
 pub(crate) use deadlines::{Deadlines, DeadlinesHandle};
 
 /// A timer of the kernel, which the runtime waits for as it waits for sockets.

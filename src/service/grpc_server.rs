@@ -18,7 +18,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -33,6 +33,7 @@ use super::socket::peer;
 use crate::clock::Clock;
 use crate::telemetry::Throttle;
 use crate::time::Micros;
+use crate::timer::CoarseTimer;
 use crate::tls::Certificates;
 
 /// How often an idle connection is checked by a PING, and how long the client can take to acknowledge it: a client that disappeared, or
@@ -170,7 +171,7 @@ impl<S> GrpcServer<S> {
 fn http2_builder(settings: &ConnectionSettings) -> http2::Builder<TokioExecutor> {
     let mut http2 = http2::Builder::new(TokioExecutor::new());
     http2
-        .timer(TokioTimer::new())
+        .timer(CoarseTimer::new())
         .max_concurrent_streams(settings.streams)
         .max_header_list_size(settings.header_bytes)
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)

@@ -14,26 +14,36 @@ pub(super) struct Limits {
     counts: IndexMap<u128, (u32, usize), Prehashed>,
     largest: u32,
     hand: usize,
+    /// The index of the limit that was counted last, which is often the next one, too.
+    latest: usize,
 }
 
 impl Limits {
     /// Counts another bucket of a limit.
     pub(super) fn add(&mut self, limit: u32) {
-        let (_, count) = self.counts.entry(spread(limit)).or_insert((limit, 0));
+        let index = self.index_of(limit).unwrap_or_else(|| {
+            let (index, _) = self.counts.insert_full(spread(limit), (limit, 0));
+            index
+        });
+        self.latest = index;
+        let (_, count) = &mut self.counts[index];
         *count += 1;
-        if *count > self.count(self.largest) {
+        let count = *count;
+        if limit != self.largest && count > self.count(self.largest) {
             self.largest = limit;
         }
     }
 
     /// A bucket of a limit is gone.
     pub(super) fn remove(&mut self, limit: u32) {
-        let key = spread(limit);
-        if let Some((_, count)) = self.counts.get_mut(&key) {
-            *count -= 1;
-            if *count == 0 {
-                self.counts.swap_remove(&key);
-            }
+        let Some(index) = self.index_of(limit) else {
+            return;
+        };
+        self.latest = index;
+        let (_, count) = &mut self.counts[index];
+        *count -= 1;
+        if *count == 0 {
+            self.counts.swap_remove_index(index);
         }
     }
 
@@ -51,9 +61,14 @@ impl Limits {
     }
 
     pub(super) fn count(&self, limit: u32) -> usize {
-        self.counts
-            .get(&spread(limit))
-            .map_or(0, |(_, count)| *count)
+        self.index_of(limit).map_or(0, |index| self.counts[index].1)
+    }
+
+    fn index_of(&self, limit: u32) -> Option<usize> {
+        match self.counts.get_index(self.latest) {
+            Some((_, (latest, _))) if *latest == limit => Some(self.latest),
+            _ => self.counts.get_index_of(&spread(limit)),
+        }
     }
 }
 
