@@ -11,7 +11,6 @@ mod text;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
-use serde_json::json;
 use tokio::time::sleep;
 
 use super::Outcome;
@@ -19,7 +18,7 @@ use super::options::{address, some_time};
 use super::output::stdout;
 use client::Client;
 use report::{Report, Sort, View};
-use sample::{Sample, Window};
+use sample::{Sample, Window, documents};
 use screen::Colours;
 
 /// What can be typed.
@@ -97,14 +96,7 @@ impl Args {
 /// The numbers as the server tells them. Clients choose some of the texts, so what a terminal may take for a command
 /// is written as JSON can.
 async fn print_json(client: &Client) -> anyhow::Result<()> {
-    let minute = Sample::ask(client, Window::Minute).await?;
-    let hour = Sample::ask(client, Window::Hour).await?;
-    let all = json!({
-        "status": hour.status,
-        "rules": hour.rules,
-        "top": {"minute": minute.top, "hour": hour.top},
-    });
-    writeln!(stdout(), "{all}")?;
+    writeln!(stdout(), "{}", documents(client).await?)?;
     Ok(())
 }
 
@@ -112,7 +104,7 @@ async fn print_once(args: &Args, client: &Client) -> anyhow::Result<()> {
     let before = Sample::ask(client, args.window).await?;
     sleep(args.interval).await;
     let now = Sample::ask(client, args.window).await?;
-    let report = Report::new(&args.view(), Some(&before), &now)?;
+    let report = Report::new(&args.view(), Some(&before), &now);
     stdout().write_all(text::printed(&report).as_bytes())?;
     Ok(())
 }

@@ -7,6 +7,7 @@ use axum::body::{Body, to_bytes};
 use http::{Request, StatusCode, header};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -31,7 +32,7 @@ impl Client {
     }
 
     /// What is at a path, which must be JSON.
-    pub(super) async fn get(&self, path: &str) -> anyhow::Result<Value> {
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         let address = &self.address;
         timeout(PATIENCE, self.answer(path))
             .await
@@ -41,7 +42,7 @@ impl Client {
             })
     }
 
-    async fn answer(&self, path: &str) -> anyhow::Result<Value> {
+    async fn answer<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         let address = &self.address;
         let socket = TcpStream::connect(address).await.with_context(|| {
             format!(
@@ -64,7 +65,7 @@ impl Client {
         };
         let answer: Option<Value> = serde_json::from_slice(&body).ok();
         match (status, answer) {
-            (StatusCode::OK, Some(answer)) => Ok(answer),
+            (StatusCode::OK, Some(_)) => decode(&body),
             (_, Some(answer)) if answer["error"].is_string() => bail!(
                 "{address} answered: {}",
                 super::super::harmless::plain(answer["error"].as_str().unwrap_or_default())
@@ -98,5 +99,31 @@ impl Client {
                 asking.await
             }
         }
+    }
+}
+
+/// Decodes a document of the admin API.
+fn decode<T: DeserializeOwned>(text: &[u8]) -> anyhow::Result<T> {
+    serde_json::from_slice(text).map_err(|error| {
+        anyhow::anyhow!(
+            "the server's answer cannot be read: {error}; this program and the server are of different versions"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::admin_api::Status;
+
+    #[test]
+    fn another_version_is_told_of() {
+        let error = decode::<Status>(b"{\"version\": \"9\"}").unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.contains("missing field `instance`")
+                && error.contains("this program and the server are of different versions"),
+            "{error}"
+        );
     }
 }

@@ -1,10 +1,10 @@
 //! What a server said at a moment, and what two such moments come to: rates, and the latencies in between.
 
-use anyhow::Context as _;
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use super::client::Client;
+use crate::service::admin_api::{Distribution, Rule, Rules, Status, Top};
 
 /// Rules asked for at once, and in all: more of them than anybody reads.
 const PAGE: usize = 500;
@@ -36,14 +36,15 @@ impl Window {
     }
 }
 
-/// All that was said, as it was.
+/// The state of a server at a moment.
 #[derive(Debug, Clone)]
 pub(super) struct Sample {
-    pub(super) status: Value,
-    pub(super) rules: Vec<Value>,
+    pub(super) status: Status,
+    pub(super) rules: Vec<Rule>,
     /// How many rules there are, of which not all may be here.
     pub(super) all_rules: u64,
-    pub(super) top: Value,
+    /// The hottest buckets, or why there are none: a server that does not count them has the rest all the same.
+    pub(super) top: Result<Top, String>,
 }
 
 impl Sample {
@@ -52,60 +53,68 @@ impl Sample {
         let status = client.get("/api/v1/status").await?;
         let (mut rules, mut all_rules) = (Vec::new(), 0);
         while rules.len() < MAX_RULES {
-            let path = format!("/api/v1/rules?offset={}&limit={PAGE}", rules.len());
-            let mut page = client.get(&path).await?;
-            all_rules = number(&page, "/total")?;
-            match page["rules"].take() {
-                Value::Array(some) if !some.is_empty() => rules.extend(some),
-                _ => break,
+            let page: Rules = client.get(&rules_path(rules.len())).await?;
+            all_rules = page.total;
+            if page.rules.is_empty() {
+                break;
             }
+            rules.extend(page.rules);
             if u64::try_from(rules.len()).is_ok_and(|count| count >= all_rules) {
                 break;
             }
         }
-        // A server that does not tell this tells the rest all the same.
         let top = client.get(&window.path()).await;
-        let top = top.unwrap_or_else(|error| json!({ "error": format!("{error:#}") }));
         Ok(Self {
             status,
             rules,
             all_rules,
-            top,
+            top: top.map_err(|error| format!("{error:#}")),
         })
     }
 
     /// Seconds since another sample; `None` when there is nothing to compare: the server was started anew.
-    pub(super) fn seconds_since(&self, before: &Self) -> anyhow::Result<Option<f64>> {
-        let now = |sample: &Self| number(&sample.status, "/now_us");
-        let up = |sample: &Self| float(&sample.status, "/uptime_seconds");
-        let micros = now(self)?.saturating_sub(now(before)?);
-        let is_same =
-            up(self)? >= up(before)? && self.status["instance"] == before.status["instance"];
+    pub(super) fn seconds_since(&self, before: &Self) -> Option<f64> {
+        let (now, then) = (&self.status, &before.status);
+        let micros = now.now_us.saturating_sub(then.now_us);
+        let is_same = now.uptime_seconds >= then.uptime_seconds && now.instance == then.instance;
         #[expect(
             clippy::cast_precision_loss,
             reason = "a rate is about right in any case"
         )]
         let seconds = micros as f64 / 1e6;
-        Ok((is_same && micros > 0).then_some(seconds))
+        (is_same && micros > 0).then_some(seconds)
     }
 }
 
-/// A number that must be there.
-pub(super) fn number(value: &Value, pointer: &str) -> anyhow::Result<u64> {
-    let number = value.pointer(pointer).and_then(Value::as_u64);
-    number.with_context(|| unknown(pointer))
+/// The documents of a server as it sends them, also with fields that this version does not know.
+pub(super) async fn documents(client: &Client) -> anyhow::Result<Value> {
+    let mut rules = Vec::new();
+    while rules.len() < MAX_RULES {
+        let mut page: Value = client.get(&rules_path(rules.len())).await?;
+        match page["rules"].take() {
+            Value::Array(some) if !some.is_empty() => rules.extend(some),
+            _ => break,
+        }
+        if page["total"].as_u64() <= u64::try_from(rules.len()).ok() {
+            break;
+        }
+    }
+    let top = async |window: Window| {
+        let top = client.get(&window.path()).await;
+        top.unwrap_or_else(|error| json!({ "error": format!("{error:#}") }))
+    };
+    let (minute, hour) = (top(Window::Minute).await, top(Window::Hour).await);
+    let status: Value = client.get("/api/v1/status").await?;
+    Ok(json!({
+        "status": status,
+        "rules": rules,
+        "top": {"minute": minute, "hour": hour},
+    }))
 }
 
-/// Likewise, one that need not be whole.
-pub(super) fn float(value: &Value, pointer: &str) -> anyhow::Result<f64> {
-    let number = value.pointer(pointer).and_then(Value::as_f64);
-    number.with_context(|| unknown(pointer))
-}
-
-fn unknown(pointer: &str) -> String {
-    format!(
-        "the server's answer has no number {pointer}; this program and the server are of different versions"
-    )
+/// Where the rules from the one with this number on are.
+fn rules_path(offset: usize) -> String {
+    format!("/api/v1/rules?offset={offset}&limit={PAGE}")
 }
 
 /// How often a program answered within which times.
@@ -117,15 +126,13 @@ pub(super) struct Histogram {
 }
 
 impl Histogram {
-    /// One that the server tells; `None` where it has none.
-    pub(super) fn of(value: &Value) -> Option<Self> {
-        let buckets = value["buckets"].as_array()?.iter();
-        let buckets =
-            buckets.filter_map(|bucket| Some((bucket["le"].as_f64()?, bucket["count"].as_u64()?)));
-        Some(Self {
-            count: value["count"].as_u64()?,
-            buckets: buckets.collect(),
-        })
+    /// The histogram of a distribution.
+    pub(super) fn of(distribution: &Distribution) -> Self {
+        let buckets = distribution.buckets.iter();
+        Self {
+            count: distribution.count,
+            buckets: buckets.map(|bucket| (bucket.le, bucket.count)).collect(),
+        }
     }
 
     /// What has come since; everything, when that is less.
@@ -199,12 +206,5 @@ mod tests {
         // A server that was started anew.
         assert_eq!(before.since(&now), before);
         assert_eq!(now.since(&histogram(1, &[])), now);
-    }
-
-    #[test]
-    fn histograms_are_read_with_and_without_an_end() {
-        let value = json!({"count": 5, "sum_seconds": 1.0, "buckets": [{"le": 0.5, "count": 4}, {"le": "+Inf", "count": 5}]});
-        assert_eq!(Histogram::of(&value), Some(histogram(5, &[(0.5, 4)])));
-        assert_eq!(Histogram::of(&Value::Null), None);
     }
 }

@@ -175,7 +175,7 @@ mod tests {
 
     /// The lines of a screen of this size.
     fn drawn(width: u16, height: u16, colours: Colours) -> (Vec<String>, bool) {
-        let report = Report::new(&view(), Some(&sample(100, 0, 0)), &sample(102, 100, 8)).unwrap();
+        let report = Report::new(&view(), Some(&sample(100, 0, 0)), &sample(102, 100, 8));
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
         let screen = Screen {
             report: &report,

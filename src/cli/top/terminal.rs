@@ -75,7 +75,7 @@ pub(super) async fn watch(
 ) -> anyhow::Result<()> {
     // What is wrong from the start is told as by any command.
     let now = Sample::ask(client, view.window).await?;
-    let report = Report::new(&view, None, &now)?;
+    let report = Report::new(&view, None, &now);
     let mut watch = Watch {
         view,
         before: None,
@@ -175,7 +175,7 @@ impl Watch {
             }
             Wish::Sort => {
                 self.view.sort = self.view.sort.next();
-                self.report = Report::new(&self.view, self.before.as_ref(), &self.now)?;
+                self.report = Report::new(&self.view, self.before.as_ref(), &self.now);
                 return Ok(true);
             }
             Wish::Look(window) => self.view.window = window,
@@ -200,18 +200,18 @@ impl Watch {
 
     /// Takes an answer over, or why there is none: what was known stays on the screen then.
     fn hear(&mut self, answer: anyhow::Result<Sample>) {
-        let reported = answer.and_then(|now| {
+        let reported = answer.map(|now| {
             // Over a moment, a rate says nothing: who asks at once is told of the time before, too.
             let half = self.every.as_secs_f64() / 2.0;
             let is_moment = now
-                .seconds_since(&self.now)?
+                .seconds_since(&self.now)
                 .is_some_and(|seconds| seconds < half);
             let before = match is_moment {
                 true => self.before.take(),
                 false => Some(self.now.clone()),
             };
-            let report = Report::new(&self.view, before.as_ref(), &now)?;
-            Ok((before, now, report))
+            let report = Report::new(&self.view, before.as_ref(), &now);
+            (before, now, report)
         });
         match reported {
             Ok((before, now, report)) => {
