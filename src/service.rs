@@ -16,6 +16,7 @@ mod http;
 mod metadata;
 mod response;
 mod rls;
+mod shared_connections;
 mod socket;
 mod struct_value;
 
@@ -25,7 +26,7 @@ pub use connections::{Connection, ConnectionLimit, connections};
 pub use convert::max_message_bytes;
 pub use frames::{FloodCount, FloodReporter, Frames, PREFACE};
 pub use grpc_router::GrpcRouter;
-pub use grpc_server::{ConnectionSettings, FailedConnections, GrpcServer, SharedConnections};
+pub use grpc_server::{ConnectionSettings, GrpcServer};
 pub use headers::HeaderNames;
 pub use health::HealthService;
 pub use http::{
@@ -34,6 +35,7 @@ pub use http::{
 };
 pub use response::ResponseSettings;
 pub use rls::RateLimit;
+pub use shared_connections::{FailedConnections, SharedConnections};
 pub use socket::{Detached, Listener, Socket};
 
 pub use ratekeeper_api::admin as admin_api;

@@ -291,7 +291,7 @@ fn what_is_no_bucket_is_refused_with_a_sentence() {
         (
             by_key("rk:shop|client=a#override-1-day"),
             400,
-            "a request brought",
+            "part of a request",
         ),
         (
             by_key("rk:shop|client=a#window"),

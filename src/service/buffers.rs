@@ -4,24 +4,24 @@
 //! Both are counted per connection and per thread. When a thread holds too much, the connection that holds the most pays for it: its
 //! oldest incomplete request is rejected, or the connection is closed. Other clients are not affected.
 
+mod connection_usage;
 mod request;
 mod response;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use crate::clock::Clock;
 use crate::telemetry::Throttle;
 use crate::time::Micros;
 
-use request::IncompleteRequest;
+use connection_usage::ConnectionUsage;
 pub(super) use request::RequestBody;
 pub(super) use response::MAX_SEND_BUFFER;
 pub(super) use response::ResponseBody;
@@ -134,17 +134,7 @@ impl Buffers {
 
     /// Adds a connection. `number` identifies it on this thread.
     pub(super) fn connection(&self, number: u64, peer: &str) -> ConnectionBuffers {
-        let usage = Arc::new(ConnectionUsage {
-            thread: Arc::clone(&self.0),
-            peer: peer.to_owned(),
-            incomplete: AtomicUsize::new(0),
-            unread: AtomicUsize::new(0),
-            reads: AtomicU64::new(0),
-            requests: Mutex::default(),
-            next_request: AtomicU64::new(0),
-            is_closed: AtomicBool::new(false),
-            close: Notify::new(),
-        });
+        let usage = Arc::new(ConnectionUsage::new(&self.0, peer));
         self.0.connections().insert(number, Arc::clone(&usage));
         ConnectionBuffers { number, usage }
     }
@@ -241,93 +231,6 @@ impl ConnectionBuffers {
 impl Drop for ConnectionBuffers {
     fn drop(&mut self) {
         self.usage.thread.connections().remove(&self.number);
-    }
-}
-
-/// Number of bytes that one connection holds.
-pub(super) struct ConnectionUsage {
-    thread: Arc<ThreadUsage>,
-    peer: String,
-    incomplete: AtomicUsize,
-    unread: AtomicUsize,
-    /// Number of parts of responses that the client has read.
-    reads: AtomicU64,
-    /// Incomplete requests in the order in which their first part arrived.
-    requests: Mutex<BTreeMap<u64, Arc<IncompleteRequest>>>,
-    next_request: AtomicU64,
-    /// The connection is being closed. Its bytes do not count for the thread any more.
-    is_closed: AtomicBool,
-    close: Notify,
-}
-
-impl fmt::Debug for ConnectionUsage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConnectionUsage")
-            .field("peer", &self.peer)
-            .field("incomplete", &self.incomplete)
-            .field("unread", &self.unread)
-            .finish_non_exhaustive()
-    }
-}
-
-impl ConnectionUsage {
-    fn requests(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<IncompleteRequest>>> {
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Rejects the oldest incomplete request. Returns whether there was one.
-    fn evict_oldest(&self) -> bool {
-        let Some((_, oldest)) = self.requests().pop_first() else {
-            return false;
-        };
-        self.release_request(&oldest);
-        oldest.reject();
-        true
-    }
-
-    /// Stops counting the bytes of a request.
-    fn release_request(&self, request: &IncompleteRequest) {
-        let bytes = request.bytes.swap(0, Relaxed);
-        self.incomplete.fetch_sub(bytes, Relaxed);
-        self.thread.incomplete.fetch_sub(bytes, Relaxed);
-    }
-
-    /// Counts bytes of a response that wait to be sent.
-    fn add_unread(&self, bytes: usize) {
-        self.unread.fetch_add(bytes, Relaxed);
-        if !self.is_closed.load(Relaxed)
-            && self.thread.unread.fetch_add(bytes, Relaxed) + bytes
-                > self.thread.limits.bounds.unread
-        {
-            self.thread.close_unread();
-        }
-    }
-
-    /// Stops counting bytes of a response that were sent, or never will be.
-    fn remove_unread(&self, bytes: usize) {
-        self.unread.fetch_sub(bytes, Relaxed);
-        if !self.is_closed.load(Relaxed) {
-            self.thread.unread.fetch_sub(bytes, Relaxed);
-        }
-    }
-
-    /// Closes the connection because its responses are not read.
-    fn close_unread(&self) {
-        if self.is_closed.swap(true, Relaxed) {
-            return;
-        }
-        let (thread, bytes) = (&self.thread, self.unread.load(Relaxed));
-        thread.unread.fetch_sub(bytes, Relaxed);
-        let count = thread.limits.counts.unread.fetch_add(1, Relaxed) + 1;
-        if thread.limits.unread_log.passes((thread.clock)()) {
-            tracing::warn!(
-                peer = %self.peer,
-                unread_bytes = bytes,
-                count,
-                "client does not read its responses, closing its connection"
-            );
-        }
-        self.close.notify_one();
     }
 }
 

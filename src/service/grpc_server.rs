@@ -10,7 +10,6 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::TryFutureExt as _;
@@ -25,16 +24,14 @@ use tokio::task::JoinSet;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::body::Body;
 
-use super::buffers::{BufferLimits, Buffers, MAX_SEND_BUFFER, RequestBody, ResponseBody};
-use super::connections::{Connection, ConnectionLimit};
+use super::buffers::{Buffers, MAX_SEND_BUFFER, RequestBody, ResponseBody};
+use super::connections::Connection;
 use super::frames::{FloodCount, FloodReporter, Frames};
 use super::handshake::{self, Handshake};
+use super::shared_connections::{FailedConnections, SharedConnections};
 use super::socket::peer;
 use crate::clock::Clock;
-use crate::telemetry::Throttle;
-use crate::time::Micros;
 use crate::timer::CoarseTimer;
-use crate::tls::Certificates;
 
 /// How often an idle connection is checked by a PING, and how long the client can take to acknowledge it: a client that disappeared, or
 /// does not read, is disconnected within a minute.
@@ -52,9 +49,6 @@ const MAX_ERROR_RESETS: usize = 1024;
 /// Fraction by which the maximum age of a connection is randomized, so that connections that were opened together do not end together.
 const AGE_JITTER: f64 = 0.1;
 
-/// Minimum time between two log events about connections that could not be opened.
-const WARN_EVERY: Micros = 10_000_000;
-
 /// Limits of gRPC connections.
 #[derive(Debug, Clone)]
 pub struct ConnectionSettings {
@@ -70,52 +64,6 @@ pub struct ConnectionSettings {
     pub age: Option<Duration>,
     /// Maximum time for calls in flight to complete at that age.
     pub age_grace: Duration,
-}
-
-/// What the gRPC servers of all threads share: the limit of connections, and the number of those that were closed for a reason.
-#[derive(Debug, Clone)]
-pub struct SharedConnections {
-    /// Certificates of the TLS handshake; `None` for plaintext.
-    pub certificates: Option<Arc<Certificates>>,
-    /// Maximum number of connections.
-    pub limit: ConnectionLimit,
-    /// Connections that could not be opened.
-    pub failed: FailedConnections,
-    /// Connections that were closed because of a flood.
-    pub floods: FloodCount,
-    /// Limits of incomplete requests and unread responses.
-    pub buffers: BufferLimits,
-}
-
-/// Connections of all threads that failed before the first request.
-#[derive(Debug, Clone)]
-pub struct FailedConnections {
-    count: Arc<AtomicU64>,
-    warning: Throttle,
-}
-
-impl Default for FailedConnections {
-    fn default() -> Self {
-        Self {
-            count: Arc::default(),
-            warning: Throttle::every(WARN_EVERY),
-        }
-    }
-}
-
-impl FailedConnections {
-    /// Returns the number since the server started.
-    #[must_use]
-    pub fn count(&self) -> u64 {
-        self.count.load(Ordering::Relaxed)
-    }
-
-    fn add(&self, peer: &str, error: &io::Error, now: Micros) {
-        let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
-        if self.warning.passes(now) {
-            tracing::warn!(%peer, %error, count, "client cannot connect");
-        }
-    }
 }
 
 /// Serves gRPC on connections.

@@ -115,18 +115,18 @@ impl Anchors {
     }
 
     /// Verifies the signature of a TLS 1.2 handshake.
+    ///
+    /// For certificates of version 1, fewer kinds of signatures are accepted than TLS 1.2 has, and none that is weaker.
     pub(super) fn verify_tls12(
         &self,
         message: &[u8],
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.algorithms;
-        match self.key_of_version_1(certificate) {
-            // Accepts fewer kinds of signatures than TLS 1.2 has, and none that is weaker.
-            Some(key) => verify_tls13_signature_with_raw_key(message, &key, signature, algorithms),
-            None => verify_tls12_signature(message, certificate, signature, algorithms),
-        }
+        self.verify_version_1(message, certificate, signature)
+            .unwrap_or_else(|| {
+                verify_tls12_signature(message, certificate, signature, &self.algorithms)
+            })
     }
 
     /// Verifies the signature of a TLS 1.3 handshake.
@@ -136,11 +136,24 @@ impl Anchors {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
+        self.verify_version_1(message, certificate, signature)
+            .unwrap_or_else(|| {
+                verify_tls13_signature(message, certificate, signature, &self.algorithms)
+            })
+    }
+
+    /// Verifies a signature with the key of an anchor that the library cannot parse, because it is of version 1; `None` for other certificates.
+    fn verify_version_1(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Option<Result<HandshakeSignatureValid, Error>> {
+        let key = self.key_of_version_1(certificate)?;
         let algorithms = &self.algorithms;
-        match self.key_of_version_1(certificate) {
-            Some(key) => verify_tls13_signature_with_raw_key(message, &key, signature, algorithms),
-            None => verify_tls13_signature(message, certificate, signature, algorithms),
-        }
+        Some(verify_tls13_signature_with_raw_key(
+            message, &key, signature, algorithms,
+        ))
     }
 
     /// Returns the key of an anchor that the library cannot parse, because it is of version 1.

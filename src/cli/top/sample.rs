@@ -88,6 +88,7 @@ impl Sample {
 
 /// The documents of a server as it sends them, also with fields that this version does not know.
 pub(super) async fn documents(client: &Client) -> anyhow::Result<Value> {
+    let status: Value = client.get("/api/v1/status").await?;
     let mut rules = Vec::new();
     while rules.len() < MAX_RULES {
         let mut page: Value = client.get(&rules_path(rules.len())).await?;
@@ -104,7 +105,6 @@ pub(super) async fn documents(client: &Client) -> anyhow::Result<Value> {
         top.unwrap_or_else(|error| json!({ "error": format!("{error:#}") }))
     };
     let (minute, hour) = (top(Window::Minute).await, top(Window::Hour).await);
-    let status: Value = client.get("/api/v1/status").await?;
     Ok(json!({
         "status": status,
         "rules": rules,

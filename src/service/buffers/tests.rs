@@ -1,5 +1,6 @@
 //! Which request or connection pays when a thread holds too much.
 
+use super::request::IncompleteRequest;
 use super::*;
 
 fn buffers(incomplete: usize, unread: usize) -> Buffers {

@@ -55,20 +55,7 @@ async fn answer(
     let body = read_body(body, max_bytes)
         .await
         .map_err(|BodyError { status, message }| error_response(status, &message))?;
-    let message = if body.len() > LARGE {
-        let messages = Arc::clone(messages);
-        tokio::task::spawn_blocking(move || messages.read(&body)).await
-    } else {
-        Ok(messages.read(&body))
-    };
-    let message = message
-        .map_err(|_| {
-            error_response(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "parsing the body panicked",
-            )
-        })?
-        .map_err(|message| error_response(StatusCode::BAD_REQUEST, &message))?;
+    let message = parse(messages, body).await?;
     // As in gRPC, headers carry the deadline of the caller and the trace context.
     let call = Call::from_parts(
         MetadataMap::from_headers(head.headers),
@@ -76,14 +63,34 @@ async fn answer(
         message,
     );
     let response = service.should_rate_limit(call).await.map_err(failed)?;
-    let response = response.into_inner();
+    Ok(http_response(messages, &response.into_inner()))
+}
+
+/// Parses a body, on a blocking thread if it is large.
+async fn parse(messages: &Arc<Messages>, body: Vec<u8>) -> Result<RateLimitRequest, Response> {
+    let parsed = if body.len() > LARGE {
+        let messages = Arc::clone(messages);
+        tokio::task::spawn_blocking(move || messages.read(&body)).await
+    } else {
+        Ok(messages.read(&body))
+    };
+    parsed
+        .map_err(|_| {
+            let message = "parsing the body panicked";
+            error_response(StatusCode::INTERNAL_SERVER_ERROR, message)
+        })?
+        .map_err(|message| error_response(StatusCode::BAD_REQUEST, &message))
+}
+
+/// Converts a decision to a response with its status and headers.
+fn http_response(messages: &Messages, response: &RateLimitResponse) -> Response {
     let status = match response.overall_code() {
         Code::Ok => StatusCode::OK,
         Code::OverLimit => StatusCode::TOO_MANY_REQUESTS,
         Code::Unknown => StatusCode::INTERNAL_SERVER_ERROR,
     };
     let kind = [(header::CONTENT_TYPE, "application/json")];
-    let mut answer = (status, kind, messages.write(&response)).into_response();
+    let mut answer = (status, kind, messages.write(response)).into_response();
     // Envoy would add these headers to the response of the upstream; without Envoy, this is the response.
     for added in &response.response_headers_to_add {
         let name = HeaderName::try_from(added.key.as_str());
@@ -91,7 +98,7 @@ async fn answer(
             answer.headers_mut().append(name, value);
         }
     }
-    Ok(answer)
+    answer
 }
 
 /// Returns whether a browser sends the request for a page of another origin.
