@@ -33,9 +33,11 @@ use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::recording::Recording;
 
-pub use health::{Health, HealthSettings};
-pub use listeners::{Address, Addresses, Listeners};
-pub use settings::{FailureSettings, PortSettings, Settings, ShutdownSettings, StoreSettings};
+pub(crate) use health::{Health, HealthSettings};
+pub(crate) use listeners::{Address, Addresses, Listeners};
+pub(crate) use settings::{
+    FailureSettings, PortSettings, Settings, ShutdownSettings, StoreSettings,
+};
 pub use workers::{Incoming, Serve, Stop, Workers};
 
 use backend::{Backend, NewStore};
@@ -51,7 +53,7 @@ use shutdown::StopSignals;
 ///
 /// # Errors
 /// The server cannot start, or a part of it failed.
-pub async fn run(
+pub(crate) async fn run(
     settings: Settings,
     mut listeners: Listeners,
     shutdown: impl Future<Output = ()>,

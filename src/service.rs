@@ -20,24 +20,24 @@ mod shared_connections;
 mod socket;
 mod struct_value;
 
-pub use bad_requests::{BadRequestMode, BadRequests};
-pub use buffers::BufferLimits;
+pub(crate) use bad_requests::{BadRequestMode, BadRequests};
+pub(crate) use buffers::BufferLimits;
 pub use connections::{Connection, ConnectionLimit, connections};
-pub use convert::max_message_bytes;
+pub(crate) use convert::max_message_bytes;
 pub use frames::{FloodCount, FloodReporter, Frames, PREFACE};
-pub use grpc_router::GrpcRouter;
-pub use grpc_server::{ConnectionSettings, GrpcServer};
-pub use headers::HeaderNames;
-pub use health::HealthService;
-pub use http::{
+pub(crate) use grpc_router::GrpcRouter;
+pub(crate) use grpc_server::{ConnectionSettings, GrpcServer};
+pub(crate) use headers::HeaderNames;
+pub(crate) use health::HealthService;
+pub(crate) use http::{
     Admin, AdminToken, HttpPort, MAX_JSON, Page, RulesText, ServerView, SourceView, StoreView,
     admin, healthcheck, json, pages,
 };
-pub use response::ResponseSettings;
-pub use rls::RateLimit;
-pub use shared_connections::{FailedConnections, SharedConnections};
+pub(crate) use response::ResponseSettings;
+pub(crate) use rls::RateLimit;
+pub(crate) use shared_connections::{FailedConnections, SharedConnections};
 pub use socket::{Detached, Listener, Socket};
 
-pub use ratekeeper_api::admin as admin_api;
-pub use ratekeeper_api::codec::{MAX_DESCRIPTORS_DECODED, MAX_ENTRIES_DECODED};
+pub(crate) use ratekeeper_api::admin as admin_api;
+pub(crate) use ratekeeper_api::codec::{MAX_DESCRIPTORS_DECODED, MAX_ENTRIES_DECODED};
 pub use ratekeeper_api::pb;

@@ -66,6 +66,11 @@ pub(super) fn redis(
     let (failure, metrics) = (settings.failure, telemetry.metrics());
     let shared = Shared::new(&redis);
     let standby = Standby::over(failure.fallback, clock::system(), shared.breakers());
+    let denials = Arc::new(Denials::default());
+    let give_backs = GiveBacks::default();
+    exported_metrics::certificates_for_redis(metrics, &redis);
+    exported_metrics::redis(metrics, &standby, &denials);
+    exported_metrics::give_backs(metrics, &give_backs);
     let probe = Probe {
         keys: settings.limiter.keys.clone(),
         timeout: redis.timeout(),
@@ -77,34 +82,28 @@ pub(super) fn redis(
         true => shared.breakers(),
         false => Vec::new(),
     };
-    let denials = Arc::new(Denials::default());
-    let give_backs = GiveBacks::default();
-    exported_metrics::certificates_for_redis(metrics, &redis);
-    exported_metrics::redis(metrics, &standby, &denials);
-    exported_metrics::give_backs(metrics, &give_backs);
-    // Each thread has a store, and the HTTP ports have one. Metrics and traces are only recorded for requests, not for probes.
-    let redis = redis
-        .shared_by(settings.threads.saturating_add(1))
-        .observed_by(&telemetry.probe());
     let view = StoreView::Redis {
         failure_mode: failure.fallback.mode,
         standby: standby.clone(),
         names: vec!["redis", "redis per second"],
         denials: Arc::clone(&denials),
     };
+    // Each thread has a store, and the HTTP ports have one. Metrics and traces are only recorded for requests, not for probes.
+    let redis = redis
+        .shared_by(settings.threads.saturating_add(1))
+        .observed_by(&telemetry.probe());
     let context = SplitContext {
         give_backs,
         denials: Arc::clone(&denials),
         standby: Some(standby.clone()),
     };
-    let new_store = move || {
-        let store = Buckets::new(&redis, &shared, context.clone());
-        let store = RememberedDenials::new(store, Arc::clone(&denials));
-        Ok(Fallback::new(store, standby.clone()))
-    };
     Backend {
         view,
-        new_store,
+        new_store: move || {
+            let store = Buckets::new(&redis, &shared, context.clone());
+            let store = RememberedDenials::new(store, Arc::clone(&denials));
+            Ok(Fallback::new(store, standby.clone()))
+        },
         background: Box::pin(background),
         health,
     }

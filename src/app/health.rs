@@ -11,7 +11,7 @@ use crate::store::breaker::Breaker;
 
 /// When the configuration makes the server healthy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct HealthSettings {
+pub(crate) struct HealthSettings {
     /// The server is also healthy before the first configuration. Requests are answered with an error then.
     pub without_rules: bool,
     /// The server is healthy only while the configuration has a domain. Takes precedence.
@@ -20,7 +20,7 @@ pub struct HealthSettings {
 
 /// The health of a server. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Health {
+pub(crate) struct Health {
     service: HealthService,
     conditions: watch::Sender<Conditions>,
     settings: HealthSettings,
@@ -42,7 +42,7 @@ impl Conditions {
 
 impl Health {
     /// Creates the health of a server without a configuration, which `service` reports.
-    pub fn new(service: HealthService, settings: HealthSettings) -> Self {
+    pub(crate) fn new(service: HealthService, settings: HealthSettings) -> Self {
         let conditions = Conditions {
             has_rules: settings.without_rules && !settings.needs_domain,
             is_store_available: true,
@@ -59,7 +59,7 @@ impl Health {
 
     /// Returns whether the server is healthy.
     #[must_use]
-    pub fn is_good(&self) -> bool {
+    pub(crate) fn is_good(&self) -> bool {
         self.conditions.borrow().are_good()
     }
 

@@ -18,7 +18,7 @@ const BACKLOG: i32 = 4096;
 
 /// Addresses of the ports.
 #[derive(Debug, Clone)]
-pub struct Addresses {
+pub(crate) struct Addresses {
     /// Address of the gRPC port.
     pub grpc: Address,
     /// Address of the port for JSON and health checks.
@@ -29,7 +29,7 @@ pub struct Addresses {
 
 /// Address of a port.
 #[derive(Debug, Clone)]
-pub enum Address {
+pub(crate) enum Address {
     /// TCP.
     Tcp {
         /// Host name or IP address; `::` includes IPv4.
@@ -45,7 +45,7 @@ pub enum Address {
 
 /// Sockets that are bound.
 #[derive(Debug)]
-pub struct Listeners {
+pub(crate) struct Listeners {
     /// gRPC port.
     pub grpc: Listener,
     /// Port for JSON and health checks.
@@ -62,7 +62,7 @@ impl Listeners {
     ///
     /// # Errors
     /// An address cannot be bound.
-    pub async fn bind(addresses: &Addresses) -> anyhow::Result<Self> {
+    pub(crate) async fn bind(addresses: &Addresses) -> anyhow::Result<Self> {
         let mut files = Vec::new();
         Ok(Self {
             grpc: addresses.grpc.bind(&mut files).await?,

@@ -74,7 +74,7 @@ impl Outcome {
                 ignored,
             } => {
                 if let Some(ignored) = ignored {
-                    tracing::warn!(version, "configuration has parts without effect\n{ignored}");
+                    tracing::warn!("configuration has parts without effect\n{ignored}");
                 }
                 if *rules > 0 {
                     tracing::info!(domains, rules, version, "configuration loaded");

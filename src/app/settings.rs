@@ -18,7 +18,7 @@ use crate::tls::ServerTls;
 
 /// Settings of the server.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Where the configuration comes from.
     pub origin: Origin,
     /// How the configuration is loaded.
@@ -45,7 +45,7 @@ pub struct Settings {
 
 /// How the server shuts down.
 #[derive(Debug, Clone, Copy)]
-pub struct ShutdownSettings {
+pub(crate) struct ShutdownSettings {
     /// Time in which the server reports NOT_SERVING and still accepts requests.
     pub delay: Duration,
     /// Maximum time after that for requests in flight to complete.
@@ -54,7 +54,7 @@ pub struct ShutdownSettings {
 
 /// Where buckets are stored.
 #[derive(Debug, Clone)]
-pub enum StoreSettings {
+pub(crate) enum StoreSettings {
     /// In this process.
     Memory {
         /// Maximum number of buckets.
@@ -76,7 +76,7 @@ impl StoreSettings {
 
 /// What happens to requests, and to the health of the server, while Redis is unavailable.
 #[derive(Debug, Clone, Copy)]
-pub struct FailureSettings {
+pub(crate) struct FailureSettings {
     /// The failure policy.
     pub fallback: FallbackSettings,
     /// Minimum time that Redis gets for a decision, also if the deadline of the caller is earlier.
@@ -87,7 +87,7 @@ pub struct FailureSettings {
 
 /// Settings of the ports.
 #[derive(Debug, Clone)]
-pub struct PortSettings {
+pub(crate) struct PortSettings {
     /// Limits of gRPC connections.
     pub connections: ConnectionSettings,
     /// Certificates of the gRPC port; `None` for plaintext.

@@ -17,7 +17,7 @@ const WARN_EVERY: Micros = 10_000_000;
 
 /// How invalid requests are answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum BadRequestMode {
+pub(crate) enum BadRequestMode {
     /// `OVER_LIMIT`, without statuses.
     #[default]
     Deny,
@@ -29,7 +29,7 @@ pub enum BadRequestMode {
 
 /// Responds to invalid requests, counts them, and logs some of them.
 #[derive(Debug, Clone)]
-pub struct BadRequests {
+pub(crate) struct BadRequests {
     mode: BadRequestMode,
     warning: Throttle,
 }
@@ -43,7 +43,7 @@ impl Default for BadRequests {
 impl BadRequests {
     /// Creates a responder. All clones together log once per ten seconds.
     #[must_use]
-    pub fn new(mode: BadRequestMode) -> Self {
+    pub(crate) fn new(mode: BadRequestMode) -> Self {
         Self {
             mode,
             warning: Throttle::every(WARN_EVERY),

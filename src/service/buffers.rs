@@ -46,7 +46,7 @@ struct Bounds {
 
 /// The bounds of each thread, and how often they were exceeded on all threads.
 #[derive(Debug, Clone)]
-pub struct BufferLimits {
+pub(crate) struct BufferLimits {
     bounds: Bounds,
     counts: Arc<Counts>,
     incomplete_log: Throttle,
@@ -63,7 +63,7 @@ struct Counts {
 impl BufferLimits {
     /// Creates the limits of a server with this number of threads.
     #[must_use]
-    pub fn shared_by(threads: NonZeroUsize) -> Self {
+    pub(crate) fn shared_by(threads: NonZeroUsize) -> Self {
         Self::new(Bounds {
             incomplete: MAX_INCOMPLETE / threads,
             unread: MAX_UNREAD / threads,
@@ -81,19 +81,19 @@ impl BufferLimits {
 
     /// Returns the number of incomplete requests that were rejected to make room for others.
     #[must_use]
-    pub fn evicted(&self) -> u64 {
+    pub(crate) fn evicted(&self) -> u64 {
         self.counts.evicted.load(Relaxed)
     }
 
     /// Returns the number of requests that were rejected because they did not arrive completely in time.
     #[must_use]
-    pub fn timed_out(&self) -> u64 {
+    pub(crate) fn timed_out(&self) -> u64 {
         self.counts.timed_out.load(Relaxed)
     }
 
     /// Returns the number of connections that were closed because their responses were not read.
     #[must_use]
-    pub fn unread(&self) -> u64 {
+    pub(crate) fn unread(&self) -> u64 {
         self.counts.unread.load(Relaxed)
     }
 }

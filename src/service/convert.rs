@@ -19,7 +19,7 @@ const GRPC_MAX_MESSAGE: usize = 4 << 20;
 
 /// Returns the maximum size of an encoded request in bytes.
 #[must_use]
-pub fn max_message_bytes(bounds: &Bounds) -> usize {
+pub(crate) fn max_message_bytes(bounds: &Bounds) -> usize {
     bounds.bytes.max(GRPC_MAX_MESSAGE)
 }
 

@@ -27,7 +27,7 @@ use crate::telemetry::metrics::{Method, Recorder};
 
 /// Routes the calls of one service directly, and all others through [`Routes`], whose lookup costs more than most calls.
 #[derive(Debug, Clone)]
-pub struct GrpcRouter<S> {
+pub(crate) struct GrpcRouter<S> {
     service: S,
     others: Routes,
     shared: Arc<Shared>,
@@ -45,7 +45,12 @@ impl<S> GrpcRouter<S> {
     /// read are answered by `bad_requests`.
     ///
     /// Readiness of the services is not checked: generated services and routes are always ready.
-    pub fn new(service: S, others: Routes, recorder: Recorder, bad_requests: BadRequests) -> Self {
+    pub(crate) fn new(
+        service: S,
+        others: Routes,
+        recorder: Recorder,
+        bad_requests: BadRequests,
+    ) -> Self {
         Self {
             service,
             others,
@@ -107,7 +112,7 @@ where
 /// A call of the service. The library ends a call whose message is too large with an error before the service receives it. That error is
 /// replaced by the response to invalid requests.
 #[derive(Debug)]
-pub struct ServiceCall<F> {
+pub(crate) struct ServiceCall<F> {
     response: F,
     shared: Arc<Shared>,
 }

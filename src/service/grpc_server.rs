@@ -51,7 +51,7 @@ const AGE_JITTER: f64 = 0.1;
 
 /// Limits of gRPC connections.
 #[derive(Debug, Clone)]
-pub struct ConnectionSettings {
+pub(crate) struct ConnectionSettings {
     /// Maximum number of connections.
     pub connections: usize,
     /// Maximum number of calls in flight on a connection.
@@ -67,7 +67,7 @@ pub struct ConnectionSettings {
 }
 
 /// Serves gRPC on connections.
-pub struct GrpcServer<S> {
+pub(crate) struct GrpcServer<S> {
     service: S,
     http2: http2::Builder<TokioExecutor>,
     handshake: Handshake,
@@ -91,7 +91,7 @@ impl<S> fmt::Debug for GrpcServer<S> {
 
 impl<S> GrpcServer<S> {
     /// Creates the server of a thread.
-    pub fn new(
+    pub(crate) fn new(
         service: S,
         settings: &ConnectionSettings,
         shared: SharedConnections,
@@ -142,7 +142,7 @@ where
     S::Future: Send,
 {
     /// Serves connections until `stop` completes, then until all of them have ended.
-    pub async fn serve(
+    pub(crate) async fn serve(
         self,
         connections: impl Stream<Item = io::Result<Connection>>,
         stop: impl Future<Output = ()>,

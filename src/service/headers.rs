@@ -5,7 +5,7 @@ use crate::limiter::{Code, Status};
 
 /// Names of the response headers.
 #[derive(Debug, Clone)]
-pub struct HeaderNames {
+pub(crate) struct HeaderNames {
     /// Name of the header with `requests_per_unit`.
     pub limit: String,
     /// Name of the header with the number of whole tokens left.

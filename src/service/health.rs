@@ -33,7 +33,7 @@ struct Report {
 
 /// The health service of a server. Clones share the health.
 #[derive(Debug, Clone)]
-pub struct HealthService(watch::Sender<Report>);
+pub(crate) struct HealthService(watch::Sender<Report>);
 
 impl Default for HealthService {
     /// Creates a service that reports NOT_SERVING.
@@ -47,12 +47,12 @@ impl Default for HealthService {
 
 impl HealthService {
     /// Reports SERVING or NOT_SERVING from now on.
-    pub fn report(&self, is_serving: bool) {
+    pub(crate) fn report(&self, is_serving: bool) {
         self.0.send_modify(|report| report.is_serving = is_serving);
     }
 
     /// Ends the streams of `Watch` after they have reported the last change.
-    pub fn end_watching(&self) {
+    pub(crate) fn end_watching(&self) {
         self.0.send_modify(|report| report.is_over = true);
     }
 

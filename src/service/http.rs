@@ -36,10 +36,10 @@ use crate::clock::Clock;
 use crate::telemetry::Throttle;
 use crate::time::Micros;
 
-pub use admin::{Admin, AdminToken, ServerView, SourceView, StoreView, admin};
-pub use debug_pages::{Page, pages};
-pub use json::{MAX_JSON, json};
-pub use rlconfig::RulesText;
+pub(crate) use admin::{Admin, AdminToken, ServerView, SourceView, StoreView, admin};
+pub(crate) use debug_pages::{Page, pages};
+pub(crate) use json::{MAX_JSON, json};
+pub(crate) use rlconfig::RulesText;
 
 /// One of this many connections of a port is reserved for connections that are ending.
 const ENDING_SHARE: usize = 32;
@@ -65,7 +65,7 @@ const AGE_GRACE: Duration = Duration::from_secs(10);
 struct Peer(Arc<str>);
 
 /// A port that serves HTTP.
-pub struct HttpPort {
+pub(crate) struct HttpPort {
     connections: Pin<Box<dyn Stream<Item = Connection> + Send>>,
     router: Router,
     tasks: JoinSet<()>,
@@ -87,7 +87,12 @@ impl std::fmt::Debug for HttpPort {
 impl HttpPort {
     /// Creates a port that serves the routes of `router`.
     #[must_use]
-    pub fn new(listener: Listener, router: Router, max_connections: usize, clock: Clock) -> Self {
+    pub(crate) fn new(
+        listener: Listener,
+        router: Router,
+        max_connections: usize,
+        clock: Clock,
+    ) -> Self {
         let limit = ConnectionLimit::new(max_connections, "maximum of an HTTP port");
         Self {
             connections: Box::pin(connections(listener, limit, Arc::clone(&clock))),
@@ -102,7 +107,7 @@ impl HttpPort {
     }
 
     /// Serves forever. The future can be dropped, and this method called again.
-    pub async fn serve(&mut self) -> Infallible {
+    pub(crate) async fn serve(&mut self) -> Infallible {
         loop {
             tokio::select! {
                 Some(connection) = self.connections.next() => {
@@ -136,7 +141,7 @@ impl HttpPort {
     }
 
     /// Stops accepting connections, and waits until the requests in flight have completed.
-    pub async fn end(self) {
+    pub(crate) async fn end(self) {
         let Self {
             connections,
             mut tasks,
@@ -177,7 +182,7 @@ async fn serve_connection(
 }
 
 /// Returns the route of health checks: 200 "OK" or 500 without a body, as in envoyproxy/ratelimit.
-pub fn healthcheck(is_healthy: impl Fn() -> bool + Clone + Send + Sync + 'static) -> Router {
+pub(crate) fn healthcheck(is_healthy: impl Fn() -> bool + Clone + Send + Sync + 'static) -> Router {
     Router::new().route(
         "/healthcheck",
         any(async move || {

@@ -11,7 +11,7 @@ use crate::limiter::{Request, Verdict};
 
 /// What responses contain in addition to the verdict.
 #[derive(Debug, Clone, Default)]
-pub struct ResponseSettings {
+pub(crate) struct ResponseSettings {
     /// Names of headers that Envoy adds to its response; `None` for no headers.
     pub headers: Option<HeaderNames>,
     /// Whether headers, and dynamic metadata if it is sent, explain the decision: the rule, what remains, and when to retry.

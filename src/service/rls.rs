@@ -21,7 +21,7 @@ use crate::text::truncated;
 const MAX_SHOWN: usize = 1_024;
 
 /// The service of one limiter.
-pub struct RateLimit<S> {
+pub(crate) struct RateLimit<S> {
     limiter: Limiter<S>,
     settings: ResponseSettings,
     /// Minimum time for a decision, whatever the deadline of the caller.
@@ -40,7 +40,7 @@ impl<S> std::fmt::Debug for RateLimit<S> {
 impl<S: Store> RateLimit<S> {
     /// Creates a service without tracing and without a minimum time for decisions.
     #[must_use]
-    pub fn new(limiter: Limiter<S>, settings: ResponseSettings) -> Self {
+    pub(crate) fn new(limiter: Limiter<S>, settings: ResponseSettings) -> Self {
         Self {
             limiter,
             settings,
@@ -51,7 +51,7 @@ impl<S: Store> RateLimit<S> {
 
     /// Sets the minimum time for a decision, which also applies to callers with an earlier deadline.
     #[must_use]
-    pub fn with_min_timeout(self, min_timeout: Duration) -> Self {
+    pub(crate) fn with_min_timeout(self, min_timeout: Duration) -> Self {
         Self {
             min_timeout,
             ..self
@@ -60,7 +60,7 @@ impl<S: Store> RateLimit<S> {
 
     /// Traces calls.
     #[must_use]
-    pub fn traced_by(self, tracing: Tracing) -> Self {
+    pub(crate) fn traced_by(self, tracing: Tracing) -> Self {
         Self { tracing, ..self }
     }
 }

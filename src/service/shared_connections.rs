@@ -16,7 +16,7 @@ const WARN_EVERY: Micros = 10_000_000;
 
 /// What the gRPC servers of all threads share: the limit of connections, and the number of those that were closed for a reason.
 #[derive(Debug, Clone)]
-pub struct SharedConnections {
+pub(crate) struct SharedConnections {
     /// Certificates of the TLS handshake; `None` for plaintext.
     pub certificates: Option<Arc<Certificates>>,
     /// Maximum number of connections.
@@ -31,7 +31,7 @@ pub struct SharedConnections {
 
 /// Connections of all threads that failed before the first request.
 #[derive(Debug, Clone)]
-pub struct FailedConnections {
+pub(crate) struct FailedConnections {
     count: Arc<AtomicU64>,
     warning: Throttle,
 }
@@ -48,7 +48,7 @@ impl Default for FailedConnections {
 impl FailedConnections {
     /// Returns the number since the server started.
     #[must_use]
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
     }
 

@@ -42,7 +42,7 @@ impl IncompleteRequest {
 
 /// The body of a request. The bytes that have arrived are counted until it is complete.
 #[derive(Debug)]
-pub struct RequestBody {
+pub(crate) struct RequestBody {
     body: Incoming,
     usage: Arc<ConnectionUsage>,
     incomplete: Option<(u64, Arc<IncompleteRequest>)>,

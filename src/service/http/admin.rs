@@ -30,8 +30,8 @@ use super::Peer;
 use crate::limiter::inspect::Inspector;
 use crate::store::Store;
 
-pub use server_view::{ServerView, SourceView, StoreView};
-pub use token::AdminToken;
+pub(crate) use server_view::{ServerView, SourceView, StoreView};
+pub(crate) use token::AdminToken;
 
 use ratekeeper_api::admin as types;
 
@@ -43,7 +43,7 @@ const OPENAPI: &str = include_str!("admin/openapi.json");
 
 /// What the admin API reads and changes.
 #[derive(Debug)]
-pub struct Admin<S> {
+pub(crate) struct Admin<S> {
     /// Reads and changes buckets.
     pub inspector: Inspector<S>,
     /// State of the server.
@@ -53,7 +53,7 @@ pub struct Admin<S> {
 }
 
 /// Returns the routes of the admin API.
-pub fn admin<S: Store>(admin: Admin<S>) -> Router {
+pub(crate) fn admin<S: Store>(admin: Admin<S>) -> Router {
     let api = Router::new()
         .route("/openapi.json", only(get(openapi), "GET"))
         .route("/status", only(get(status::<S>), "GET"))

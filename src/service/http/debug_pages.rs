@@ -13,7 +13,7 @@ use super::{admin_page, text};
 
 /// A page that is generated for each request.
 #[derive(Clone)]
-pub struct Page {
+pub(crate) struct Page {
     /// Path of the URL.
     pub path: &'static str,
     /// Description for the list of pages.
@@ -26,7 +26,7 @@ pub struct Page {
 
 impl Page {
     /// Creates a page of plain text.
-    pub fn text(
+    pub(crate) fn text(
         path: &'static str,
         about: &'static str,
         write: impl Fn() -> String + Send + Sync + 'static,
@@ -49,7 +49,7 @@ impl fmt::Debug for Page {
 }
 
 /// Returns the routes of the pages, of the list, and of the admin page.
-pub fn pages(pages: Vec<Page>) -> Router {
+pub(crate) fn pages(pages: Vec<Page>) -> Router {
     let others = [
         (
             "/healthcheck",

@@ -23,13 +23,13 @@ use crate::service::pb::{DESCRIPTORS, RateLimitRequest, RateLimitResponse};
 use duplicate_fields::UniqueFields;
 
 /// Maximum size of a body in bytes. A request takes far more memory as JSON than over gRPC, and Envoy does not send JSON.
-pub const MAX_JSON: usize = 400 << 10;
+pub(crate) const MAX_JSON: usize = 400 << 10;
 
 /// Larger bodies are parsed on a blocking thread, because they would delay other requests.
 const LARGE: usize = 16 << 10;
 
 /// Returns the route `/json`, for bodies of at most `max_bytes`.
-pub fn json(service: impl RateLimitService, max_bytes: usize) -> Router {
+pub(crate) fn json(service: impl RateLimitService, max_bytes: usize) -> Router {
     let (service, messages) = (Arc::new(service), Arc::new(Messages::new()));
     let answer = any(async move |request: Request| {
         answer(&*service, (&messages, max_bytes), request)

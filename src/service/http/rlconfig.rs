@@ -12,11 +12,11 @@ use crate::rules::{Algorithm, Hits, Limit, Limits, Rule, RuleSet};
 ///
 /// It can have many megabytes, and a slow client keeps it in memory until the response is sent.
 #[derive(Debug, Default)]
-pub struct RulesText(Mutex<Option<(Weak<Snapshot>, Weak<str>)>>);
+pub(crate) struct RulesText(Mutex<Option<(Weak<Snapshot>, Weak<str>)>>);
 
 impl RulesText {
     /// Returns a line for each limit of the active configuration; empty without a configuration.
-    pub fn of(&self, active: Option<Arc<Snapshot>>) -> Bytes {
+    pub(crate) fn of(&self, active: Option<Arc<Snapshot>>) -> Bytes {
         let Some(active) = active else {
             return Bytes::new();
         };

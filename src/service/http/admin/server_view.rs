@@ -26,7 +26,7 @@ const WARN_EVERY: Micros = 1_000_000;
 const MAX_READERS: usize = 8;
 
 /// The state of a server.
-pub struct ServerView {
+pub(crate) struct ServerView {
     /// Host name.
     pub instance: String,
     /// When the server started.
@@ -57,7 +57,7 @@ pub struct ServerView {
 
 /// Where configurations come from.
 #[derive(Debug, Clone)]
-pub struct SourceView {
+pub(crate) struct SourceView {
     /// Path of the file or directory, or address of the management server.
     pub origin: String,
     /// Whether the management server is connected; `None` with files.
@@ -66,7 +66,7 @@ pub struct SourceView {
 
 /// Where buckets are stored.
 #[derive(Debug, Clone)]
-pub enum StoreView {
+pub(crate) enum StoreView {
     /// In memory.
     Memory(Arc<MemoryStore>),
     /// In Redis.
@@ -95,13 +95,13 @@ impl fmt::Debug for ServerView {
 impl ServerView {
     /// Creates the value of [`readers`](Self::readers).
     #[must_use]
-    pub fn reader_permits() -> Arc<Semaphore> {
+    pub(crate) fn reader_permits() -> Arc<Semaphore> {
         Arc::new(Semaphore::new(MAX_READERS))
     }
 
     /// Creates the value of [`rejections`](Self::rejections).
     #[must_use]
-    pub fn rejection_throttle() -> Throttle {
+    pub(crate) fn rejection_throttle() -> Throttle {
         Throttle::every(WARN_EVERY)
     }
 

@@ -11,7 +11,7 @@ use crate::secret_file;
 
 /// The admin token, or the file that has it.
 #[derive(Clone)]
-pub struct AdminToken(Source);
+pub(crate) struct AdminToken(Source);
 
 #[derive(Clone)]
 enum Source {
@@ -25,7 +25,7 @@ type Hash = [u8; 32];
 
 /// An admin token that cannot be used.
 #[derive(Debug, Error)]
-pub enum TokenError {
+pub(crate) enum TokenError {
     /// The token cannot be the value of a header.
     #[error(
         "the token cannot be sent in a header; use visible ASCII characters without spaces, as openssl rand -hex 32 makes them"
@@ -52,7 +52,7 @@ impl AdminToken {
     ///
     /// # Errors
     /// [`TokenError::InvalidCharacters`] if the token cannot be the value of a header.
-    pub fn new(token: &str) -> Result<Self, TokenError> {
+    pub(crate) fn new(token: &str) -> Result<Self, TokenError> {
         Ok(Self(Source::Value(hash_of(token)?)))
     }
 
@@ -60,7 +60,7 @@ impl AdminToken {
     ///
     /// # Errors
     /// [`TokenError`] if the file does not have a token now.
-    pub fn file(path: PathBuf) -> Result<Self, TokenError> {
+    pub(crate) fn file(path: PathBuf) -> Result<Self, TokenError> {
         let token = Self(Source::File(path));
         token.hash()?;
         Ok(token)
