@@ -18,7 +18,6 @@ use ratekeeper::limiter::{Bounds, Descriptor, Entry, InForce, Limiter, LimiterSe
 use ratekeeper::rules::{Algorithm, LoadOptions, RuleSet, SourceFile};
 use ratekeeper::store::memory::MemoryStore;
 use ratekeeper::store::{Charge, Part, Payment, Store};
-use tokio::time::Instant as Deadline;
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -154,7 +153,7 @@ fn filled(buckets: usize) -> (MemoryStore, Vec<Arc<[Charge]>>) {
     // Of many buckets, a sample is charged again; still too many for any cache.
     let sample = buckets.div_ceil(1_000_000);
     let mut charges = Vec::new();
-    let deadline = Deadline::now();
+    let deadline = Instant::now();
     for i in 0..buckets {
         let value = i.to_string();
         let charge = Charge {
@@ -177,7 +176,7 @@ fn filled(buckets: usize) -> (MemoryStore, Vec<Arc<[Charge]>>) {
     (store, charges)
 }
 
-fn decide(store: &MemoryStore, charges: &Arc<[Charge]>, deadline: Deadline) {
+fn decide(store: &MemoryStore, charges: &Arc<[Charge]>, deadline: Instant) {
     let decision = store.decide(Arc::clone(charges), deadline).now_or_never();
     black_box(decision.expect("memory waits for nothing").is_ok());
 }
@@ -204,7 +203,7 @@ fn on_threads(
     threads: usize,
     count: u64,
 ) -> Duration {
-    let (begin, deadline) = (Instant::now(), Deadline::now());
+    let (begin, deadline) = (Instant::now(), Instant::now());
     thread::scope(|scope| {
         for thread in 0..threads {
             scope.spawn(move || {

@@ -20,12 +20,11 @@ mod verdict;
 use std::collections::HashMap;
 use std::hash::{Hash as _, Hasher as _};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use siphasher::sip::SipHasher13;
 use thiserror::Error;
-use tokio::time::Instant;
 
 use crate::key::KeyFormat;
 use crate::rules::{Algorithm, Domain, Hits, Limit, Limits, Match, RuleSet};

@@ -1,22 +1,27 @@
-//! Where buckets live. A store has one duty: to decide the charges of a request, atomically.
+//! Where token buckets are stored, and the [`Store`] trait that decides charges on them.
 //!
-//! [`memory`] and [`redis`] give the same answers to the same calls at the same times, because both
-//! leave the answer to [`settle()`].
+//! [`memory`] and [`redis`] return the same decisions for the same calls at the same times, because both compute them
+//! with [`settle()`].
 
 pub mod breaker;
 pub mod denied;
 pub mod fallback;
+mod full_warning;
 pub mod memory;
+mod probe;
 pub mod redis;
 mod server_info;
 pub mod split;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Instant;
 
 use thiserror::Error;
-use tokio::time::Instant;
 
+pub(crate) use full_warning::full_warning;
+pub use probe::{ChargingProbe, Probe};
+pub(crate) use probe::{probe_charge, probe_key};
 pub use ratekeeper_core::charge::{
     Basis, Cause, Charge, Decision, MAX_HITS, OnStoreFailure, Outcome, Part, Payment,
     without_candidates,
@@ -24,15 +29,17 @@ pub use ratekeeper_core::charge::{
 pub use ratekeeper_core::settle::{self, Settled, settle};
 pub use server_info::ServerInfo;
 
-/// Decides the charges of a request, all together or not at all.
+/// Decides the charges of a request, all or nothing.
 pub trait Store: Send + Sync + 'static {
-    /// Decides one request and takes what it takes. The answer, or that there is none, comes by the deadline;
-    /// what waits for its turn until then is never asked for.
+    /// Decides one request and takes the hits of the charges that are admitted.
+    ///
+    /// Completes by the deadline, with a decision or an error. A request that is still queued then is dropped without
+    /// being sent.
     ///
     /// No two charges may have the same key. The outcomes are in the order of the charges.
     ///
     /// # Errors
-    /// When the store cannot be asked; then it is unknown whether anything was taken.
+    /// If the store is unavailable; then it is unknown whether any hits were taken.
     fn decide(
         &self,
         charges: Arc<[Charge]>,
@@ -50,50 +57,50 @@ impl<S: Store> Store for Arc<S> {
     }
 }
 
-/// Why a store could not decide.
+/// An error of a store that could not decide a request.
 #[derive(Debug, Clone, Error)]
 pub enum StoreError {
-    /// No connection could be had, or it broke.
+    /// No connection could be established, or the connection was closed.
     #[error("Redis at {address} cannot be reached: {cause}")]
     Unreachable {
-        /// Where it should be, without credentials.
+        /// Address of the server, without credentials.
         address: String,
-        /// What the network said.
+        /// The network error.
         cause: String,
     },
-    /// There was no answer in time.
+    /// The server did not answer before the deadline.
     #[error("Redis at {address} did not answer in time")]
     Timeout {
-        /// Where it is, without credentials.
+        /// Address of the server, without credentials.
         address: String,
     },
-    /// More requests wait for it than are let wait.
+    /// The queue of requests for the server is full.
     #[error("Redis at {address} is too slow: {waiting} requests wait for it already")]
     Overloaded {
-        /// Where it is, without credentials.
+        /// Address of the server, without credentials.
         address: String,
-        /// How many wait.
+        /// Number of requests in the queue.
         waiting: usize,
     },
-    /// There was an answer: that it serves nobody for now.
+    /// The server answered that it cannot serve any request at present, as a replica or a server that is loading does.
     #[error("Redis at {address} cannot serve: {cause}")]
     Unfit {
-        /// Where it is, without credentials.
+        /// Address of the server, without credentials.
         address: String,
-        /// What it said.
+        /// The error in the reply.
         cause: String,
     },
-    /// There was an answer, but not one to work with. Others may fare better.
+    /// The server answered this request with an error. Other requests may succeed.
     #[error("Redis at {address} answered: {cause}")]
     Refused {
-        /// Where it is, without credentials.
+        /// Address of the server, without credentials.
         address: String,
-        /// What it said.
+        /// The error in the reply.
         cause: String,
     },
 }
 
-/// Kinds of [`StoreError`], as they are counted.
+/// The kind of a [`StoreError`]: a label of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(usize)]
 pub enum FailureKind {
@@ -110,7 +117,7 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
-    /// All of them.
+    /// Every kind, in the order of the discriminants.
     pub const ALL: [Self; 5] = [
         Self::Unreachable,
         Self::Timeout,
@@ -119,7 +126,7 @@ impl FailureKind {
         Self::Refused,
     ];
 
-    /// Its name in lower case.
+    /// Returns the name in lower case.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -133,7 +140,7 @@ impl FailureKind {
 }
 
 impl StoreError {
-    /// Where the store is, without credentials.
+    /// Returns the address of the server, without credentials.
     #[must_use]
     pub fn address(&self) -> &str {
         match self {
@@ -145,7 +152,7 @@ impl StoreError {
         }
     }
 
-    /// How it is counted.
+    /// Returns the kind, by which errors are counted.
     #[must_use]
     pub fn kind(&self) -> FailureKind {
         match self {

@@ -129,7 +129,7 @@ fn what_redis_quotes_of_the_login_is_not_repeated() {
         "{failure}"
     );
     assert!(!failure.message().contains("hush"), "{failure}");
-    server.wait_for_log("Redis does not decide");
+    server.wait_for_log("redis unavailable");
     server.signal("TERM");
     let (_, log) = server.ended();
     assert!(!log.contains("hush"), "{log}");

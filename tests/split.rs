@@ -13,7 +13,7 @@ use ratekeeper::store::split::{PerSecond, Places, Split, SplitContext};
 use ratekeeper::store::{Basis, Cause, Charge, Decision, Outcome, Store, StoreError};
 use ratekeeper::time::Micros;
 use tokio::runtime;
-use tokio::time::{Duration, Instant};
+use tokio::time::Duration;
 
 use crate::stores::{InMemory, START, Subject, calls, in_order, part, payment};
 
@@ -24,7 +24,7 @@ impl Store for TwoPlaces {
     async fn decide(
         &self,
         charges: Arc<[Charge]>,
-        deadline: Instant,
+        deadline: std::time::Instant,
     ) -> Result<Decision, StoreError> {
         let place = self.place(&charges[0]);
         let elsewhere = charges.iter().find(|charge| self.place(charge) != place);

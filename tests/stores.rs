@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -25,7 +25,6 @@ use ratekeeper::time::Micros;
 use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
 use tokio::runtime::Runtime;
-use tokio::time::Instant;
 
 use crate::cluster::InCluster;
 use crate::support::{Redis, TIMEOUT, eventually};

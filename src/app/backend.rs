@@ -14,7 +14,8 @@ use crate::service::StoreView;
 use crate::store::Store;
 use crate::store::breaker::Breaker;
 use crate::store::denied::{Denials, RememberedDenials};
-use crate::store::fallback::{Fallback, Probe, Standby};
+use crate::store::fallback::{Fallback, ProbeSettings, Standby};
+use crate::store::full_warning;
 use crate::store::memory::MemoryStore;
 use crate::store::redis::{Buckets, BucketsSettings, Shared};
 use crate::store::split::{GiveBacks, SplitContext};
@@ -47,7 +48,9 @@ impl<S: Store, F: Fn() -> anyhow::Result<S> + Clone + Send + 'static> NewStore f
 
 /// Stores buckets in this process.
 pub(super) fn memory(max_buckets: usize, metrics: &Metrics) -> Backend<impl NewStore> {
-    let store = Arc::new(MemoryStore::new(max_buckets, clock::system()));
+    let full_warning = full_warning(max_buckets, clock::system());
+    let store = MemoryStore::new(max_buckets, clock::system()).on_dropped(full_warning);
+    let store = Arc::new(store);
     exported_metrics::memory(metrics, &store);
     Backend {
         view: StoreView::Memory(Arc::clone(&store)),
@@ -71,7 +74,7 @@ pub(super) fn redis(
     exported_metrics::certificates_for_redis(metrics, &redis);
     exported_metrics::redis(metrics, &standby, &denials);
     exported_metrics::give_backs(metrics, &give_backs);
-    let probe = Probe {
+    let probe = ProbeSettings {
         keys: settings.limiter.keys.clone(),
         timeout: redis.timeout(),
         always: failure.health_follows,

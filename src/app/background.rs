@@ -7,9 +7,9 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, select_all};
 
-use crate::store::fallback::{Probe, Prober, Standby};
+use crate::store::fallback::{ProbeSettings, Prober, Standby};
 use crate::store::redis::{
-    BucketsSettings, Common, NodeProbe, RedisSettings, Servers, Shared, is_of_the_whole,
+    BucketsSettings, Common, NodeProbe, RedisSettings, ServerProbe, Shared, is_cluster_error,
 };
 
 /// Probes each Redis and watches clusters. Never completes.
@@ -19,10 +19,10 @@ pub(super) fn probe_redis(
     redis: &BucketsSettings,
     shared: &Shared,
     standby: &Standby,
-    probe: &Probe,
+    probe: &ProbeSettings,
 ) -> impl Future<Output = Infallible> + 'static + use<> {
     let one = |(redis, common): (&RedisSettings, &Common)| {
-        let probed = Servers::probe(redis, common);
+        let probed = ServerProbe::new(redis, common, &probe.keys);
         let prober = Prober::new(probed, standby.clone(), probe.clone());
         [
             prober.watching(common.breaker().clone()).run().boxed(),
@@ -41,7 +41,7 @@ pub(super) fn probe_redis(
 fn watch_cluster(
     common: &Common,
     standby: &Standby,
-    probe: &Probe,
+    probe: &ProbeSettings,
 ) -> BoxFuture<'static, Infallible> {
     let Common::Cluster(cluster) = common else {
         return pending().boxed();
@@ -51,13 +51,10 @@ fn watch_cluster(
         let of_all = standby.clone();
         let watched = Arc::clone(&cluster);
         let tend = |node| {
-            let probed = NodeProbe::new(&cluster, &node, {
-                let keys = probe.keys.clone();
-                move |number| Probe::key(&keys, number)
-            });
+            let probed = NodeProbe::new(&cluster, &node, &probe.keys);
             let breaker = node.breaker().clone();
             Prober::new(probed, standby.clone(), probe.clone())
-                .of_node(breaker, move || node.undecided(), is_of_the_whole)
+                .of_node(breaker, move || node.undecided(), is_cluster_error)
                 .run()
         };
         watched.watch(tend, move || of_all.decided()).await

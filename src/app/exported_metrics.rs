@@ -18,12 +18,12 @@ use crate::tls::{Certificates, Validity, validity_in};
 
 /// Exports the buckets in memory.
 pub(super) fn memory(metrics: &Metrics, store: &Arc<MemoryStore>) {
-    let counted = Arc::clone(store);
-    let dropped = store.dropped().clone();
-    let buckets = move || counted.buckets();
-    metrics
-        .store
-        .in_memory(buckets, store.max_buckets(), dropped);
+    let (counted, dropping) = (Arc::clone(store), Arc::clone(store));
+    metrics.store.in_memory(
+        move || counted.buckets(),
+        store.max_buckets(),
+        move || dropping.dropped(),
+    );
 }
 
 /// Exports the state of Redis and of the failure policies.

@@ -3,10 +3,9 @@
 use std::fs;
 use std::future::pending;
 use std::num::NonZeroUsize;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
-use tokio::time::Instant;
 use tonic::Code;
 
 use super::*;

@@ -8,10 +8,9 @@
 mod bucket;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
-use tokio::time::Instant;
 
 use super::explain::{Explanation, explain};
 use super::plan::bucket_keys;

@@ -214,7 +214,7 @@ fn taken(limiter: &Limiter<MemoryStore>) -> u64 {
     };
     let decision = limiter
         .store
-        .decide_as(&[charge], |_| crate::store::memory::Stand::AsIs);
+        .decide_on(&[charge], |_| crate::store::memory::BucketBasis::Stored);
     decision.outcomes[0].state.used()
 }
 

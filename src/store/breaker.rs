@@ -108,8 +108,8 @@ impl Breaker {
         self.0.state.subscribe()
     }
 
-    /// Until a call fails, of which it has not opened.
-    pub async fn trouble(&self) {
+    /// Completes when a call fails without opening the breaker.
+    pub async fn wait_for_failure(&self) {
         self.0.trouble.notified().await;
     }
 

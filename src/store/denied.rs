@@ -75,7 +75,7 @@ impl<S: Store> Store for RememberedDenials<S> {
     async fn decide(
         &self,
         charges: Arc<[Charge]>,
-        deadline: Instant,
+        deadline: std::time::Instant,
     ) -> Result<Decision, StoreError> {
         let now = Instant::now();
         if let Some(decision) = self.denials.recall(&charges, now) {

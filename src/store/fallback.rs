@@ -12,20 +12,20 @@ mod tests;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use tokio::time::Instant;
+use std::time::Instant;
 
 use super::breaker::Breaker;
-use super::memory::{MemoryStore, Stand};
+use super::memory::{BucketBasis, MemoryStore};
 use super::{
-    Basis, Cause, Charge, Decision, OnStoreFailure, Part, Store, StoreError, without_candidates,
+    Basis, Cause, Charge, Decision, OnStoreFailure, Part, Store, StoreError, full_warning,
+    without_candidates,
 };
 use crate::bucket::Share;
 use crate::clock::Clock;
 use crate::telemetry::Throttle;
 use crate::time::Micros;
 
-pub use prober::{Probe, Prober};
+pub use prober::{ProbeSettings, Prober};
 
 /// The shortest time between two log lines about requests that the store failed.
 const WARN_EVERY: Micros = 10_000_000;
@@ -91,7 +91,8 @@ impl Standby {
         Self(Arc::new(Inner {
             settings,
             breakers,
-            buckets: MemoryStore::new(settings.max_buckets, Arc::clone(&clock)),
+            buckets: MemoryStore::new(settings.max_buckets, Arc::clone(&clock))
+                .on_dropped(full_warning(settings.max_buckets, Arc::clone(&clock))),
             clock,
             warning: Throttle::every(WARN_EVERY),
             untold: AtomicU64::new(0),
@@ -211,13 +212,13 @@ impl Standby {
                 &shared
             }
         };
-        let stand = |charge: &Charge| match self.policy(charge) {
-            OnStoreFailure::Local => Stand::AsIs,
+        let basis = |charge: &Charge| match self.policy(charge) {
+            OnStoreFailure::Local => BucketBasis::Stored,
             // The charge is one of a limit that cannot deny.
-            OnStoreFailure::Allow | OnStoreFailure::Error => Stand::Full,
-            OnStoreFailure::Deny => Stand::Empty,
+            OnStoreFailure::Allow | OnStoreFailure::Error => BucketBasis::Full,
+            OnStoreFailure::Deny => BucketBasis::Empty,
         };
-        let mut decision = self.0.buckets.decide_as(charges, stand);
+        let mut decision = self.0.buckets.decide_on(charges, basis);
         for (charge, outcome) in charges.iter().zip(&mut decision.outcomes) {
             outcome.basis = Basis::Policy;
             if self.policy(charge) == OnStoreFailure::Deny {
@@ -253,7 +254,7 @@ impl Standby {
             let requests = self.0.untold.swap(0, Ordering::Relaxed);
             let mut last = { self.0.last_miss.lock() }.unwrap_or_else(PoisonError::into_inner);
             *last = error.to_string();
-            tracing::warn!(%error, requests, "requests were decided without Redis, each by its policy");
+            tracing::warn!(%error, requests, "redis failed requests, applying failure policy");
         }
     }
 }

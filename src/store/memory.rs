@@ -1,56 +1,54 @@
-//! Buckets in this process's memory: a sharded map, bounded, that forgets buckets once they are full.
+//! Buckets in the memory of this process: a bounded, sharded map that drops buckets once they are full.
 //!
-//! A request locks the shards of its buckets, in ascending order, decides, and lets go; nothing is
-//! awaited in between. Buckets are found by the [hash](crate::key::BucketKey::hash) of their key alone, so
-//! their size does not depend on what clients send.
+//! A request locks the shards of its buckets in ascending order, decides, and unlocks them; nothing is awaited while the
+//! locks are held. Buckets are identified by the [hash](crate::key::BucketKey::hash) of their key alone, so their size
+//! does not depend on client input.
 //!
-//! At the bound, a new bucket takes the place of one of the limit that has the most buckets. A limit keeps all of its
-//! buckets as long as they are fewer than the bound divided by the number of limits that have any (up to chance: each
-//! shard has an equal part of the bound, and buckets come to shards by their hash).
+//! When the store is full, a new bucket replaces one of the limit that has the most buckets. A limit keeps all of its
+//! buckets as long as it has fewer than the bound divided by the number of limits with buckets. (This is approximate:
+//! each shard has an equal part of the bound, and buckets are assigned to shards by their hash.)
 
 mod shard;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-use prometheus::IntCounter;
 use smallvec::SmallVec;
-use tokio::time::Instant;
 
 use super::{Charge, Decision, Settled, Store, StoreError, settle};
 use crate::bucket::State;
 use crate::clock::Clock;
-use crate::telemetry::Throttle;
-use crate::time::Micros;
 
 use shard::Shard;
 
-/// No more shards than this; beyond it, two threads hardly ever meet in one.
+/// The maximum number of shards. With so many, two threads hardly ever contend for one.
 const MAX_SHARDS: usize = 256;
 
-/// A shard holds at least this many buckets, so that a small store is bounded as a whole.
+/// The minimum number of buckets per shard, so that the bound of a small store is precise.
 const MIN_SHARD_BOUND: usize = 4096;
 
-/// The shortest time between two warnings that the bound is reached.
-const WARN_EVERY: Micros = 60_000_000;
-
-/// How a bucket stands when a request comes.
+/// The state of a bucket that a decision is based on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stand {
-    /// As what was taken left it.
-    AsIs,
-    /// As if nothing was taken.
+pub enum BucketBasis {
+    /// The stored state, which the decision updates.
+    Stored,
+    /// A full bucket. The stored state is neither read nor changed.
     Full,
-    /// As if everything was taken.
+    /// An empty bucket. The stored state is neither read nor changed.
     Empty,
 }
+
+/// Receives the number of buckets that one request displaced.
+type OnDropped = Box<dyn Fn(u64) + Send + Sync>;
 
 /// Buckets in memory.
 pub struct MemoryStore {
     shards: Box<[Mutex<Shard>]>,
     clock: Clock,
     max_buckets: usize,
-    dropped: IntCounter,
-    full_warning: Throttle,
+    dropped: AtomicU64,
+    on_dropped: Option<OnDropped>,
 }
 
 impl std::fmt::Debug for MemoryStore {
@@ -62,7 +60,7 @@ impl std::fmt::Debug for MemoryStore {
 }
 
 impl MemoryStore {
-    /// A store of at most `max_buckets` buckets (at least 1) that lives by `clock`.
+    /// Creates a store of at most `max_buckets` buckets (at least 1) that reads the time from `clock`.
     #[must_use]
     pub fn new(max_buckets: usize, clock: Clock) -> Self {
         let max_buckets = max_buckets.max(1);
@@ -74,61 +72,67 @@ impl MemoryStore {
                 .collect(),
             clock,
             max_buckets,
-            dropped: IntCounter::new(
-                "ratekeeper_buckets_dropped_total",
-                "Buckets that were not full and had to go for others",
-            )
-            .expect("the name is a right one"),
-            full_warning: Throttle::every(WARN_EVERY),
+            dropped: AtomicU64::new(0),
+            on_dropped: None,
         }
     }
 
-    /// The most buckets held.
+    /// Sets a function that is called with the number of buckets that a request displaced, if any. No lock is held
+    /// during the call.
+    #[must_use]
+    pub fn on_dropped(self, callback: impl Fn(u64) + Send + Sync + 'static) -> Self {
+        Self {
+            on_dropped: Some(Box::new(callback)),
+            ..self
+        }
+    }
+
+    /// Returns the maximum number of buckets.
     #[must_use]
     pub fn max_buckets(&self) -> usize {
         self.max_buckets
     }
 
-    /// Counts the buckets that were not full and had to go for others.
+    /// Returns the number of buckets that were dropped to make room for others before they were full.
     #[must_use]
-    pub fn dropped(&self) -> &IntCounter {
-        &self.dropped
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
     }
 
-    /// How many buckets are held, including those that are full again and not yet forgotten.
+    /// Returns the number of buckets, including full ones that have not been dropped yet.
     #[must_use]
     pub fn buckets(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).len()).sum()
     }
 
-    /// Forgets the buckets that are full again, all at once and with the memory that they took. Writing does
-    /// so little by little; this is for a store that is not written to any more.
-    pub fn forget_full(&self) {
+    /// Drops all buckets that are full and releases their memory. Each write drops a few of them; this is for a store that is no
+    /// longer written to.
+    pub fn drop_full(&self) {
         let now = (self.clock)();
         for shard in &self.shards {
-            lock(shard).forget_full(now);
+            lock(shard).drop_full(now);
         }
     }
 
     fn shard_of(&self, charge: &Charge) -> usize {
-        // The map inside the shard uses the low bits.
+        // The low bits are used by the map inside the shard.
         let high = u32::try_from(charge.key.hash() >> 96).expect("32 bits are left");
         high as usize & (self.shards.len() - 1)
     }
 
-    /// Decides with some buckets as they are and with others as they are said to be, which stay as they are.
-    pub(crate) fn decide_as(
+    /// Decides charges on their stored buckets, or on full or empty ones where `basis` returns so.
+    pub fn decide_on(
         &self,
         charges: &[Charge],
-        stand: impl Fn(&Charge) -> Stand,
+        basis: impl Fn(&Charge) -> BucketBasis,
     ) -> Decision {
         let mut shards = LockedShards::new(self, charges);
-        // Read under the locks: within a shard, time does not run backwards between requests.
+        // Read under the locks, so that within a shard, time never runs backwards from one request to the next.
         let now = (self.clock)();
-        let stored = |i: usize| match stand(&charges[i]) {
-            Stand::AsIs => shards.of(&charges[i]).get(charges[i].key.hash()),
-            Stand::Full => None,
-            Stand::Empty => Some(State::empty(&charges[i].terms, now)),
+        let stored = |i: usize| match basis(&charges[i]) {
+            BucketBasis::Stored => shards.of(&charges[i]).get(charges[i].key.hash()),
+            BucketBasis::Full => None,
+            BucketBasis::Empty => Some(State::empty(&charges[i].terms, now)),
         };
         let Settled {
             decision,
@@ -136,7 +140,7 @@ impl MemoryStore {
         } = settle(charges, stored, now);
         let mut dropped = 0;
         for (i, charge) in charges.iter().enumerate() {
-            if is_changed[i] && stand(charge) == Stand::AsIs {
+            if is_changed[i] && basis(charge) == BucketBasis::Stored {
                 let outcome = &decision.outcomes[i];
                 let shard = shards.of(charge);
                 let (hash, limit) = (charge.key.hash(), charge.key.limit());
@@ -145,52 +149,43 @@ impl MemoryStore {
         }
         drop(shards);
         if dropped > 0 {
-            self.dropped.inc_by(dropped);
-            self.warn_full(now);
+            self.dropped.fetch_add(dropped, Ordering::Relaxed);
+            if let Some(on_dropped) = &self.on_dropped {
+                on_dropped(dropped);
+            }
         }
         decision
-    }
-
-    fn warn_full(&self, now: Micros) {
-        if self.full_warning.passes(now) {
-            tracing::warn!(
-                max_buckets = self.max_buckets,
-                "memory store full, dropping buckets of the limits that have the most; \
-                 raise MEMORY_MAX_BUCKETS, or use Redis"
-            );
-        }
     }
 }
 
 impl Store for MemoryStore {
-    /// It waits for nothing, so the deadline may be any.
+    /// Decides immediately, whatever the deadline.
     async fn decide(
         &self,
         charges: Arc<[Charge]>,
         _deadline: Instant,
     ) -> Result<Decision, StoreError> {
-        Ok(self.decide_as(&charges, |_| Stand::AsIs))
+        Ok(self.decide_on(&charges, |_| BucketBasis::Stored))
     }
 }
 
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    // A shard is whole between any two of its statements, so a panic elsewhere taints nothing.
+    // A panic leaves a shard consistent, so a poisoned lock can be used.
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The shards of one request, locked once each and in ascending order, so that no two requests
-/// wait for each other in a circle.
+/// The shards of one request, locked once each and in ascending order, so that requests cannot deadlock.
 struct LockedShards<'a> {
     store: &'a MemoryStore,
-    locked: SmallVec<[(usize, MutexGuard<'a, Shard>); FEW]>,
+    locked: SmallVec<[(usize, MutexGuard<'a, Shard>); INLINE_LOCKS]>,
 }
 
-/// Requests with more charges than this need memory of their own to remember their locks.
-const FEW: usize = 4;
+/// The number of locks that are kept without an allocation.
+const INLINE_LOCKS: usize = 4;
 
 impl<'a> LockedShards<'a> {
     fn new(store: &'a MemoryStore, charges: &[Charge]) -> Self {
-        let mut indexes: SmallVec<[usize; FEW]> =
+        let mut indexes: SmallVec<[usize; INLINE_LOCKS]> =
             charges.iter().map(|c| store.shard_of(c)).collect();
         indexes.sort_unstable();
         indexes.dedup();

@@ -48,10 +48,10 @@ use script::Script;
 
 pub use address::{Address, AddressError, Endpoint};
 pub use buckets::{Buckets, BucketsSettings, Shared};
-pub use cluster::{Cluster, ClusterStore, Node, NodeProbe, is_of_the_whole, slot};
+pub use cluster::{Cluster, ClusterStore, Node, NodeProbe, is_cluster_error, slot};
 pub use login::Login;
 pub use sentinel::Sentinels;
-pub use servers::{Common, Servers};
+pub use servers::{Common, ServerProbe, Servers};
 pub use settings::{RedisSettings, Topology};
 pub use tls::{ClientCertificate, NameCheck, RedisTls, SystemRoots, TlsError};
 
@@ -149,8 +149,9 @@ impl Store for RedisStore {
     async fn decide(
         &self,
         charges: Arc<[Charge]>,
-        deadline: Instant,
+        deadline: std::time::Instant,
     ) -> Result<Decision, StoreError> {
+        let deadline = Instant::from_std(deadline);
         if let Some(error) = self.server.is_shut() {
             return Err(error);
         }

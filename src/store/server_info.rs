@@ -1,13 +1,13 @@
-//! What a store's server says of itself.
+//! Software and protocol version of a Redis server.
 
 use std::fmt;
 
-/// The software of a server, as it says when a connection is made.
+/// The software of a server, as reported when a connection is established.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerInfo {
-    /// Name and version, such as `redis 7.0.15`; `None` when it does not say.
+    /// Name and version, such as `redis 7.0.15`; `None` if the server does not report them.
     pub software: Option<String>,
-    /// The version of the protocol that is spoken with it: 2 or 3.
+    /// Version of the Redis protocol (RESP) in use: 2 or 3.
     pub protocol: u8,
 }
 

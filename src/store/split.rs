@@ -123,7 +123,7 @@ impl<S: Places> Store for Split<S> {
     async fn decide(
         &self,
         charges: Arc<[Charge]>,
-        deadline: Instant,
+        deadline: std::time::Instant,
     ) -> Result<Decision, StoreError> {
         if self.is_in_one_place(&charges) {
             return self.store.decide(charges, deadline).await;
@@ -143,7 +143,7 @@ impl<S: Places> Split<S> {
     async fn decide_and_try(
         &self,
         charges: &[Charge],
-        deadline: Instant,
+        deadline: std::time::Instant,
     ) -> Result<Decision, StoreError> {
         let goes_along = |charge: &&Charge| match charge.part {
             Part::Candidate { from, to } => from < to,
@@ -177,13 +177,13 @@ impl<S: Places> Split<S> {
         &self,
         charges: Arc<[Charge]>,
         counted: usize,
-        deadline: Instant,
+        deadline: std::time::Instant,
     ) -> Result<Decision, StoreError> {
         let (answer, decision) = oneshot::channel();
         let job = Job {
             charges,
             counted,
-            deadline,
+            deadline: Instant::from_std(deadline),
             answer,
         };
         if self.queue.try_send(job).is_err() {

@@ -1,20 +1,20 @@
-//! Messages that recur, such as that a store fails, told now and then.
+//! Rate limit for log messages that recur, such as that a store is unavailable.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::time::Micros;
 
-/// Lets a recurring message through once per interval, all its clones together.
+/// Allows a recurring log message once per interval. Clones share the interval.
 #[derive(Debug, Clone)]
 pub struct Throttle {
     interval: Micros,
-    /// When the next one may pass.
+    /// The time from which on the next message is allowed.
     next: Arc<AtomicU64>,
 }
 
 impl Throttle {
-    /// Lets one through every `interval` microseconds.
+    /// Creates a throttle that allows one message every `interval` microseconds.
     #[must_use]
     pub fn every(interval: Micros) -> Self {
         Self {
@@ -23,7 +23,7 @@ impl Throttle {
         }
     }
 
-    /// Whether the message may be told at `now`.
+    /// Returns whether a message may be logged at `now`; if so, starts the next interval.
     pub fn passes(&self, now: Micros) -> bool {
         let next = self.next.load(Ordering::Relaxed);
         now >= next

@@ -60,7 +60,7 @@ descriptors:
         server.ask(ask("shop", &["allow=b"])).unwrap();
         api.get("/status")["store"]["degraded"] == true
     });
-    server.wait_for_log("Redis does not decide");
+    server.wait_for_log("redis unavailable");
     check(
         &server,
         "local",

@@ -109,8 +109,8 @@ fn a_cluster_that_is_down_is_seen_in_metrics_health_and_log() {
     let (counts, log) = logged(
         server,
         &[
-            "of the Redis Cluster does not decide",
-            "of the Redis Cluster decides again",
+            "cluster node unavailable",
+            "cluster node available again",
             "of itself that it is down",
             "is whole again",
             "The cluster is down",
@@ -199,10 +199,7 @@ fn a_failover_is_told_once_for_all_threads() {
     ask_until(&server, &[&lost], "ratekeeper_degraded", 0.0);
     let (counts, log) = logged(
         server,
-        &[
-            "of the Redis Cluster does not decide",
-            "has no slots any more",
-        ],
+        &["cluster node unavailable", "has no slots any more"],
     );
     assert_eq!(counts, [1, 1], "{log}");
     assert!(log.matches("is not whole").count() <= 1, "{log}");
@@ -220,7 +217,7 @@ fn a_node_that_cannot_write_is_down_until_it_can() {
     ask_until(&server, &[&full, &other], "ratekeeper_degraded", 0.0);
     cluster.run::<()>(0, &["CONFIG", "SET", "maxmemory", "1"]);
     ask_until(&server, &[&full], "ratekeeper_degraded", 1.0);
-    server.wait_for_log("of the Redis Cluster does not decide");
+    server.wait_for_log("cluster node unavailable");
     let by_policy = "ratekeeper_decisions_total{cause=\"fallback_local\",verdict=\"ok\"}";
     let before = value(&server, by_policy);
     for _ in 0..300 {
@@ -229,7 +226,7 @@ fn a_node_that_cannot_write_is_down_until_it_can() {
     assert!(is(&server, by_policy, before + 300.0), "it is left alone");
     assert!(is(&server, "ratekeeper_store_breaker_opened_total", 1.0));
     cluster.run::<()>(0, &["CONFIG", "SET", "maxmemory", "0"]);
-    server.wait_for_log("of the Redis Cluster decides again");
+    server.wait_for_log("cluster node available again");
     ask_until(&server, &[&full, &other], "ratekeeper_degraded", 0.0);
 }
 
@@ -252,8 +249,8 @@ fn a_node_that_hangs_has_one_breaker_for_all_threads() {
     ask_until(&server, &[&hanging], "ratekeeper_degraded", 1.0);
     assert!(is(&server, "ratekeeper_store_breaker_opened_total", 1.0));
     cluster.node(0).resume();
-    server.wait_for_log("does not decide");
-    let (counts, log) = logged(server, &["of the Redis Cluster does not decide"]);
+    server.wait_for_log("cluster node unavailable");
+    let (counts, log) = logged(server, &["cluster node unavailable"]);
     assert_eq!(counts, [1], "{log}");
 }
 
@@ -289,7 +286,7 @@ fn nodes_without_slots_are_told_of_at_once() {
     );
     assert!(is(&server, "ratekeeper_degraded", 1.0));
     cluster.make();
-    server.wait_for_log("Redis decides again");
+    server.wait_for_log("redis available again");
     eventually("it decides", || server.ask(ask("c", &["one=1"])).is_ok());
 }
 

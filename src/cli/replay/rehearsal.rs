@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::FutureExt as _;
-use tokio::time::Instant;
 
 use super::recorded::Recorded;
 use crate::clock::Clock;
@@ -13,7 +12,7 @@ use crate::limiter::{
     Code, InForce, LimitError, Limiter, LimiterSettings, Pattern, Verdict, charged_keys,
 };
 use crate::rules::RuleSet;
-use crate::store::memory::{MemoryStore, Stand};
+use crate::store::memory::{BucketBasis, MemoryStore};
 use crate::store::{Charge, Decision, Payment, Store, StoreError};
 use crate::time::Micros;
 
@@ -29,30 +28,30 @@ pub(super) struct Rehearsal {
 /// The buckets. Some of a request may stand as they are said to, because not all that was asked of them is known.
 struct Buckets {
     memory: MemoryStore,
-    stands: Mutex<Vec<(u128, Stand)>>,
+    stands: Mutex<Vec<(u128, BucketBasis)>>,
 }
 
 impl Store for Buckets {
     async fn decide(
         &self,
         charges: Arc<[Charge]>,
-        _deadline: Instant,
+        _deadline: std::time::Instant,
     ) -> Result<Decision, StoreError> {
         let stands = self.stands.lock().unwrap_or_else(PoisonError::into_inner);
         let stand = |charge: &Charge| {
             let said = stands.iter().find(|(hash, _)| *hash == charge.key.hash());
-            said.map_or(Stand::AsIs, |&(_, stand)| stand)
+            said.map_or(BucketBasis::Stored, |&(_, stand)| stand)
         };
         // Whatever was asked of a bucket that is not recorded whole, its answer is the recorded one.
         let charges: Vec<Charge> = charges
             .iter()
             .map(|charge| match stand(charge) {
-                Stand::AsIs => charge.clone(),
-                Stand::Full => certain(charge, -1),
-                Stand::Empty => certain(charge, 1),
+                BucketBasis::Stored => charge.clone(),
+                BucketBasis::Full => certain(charge, -1),
+                BucketBasis::Empty => certain(charge, 1),
             })
             .collect();
-        Ok(self.memory.decide_as(&charges, stand))
+        Ok(self.memory.decide_on(&charges, stand))
     }
 }
 
@@ -125,8 +124,8 @@ impl Rehearsal {
         for (mark, descriptor) in marked() {
             if !mark.is_sampled {
                 let stand = match mark.code {
-                    Code::Ok => Stand::Full,
-                    Code::OverLimit => Stand::Empty,
+                    Code::Ok => BucketBasis::Full,
+                    Code::OverLimit => BucketBasis::Empty,
                 };
                 let keys =
                     charged_keys(&snapshot.rules, &self.settings, &request.domain, descriptor);
@@ -137,7 +136,7 @@ impl Rehearsal {
 
     /// Buckets that had to go for others, and would not have with more room.
     pub(super) fn dropped(&self) -> u64 {
-        self.buckets.memory.dropped().get()
+        self.buckets.memory.dropped()
     }
 
     /// When it is.

@@ -23,7 +23,7 @@ impl Store for Counted {
     async fn decide(
         &self,
         charges: Arc<[Charge]>,
-        deadline: Instant,
+        deadline: std::time::Instant,
     ) -> Result<Decision, StoreError> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         self.store.decide(charges, deadline).await
@@ -49,7 +49,9 @@ fn subject() -> RememberedDenials<Counted> {
 
 impl RememberedDenials<Counted> {
     async fn ask(&self, charges: &[Charge]) -> Decision {
-        self.decide(charges.into(), Instant::now()).await.unwrap()
+        self.decide(charges.into(), Instant::now().into_std())
+            .await
+            .unwrap()
     }
 
     fn asked(&self) -> usize {
@@ -250,7 +252,7 @@ proptest! {
                         ..charge("tried", tokens, hits)
                     }))
                     .collect();
-                let expected = alone.decide(charges.as_slice().into(), Instant::now()).await.unwrap();
+                let expected = alone.decide(charges.as_slice().into(), Instant::now().into_std()).await.unwrap();
                 let answer = subject.ask(&charges).await;
                 // Whatever decides, the answer is the same.
                 prop_assert_eq!(as_from_the_store(answer), expected);

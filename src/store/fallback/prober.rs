@@ -1,241 +1,222 @@
-//! Looks after a store that nobody asks: finds out when it answers again, and tells people.
+//! Probes a server, closes its breaker when it decides again, and logs outages.
 //!
-//! One for each server, beside the threads that serve, with a way of its own to the store.
+//! There is one prober per server, in a task of its own with connections of its own.
 
-mod spell;
+mod outage;
 
 use std::convert::Infallible;
 use std::fmt;
 use std::future::pending;
-use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt as _, SeedableRng as _};
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::Standby;
-use crate::bucket::Terms;
-use crate::key::{BucketKey, KeyFormat, LimitTag, Segment};
+use crate::key::KeyFormat;
 use crate::store::breaker::{Breaker, BreakerState};
-use crate::store::{Charge, Part, Payment, Store, StoreError};
-use spell::{Spell, Subject};
+use crate::store::{Probe, StoreError};
+use outage::{Outage, Subject};
 
-/// How often a store that is asked by requests is probed as well, where somebody wants to know whether it answers.
-const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// The interval between probes while the breaker is closed, if [`ProbeSettings::always`] is set.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
 
-/// How often the buckets of this instance that are full again are forgotten while the store decides.
-const FORGET_EVERY: Duration = Duration::from_secs(10);
+/// The interval at which full local buckets are dropped while the breaker is closed.
+const DROP_EVERY: Duration = Duration::from_secs(10);
 
-/// How a store is probed.
+/// Settings of the probes of a server.
 #[derive(Debug, Clone)]
-pub struct Probe {
-    /// What buckets are called.
+pub struct ProbeSettings {
+    /// Format of the keys of the probed buckets.
     pub keys: KeyFormat,
-    /// How long an answer may take.
+    /// Maximum time to wait for the answer to a probe.
     pub timeout: Duration,
-    /// Also while requests ask the store, or while none do.
+    /// Whether to probe while the breaker is closed, too, so that an idle server's health is known.
     pub always: bool,
-    /// What chance comes from: one for each server, so that they do not probe in step.
+    /// Seed of the random waits between probes. It differs between instances, so that they do not probe in step.
     pub seed: u64,
 }
 
-/// Probes a store.
-pub struct Prober<S> {
-    store: S,
+/// Returns the number of requests that the failure policy has decided so far.
+type FallbackDecisions = Box<dyn Fn() -> u64 + Send + Sync>;
+
+/// Probes one server.
+pub struct Prober<P> {
+    probe: P,
     standby: Standby,
     breaker: Breaker,
-    probe: Probe,
+    settings: ProbeSettings,
     subject: Subject,
-    /// How many requests it did not decide.
-    decided: Box<dyn Fn() -> u64 + Send + Sync>,
-    /// Takes something, so that the store has to write: one that can only be read, or where we may only read, is
-    /// none.
-    taking: Arc<[Charge]>,
-    states: watch::Receiver<BreakerState>,
-    /// The last time that it opened.
-    spell: Option<Spell>,
+    fallback_decisions: FallbackDecisions,
+    /// The latest outage.
+    outage: Option<Outage>,
     random: Xoshiro256PlusPlus,
 }
 
-impl<S: fmt::Debug> fmt::Debug for Prober<S> {
+impl<P: fmt::Debug> fmt::Debug for Prober<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Prober")
-            .field("store", &self.store)
             .field("probe", &self.probe)
+            .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
 }
 
-/// A charge on a bucket that is full again at once.
-fn charge(key: BucketKey) -> Charge {
-    Charge {
-        key,
-        terms: Terms::token_bucket(1_000_000, 1_000_000, 1_000_000, 0),
-        hits: 1,
-        payment: Payment::Prepaid,
-        part: Part::Must,
-        on_failure: None,
-    }
-}
-
-impl Probe {
-    /// A bucket that is probed, by its number from 1, as these keys call it: one that no request can name, as none is in
-    /// the domain without a name.
-    pub(crate) fn key(keys: &KeyFormat, number: u32) -> BucketKey {
-        let tag = LimitTag {
-            index: 0,
-            is_window: false,
-            override_period: None,
-        };
-        let number = number.to_string();
-        let entries = [(&b"probe"[..], Segment::Value(number.as_bytes()))];
-        keys.key(&keys.stem("", entries), tag)
-    }
-}
-
-impl<S: Store> Prober<S> {
-    /// Probes `store`, which nobody else may use, for all that `standby` stands by for.
+impl<P: Probe> Prober<P> {
+    /// Creates a prober for the first breaker of `standby`.
     #[must_use]
-    pub fn new(store: S, standby: Standby, probe: Probe) -> Self {
-        let of_all = standby.clone();
+    pub fn new(probe: P, standby: Standby, settings: ProbeSettings) -> Self {
+        let counted = standby.clone();
         Self {
-            taking: [charge(Probe::key(&probe.keys, 1))].into(),
-            states: standby.breaker().watch(),
             breaker: standby.breaker().clone(),
             subject: Subject::Redis,
-            decided: Box::new(move || of_all.decided()),
-            spell: None,
-            random: Xoshiro256PlusPlus::seed_from_u64(probe.seed),
-            store,
-            standby,
+            fallback_decisions: Box::new(move || counted.decided()),
+            outage: None,
+            random: Xoshiro256PlusPlus::seed_from_u64(settings.seed),
             probe,
+            standby,
+            settings,
         }
     }
 
-    /// The same for a store with another breaker than the first.
+    /// Sets the breaker that the prober opens and closes.
     #[must_use]
     pub fn watching(self, breaker: Breaker) -> Self {
-        Self {
-            states: breaker.watch(),
-            breaker,
-            ..self
-        }
+        Self { breaker, ..self }
     }
 
-    /// The same for a node of a store, with the breaker of that; `decided` tells how many requests for it it did not
-    /// decide, and what `is_told` of why it fails is told elsewhere. It is probed as soon as a call of it fails: a
-    /// node has few of them, and while it hangs each takes its time.
+    /// Sets the breaker to that of a cluster node. The node is probed as soon as a call to it fails, because while it hangs,
+    /// each of its few calls takes until its deadline.
+    ///
+    /// `fallback_decisions` returns the number of requests for the node that the failure policy has decided.
+    /// `is_cluster_error` returns whether an error concerns the whole cluster, so that it is not logged for each node.
     #[must_use]
     pub fn of_node(
         self,
         breaker: Breaker,
-        decided: impl Fn() -> u64 + Send + Sync + 'static,
-        is_told: fn(&StoreError) -> bool,
+        fallback_decisions: impl Fn() -> u64 + Send + Sync + 'static,
+        is_cluster_error: fn(&StoreError) -> bool,
     ) -> Self {
         Self {
-            subject: Subject::Node { is_told },
-            decided: Box::new(decided),
+            subject: Subject::Node { is_cluster_error },
+            fallback_decisions: Box::new(fallback_decisions),
             ..self.watching(breaker)
         }
     }
 
-    /// Probes the store, from now on. Ends only when it is dropped.
+    /// Probes the server until dropped.
     pub async fn run(mut self) -> Infallible {
-        if let Err(error) = self.ask().await {
+        if let Err(error) = self.probe().await {
             self.breaker.open(&error);
         }
         loop {
-            self.watch_closed().await;
-            self.watch_open().await;
+            self.wait_until_open().await;
+            self.probe_until_closed().await;
         }
     }
 
-    /// Until the breaker opens.
-    async fn watch_closed(&mut self) {
-        let mut states = self.states.clone();
-        let opened = states.wait_for(|state| *state != BreakerState::Closed);
-        let is_node = matches!(self.subject, Subject::Node { .. });
-        let forget = async {
-            loop {
-                sleep(FORGET_EVERY).await;
-                if !is_node {
-                    self.standby.0.buckets.forget_full();
-                }
-            }
-        };
-        let trouble = async {
-            loop {
-                self.breaker.trouble().await;
-                if is_node && let Err(error) = self.ask().await {
-                    self.breaker.failed(&error);
-                }
-            }
-        };
-        let watch = async {
-            loop {
-                sleep(WATCH_EVERY).await;
-                if !self.probe.always {
-                    continue;
-                }
-                match self.ask().await {
-                    Ok(()) => self.breaker.succeeded(),
-                    Err(error) => self.breaker.failed(&error),
-                }
-            }
-        };
-        let calm = async {
-            if let Some(spell) = &self.spell {
-                spell.calms_down(&self.address(), &self.decided).await;
-            }
-            pending().await
-        };
+    async fn probe(&self) -> Result<(), StoreError> {
+        let deadline = Instant::now() + self.settings.timeout;
+        self.probe.probe(deadline.into_std()).await
+    }
+
+    fn is_node(&self) -> bool {
+        matches!(self.subject, Subject::Node { .. })
+    }
+
+    // --- While the breaker is closed ---
+
+    /// Completes when the breaker opens.
+    async fn wait_until_open(&self) {
+        let mut states = self.breaker.watch();
         tokio::select! {
-            // An error would say that the breaker is gone, but this has one of it.
-            _ = opened => {}
-            () = calm => {}
-            () = forget => {}
-            () = watch => {}
-            () = trouble => {}
+            // It cannot fail: `self` holds the sender.
+            _ = states.wait_for(|state| *state != BreakerState::Closed) => {}
+            never = self.drop_full_buckets() => match never {},
+            never = self.probe_regularly() => match never {},
+            never = self.probe_after_failures() => match never {},
+            never = self.log_end_of_flapping() => match never {},
         }
     }
 
-    /// Until the breaker is closed, which this does.
-    async fn watch_open(&mut self) {
-        let breaker = self.breaker.clone();
-        let mut spell = Spell::opens(self.spell.take(), self.subject, (self.decided)());
-        if let Some(error) = breaker.last_failure() {
-            spell.tell_opening(&error, self.standby.0.settings.mode.name());
-        }
-        let (mut wait, longest) = spell.waits();
+    /// Drops full local buckets at intervals. The prober of the whole store does so, those of nodes do not.
+    async fn drop_full_buckets(&self) -> Infallible {
         loop {
-            let wait_now = wait.mul_f64(self.random.random_range(0.5..1.0));
-            sleep(wait_now).await;
-            breaker.half_open();
-            match self.ask().await {
+            sleep(DROP_EVERY).await;
+            if !self.is_node() {
+                self.standby.0.buckets.drop_full();
+            }
+        }
+    }
+
+    /// Probes at intervals if [`ProbeSettings::always`] is set.
+    async fn probe_regularly(&self) -> Infallible {
+        loop {
+            sleep(PROBE_EVERY).await;
+            if !self.settings.always {
+                continue;
+            }
+            match self.probe().await {
+                Ok(()) => self.breaker.succeeded(),
+                Err(error) => self.breaker.failed(&error),
+            }
+        }
+    }
+
+    /// Probes a node after each failed call.
+    async fn probe_after_failures(&self) -> Infallible {
+        loop {
+            self.breaker.wait_for_failure().await;
+            if self.is_node()
+                && let Err(error) = self.probe().await
+            {
+                self.breaker.failed(&error);
+            }
+        }
+    }
+
+    /// Logs the end of a series of outages once the breaker has stayed closed for a while.
+    async fn log_end_of_flapping(&self) -> Infallible {
+        if let Some(outage) = &self.outage {
+            let address = self.address();
+            outage
+                .log_end_of_flapping(&address, &self.fallback_decisions)
+                .await;
+        }
+        pending().await
+    }
+
+    // --- While the breaker is open ---
+
+    /// Probes with increasing waits until the server decides, then closes the breaker.
+    async fn probe_until_closed(&mut self) {
+        let decisions = (self.fallback_decisions)();
+        let mut outage = Outage::begin(self.outage.take(), self.subject, decisions);
+        if let Some(error) = self.breaker.last_failure() {
+            outage.log_begin(&error, self.standby.0.settings.mode.name());
+        }
+        let mut wait = outage.first_wait();
+        loop {
+            sleep(wait.mul_f64(self.random.random_range(0.5..1.0))).await;
+            self.breaker.half_open();
+            match self.probe().await {
                 Ok(()) => break,
                 Err(error) => {
-                    spell.tell_cause(&error);
-                    breaker.open(&error);
+                    outage.log_new_cause(&error);
+                    self.breaker.open(&error);
                 }
             }
-            wait = (wait * 2).min(longest);
+            wait = (wait * 2).min(outage.longest_wait());
         }
-        breaker.close();
-        spell.closes(&self.address(), (self.decided)());
-        self.spell = Some(spell);
+        self.breaker.close();
+        outage.end(&self.address(), (self.fallback_decisions)());
+        self.outage = Some(outage);
     }
 
-    /// Where the store is, by what it last failed with.
+    /// Returns the address in the latest error.
     fn address(&self) -> String {
         let failure = self.breaker.last_failure();
         failure.map_or_else(String::new, |error| error.address().to_owned())
-    }
-
-    async fn ask(&self) -> Result<(), StoreError> {
-        let deadline = Instant::now() + self.probe.timeout;
-        let asked = self.store.decide(Arc::clone(&self.taking), deadline);
-        asked.await.map(|_| ())
     }
 }

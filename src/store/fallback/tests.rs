@@ -4,11 +4,13 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::*;
 use crate::bucket::Terms;
 use crate::key::{KeyFormat, LimitTag};
 use crate::store::breaker::BreakerState;
-use crate::store::{Outcome, Payment};
+use crate::store::{ChargingProbe, Outcome, Payment};
 
 const SECOND: Micros = 1_000_000;
 const START: Micros = 1_790_000_000 * SECOND;
@@ -28,7 +30,7 @@ impl Store for Frail {
     async fn decide(
         &self,
         charges: Arc<[Charge]>,
-        deadline: Instant,
+        deadline: std::time::Instant,
     ) -> Result<Decision, StoreError> {
         self.0.asked.fetch_add(1, Ordering::SeqCst);
         let failure = self.0.failure.lock().unwrap().clone();
@@ -39,7 +41,7 @@ impl Store for Frail {
             }
             Some(error) => {
                 if matches!(error, StoreError::Timeout { .. }) {
-                    tokio::time::sleep_until(deadline).await;
+                    tokio::time::sleep_until(Instant::from_std(deadline)).await;
                 }
                 self.0.breaker.failed(&error);
                 Err(error)
@@ -94,7 +96,9 @@ impl Subject {
 
     async fn ask(&self, charges: &[Charge]) -> Result<Decision, StoreError> {
         let deadline = Instant::now() + Duration::from_millis(20);
-        self.fallback.decide(charges.into(), deadline).await
+        self.fallback
+            .decide(charges.into(), deadline.into_std())
+            .await
     }
 
     async fn decide(&self, charges: &[Charge]) -> Decision {
@@ -107,13 +111,15 @@ impl Subject {
 
     /// Probes the store, for as long as the test goes on.
     fn probe(&self, always: bool) -> tokio::task::JoinHandle<std::convert::Infallible> {
-        let probe = Probe {
-            keys: KeyFormat::new("p:"),
+        let keys = KeyFormat::new("p:");
+        let probe = ChargingProbe::new(self.store.clone(), &keys);
+        let settings = ProbeSettings {
+            keys,
             timeout: Duration::from_millis(100),
             always,
             seed: 1,
         };
-        tokio::spawn(Prober::new(self.store.clone(), self.standby.clone(), probe).run())
+        tokio::spawn(Prober::new(probe, self.standby.clone(), settings).run())
     }
 }
 

@@ -1,8 +1,8 @@
-//! One shard: a bounded map of buckets, and a hand that goes round it and takes out those that are full.
+//! One shard: a bounded map of buckets, and a hand, as of a clock, that advances over it and drops full buckets.
 //!
-//! At the bound, a new bucket takes the place of one of the limit that has the most buckets here. So a limit with fewer
-//! buckets than the bound divided by the number of limits that have any keeps all of its own, however many
-//! buckets clients make under other limits.
+//! When the shard is full, a new bucket replaces one of the limit that has the most buckets in the shard. So a limit with
+//! fewer buckets than the bound divided by the number of limits with buckets keeps all of them, however many buckets
+//! clients create under other limits.
 
 mod limits;
 
@@ -14,30 +14,30 @@ use crate::time::Micros;
 
 use limits::Limits;
 
-/// How many buckets a write looks at for whether they are full again. Four per write keep the
-/// full ones below a third of the others, however many new buckets are written.
+/// Number of buckets that each write checks for being full. Four per write keep the full buckets below a third of the
+/// others, however many new buckets are written.
 const SWEEP: usize = 4;
 
-/// Among how many buckets of the largest limit the one that makes room for a new one is chosen.
+/// Number of buckets of the largest limit among which the bucket to replace is chosen.
 const SAMPLE: usize = 16;
 
-/// How many buckets are looked at, in each direction, to find one of the largest limit. Those of others may lie
-/// together; beyond this, one of theirs goes rather than that the shard stays locked.
+/// Maximum number of buckets that are searched, in each direction, for one of the largest limit. If there is none among
+/// them, a bucket of another limit is replaced, so that the shard is not locked for long.
 const LOOK: usize = 512;
 
 /// Buckets by the hash of their key.
 #[derive(Debug)]
 pub(super) struct Shard {
-    buckets: IndexMap<u128, Kept, Prehashed>,
+    buckets: IndexMap<u128, StoredBucket, Prehashed>,
     limits: Limits,
-    /// The place that the sweep goes on from.
+    /// Index at which the next sweep starts.
     hand: usize,
     bound: usize,
 }
 
-/// A bucket as it is kept: a [`State`], and the limit that it counts to where the state has padding.
+/// A stored bucket: the fields of [`State`], with the number of its limit in the place of padding.
 #[derive(Debug, Clone, Copy)]
-struct Kept {
+struct StoredBucket {
     at: Micros,
     whole: u64,
     part: u64,
@@ -46,7 +46,7 @@ struct Kept {
     limit: u32,
 }
 
-impl Kept {
+impl StoredBucket {
     fn new(state: State, limit: u32) -> Self {
         let State {
             at,
@@ -91,25 +91,25 @@ impl Shard {
     }
 
     pub(super) fn get(&self, hash: u128) -> Option<State> {
-        self.buckets.get(&hash).map(Kept::state)
+        self.buckets.get(&hash).map(StoredBucket::state)
     }
 
-    /// Stores a bucket of a limit (0: it is not known which, if the bucket is new), unless it is full, and forgets some
-    /// that are. True when another one that was not full had to go to make room.
+    /// Stores a bucket of a limit (0: unknown; an existing bucket keeps its limit) unless it is full, and drops some full
+    /// buckets. Returns whether a bucket that was not full was dropped to make room.
     pub(super) fn put(&mut self, hash: u128, limit: u32, state: State, now: Micros) -> bool {
         self.sweep(now);
         if state.is_full(now) {
-            if let Some(kept) = self.buckets.swap_remove(&hash) {
-                self.limits.remove(kept.limit);
+            if let Some(stored) = self.buckets.swap_remove(&hash) {
+                self.limits.remove(stored.limit);
             }
             return false;
         }
-        if let Some(kept) = self.buckets.get_mut(&hash) {
-            let before = kept.limit;
+        if let Some(stored) = self.buckets.get_mut(&hash) {
+            let before = stored.limit;
             let limit = if limit == 0 { before } else { limit };
-            *kept = Kept::new(state, limit);
+            *stored = StoredBucket::new(state, limit);
             if limit != before {
-                // The bucket is charged under another limit since the configuration has changed.
+                // A new configuration charges the bucket under another limit.
                 self.limits.remove(before);
                 self.limits.add(limit);
             }
@@ -117,17 +117,17 @@ impl Shard {
         }
         let dropped = self.buckets.len() >= self.bound && self.make_room(now);
         self.limits.add(limit);
-        self.buckets.insert(hash, Kept::new(state, limit));
+        self.buckets.insert(hash, StoredBucket::new(state, limit));
         dropped
     }
 
-    /// Takes out all buckets that are full, and gives back memory that is no longer needed.
-    pub(super) fn forget_full(&mut self, now: Micros) {
+    /// Drops all full buckets and releases unused memory.
+    pub(super) fn drop_full(&mut self, now: Micros) {
         let limits = &mut self.limits;
-        self.buckets.retain(|_, kept| {
-            let is_full = kept.state().is_full(now);
+        self.buckets.retain(|_, stored| {
+            let is_full = stored.state().is_full(now);
             if is_full {
-                limits.remove(kept.limit);
+                limits.remove(stored.limit);
             }
             !is_full
         });
@@ -137,16 +137,16 @@ impl Shard {
         self.hand = 0;
     }
 
-    /// Takes out those of the next few buckets that are full.
+    /// Drops the full ones among the next few buckets.
     fn sweep(&mut self, now: Micros) {
         for _ in 0..SWEEP {
-            let Some((_, kept)) = self.buckets.get_index(self.hand) else {
+            let Some((_, stored)) = self.buckets.get_index(self.hand) else {
                 self.hand = 0;
                 return;
             };
-            if kept.state().is_full(now) {
-                // The last bucket comes to this place and is looked at next.
-                self.limits.remove(kept.limit);
+            if stored.state().is_full(now) {
+                // The last bucket moves to this index and is checked next.
+                self.limits.remove(stored.limit);
                 self.buckets.swap_remove_index(self.hand);
             } else {
                 self.hand += 1;
@@ -154,35 +154,35 @@ impl Shard {
         }
     }
 
-    /// Takes out a bucket of the limit that has the most: of some of them, the one that is full soonest, which
-    /// gives away the least. True when it was not full.
+    /// Drops a bucket of the limit that has the most buckets: among a sample, the one that is full soonest, so that the
+    /// fewest taken hits are lost. Returns whether it was not full.
     fn make_room(&mut self, now: Micros) -> bool {
         let largest = self.limits.largest();
         let count = self.buckets.len();
-        let kept = |i: usize| &self.buckets[i];
-        let full_at = |&i: &usize| kept(i).state().full_at();
+        let stored = |i: usize| &self.buckets[i];
+        let full_at = |&i: &usize| stored(i).state().full_at();
         let ahead = || (0..LOOK.min(count)).map(|step| (self.hand + step) % count);
-        let is_of_largest = |i: &usize| kept(*i).limit == largest;
+        let is_of_largest = |i: &usize| stored(*i).limit == largest;
         let mut sample = ahead().filter(is_of_largest).take(SAMPLE);
         let (mut soonest, mut last) = (sample.next(), None);
-        for place in sample {
-            last = Some(place);
-            if soonest.is_some_and(|found| full_at(&place) < full_at(&found)) {
-                soonest = Some(place);
+        for index in sample {
+            last = Some(index);
+            if soonest.is_some_and(|found| full_at(&index) < full_at(&found)) {
+                soonest = Some(index);
             }
         }
-        // A client that makes many buckets made the newest, which come last.
+        // The newest buckets are at the end; a client that creates many buckets created them.
         let newest = || (0..count).rev().take(LOOK).find(is_of_largest);
-        let place = soonest
+        let index = soonest
             .or_else(newest)
             .or_else(|| ahead().take(SAMPLE).min_by_key(full_at))
             .expect("a bound is at least 1");
         self.hand = last.map_or(self.hand + SAMPLE, |last| last + 1) % count;
-        let Some((_, kept)) = self.buckets.swap_remove_index(place) else {
+        let Some((_, stored)) = self.buckets.swap_remove_index(index) else {
             return false;
         };
-        self.limits.remove(kept.limit);
-        !kept.state().is_full(now)
+        self.limits.remove(stored.limit);
+        !stored.state().is_full(now)
     }
 }
 

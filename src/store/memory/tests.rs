@@ -1,5 +1,5 @@
-//! What is the memory store's own: its bound, and that it forgets. The contract that it shares with
-//! Redis is held by `tests/stores.rs`.
+//! The bound of the memory store, and which buckets it drops. The contract that it shares with Redis is tested by
+//! `tests/stores.rs`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,6 +8,7 @@ use super::*;
 use crate::bucket::Terms;
 use crate::key::{KeyFormat, LimitTag};
 use crate::store::{Part, Payment};
+use crate::time::Micros;
 
 const SECOND: Micros = 1_000_000;
 
@@ -31,7 +32,7 @@ impl Subject {
         self.now.fetch_add(time, Ordering::SeqCst);
     }
 
-    /// Charges a bucket of 100 tokens that gets one back each second; says what is left.
+    /// Charges a bucket of 100 tokens that is refilled by one each second, and returns the tokens that remain.
     fn hit(&self, name: &str, hits: i64) -> u32 {
         let keys = KeyFormat::new("");
         let tag = LimitTag {
@@ -47,12 +48,15 @@ impl Subject {
             part: Part::Must,
             on_failure: None,
         };
-        self.store.decide_as(&[charge], |_| Stand::AsIs).outcomes[0].remaining
+        self.store
+            .decide_on(&[charge], |_| BucketBasis::Stored)
+            .outcomes[0]
+            .remaining
     }
 }
 
 #[test]
-fn buckets_that_are_full_again_are_forgotten() {
+fn full_buckets_are_dropped() {
     let subject = Subject::new(1_000_000);
     for i in 0..1_000 {
         subject.hit(&format!("once-{i}"), 1);
@@ -65,7 +69,7 @@ fn buckets_that_are_full_again_are_forgotten() {
     let most = 1_000 + 1_000 / 3 + subject.store.shards.len();
     assert!(
         subject.store.buckets() <= most,
-        "{} are held",
+        "{} buckets are stored",
         subject.store.buckets()
     );
 }
@@ -83,7 +87,7 @@ fn a_bucket_that_is_charged_again_is_kept() {
 }
 
 #[test]
-fn at_the_bound_those_nearest_to_full_go() {
+fn a_full_store_drops_the_buckets_nearest_to_full() {
     let subject = Subject::new(10);
     for i in 0..10 {
         subject.hit(&format!("{i}"), 10 + i);
@@ -103,7 +107,7 @@ fn at_the_bound_those_nearest_to_full_go() {
 }
 
 #[test]
-fn hits_that_are_given_back_leave_nothing_behind() {
+fn refunded_buckets_are_dropped() {
     let subject = Subject::new(1_000);
     for i in 0..10_000 {
         subject.hit("a", 1 + i % 50);
@@ -113,7 +117,7 @@ fn hits_that_are_given_back_leave_nothing_behind() {
 }
 
 #[test]
-fn a_request_may_name_more_buckets_than_the_store_holds() {
+fn more_buckets_than_the_bound_are_decided() {
     let subject = Subject::new(1);
     subject.hit("a", 1);
     subject.hit("b", 2);

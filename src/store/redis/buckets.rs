@@ -3,8 +3,7 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
-
-use tokio::time::Instant;
+use std::time::Instant;
 
 use super::settings::RedisSettings;
 use super::{Common, Servers};

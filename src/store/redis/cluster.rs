@@ -37,14 +37,14 @@ use super::script::Script;
 use super::{RedisSettings, SCRIPT};
 use crate::store::breaker::{Breaker, BreakerState};
 use crate::store::split::{Places, Split, SplitContext};
-use crate::store::{Cause, Charge, Decision, Store, StoreError};
+use crate::store::{Charge, Decision, Probe, Store, StoreError};
 use map::Map;
 use slots::Address;
 use ways::Ways;
 
 pub use crate::key::slot;
 pub use node::Node;
-pub use probe::{NodeProbe, is_of_the_whole};
+pub use probe::{NodeProbe, is_cluster_error};
 
 /// What is said of a request whose bucket is nowhere to be found.
 const TORN: &str = "TRYAGAIN for a single bucket, which the nodes of a cluster do not say";
@@ -122,9 +122,10 @@ impl Store for ClusterStore {
     async fn decide(
         &self,
         charges: Arc<[Charge]>,
-        deadline: Instant,
+        deadline: std::time::Instant,
     ) -> Result<Decision, StoreError> {
-        match self.ways.decide(Arc::clone(&charges), deadline).await {
+        let by = Instant::from_std(deadline);
+        match self.ways.decide(Arc::clone(&charges), by).await {
             Ok(decision) => Ok(decision),
             Err(Undecided::Failed(error)) => Err(error),
             // Only together are they a matter of one slot.
@@ -143,32 +144,28 @@ impl Places for ClusterStore {
     }
 }
 
-/// Finds out whether it is known who has which slots, whatever it is asked to decide.
+/// A probe that succeeds if the owners of the slots are known. Nodes have [probes](NodeProbe) of their own.
 #[derive(Debug)]
-pub struct AnyNode(Arc<Cluster>);
+pub struct TopologyProbe(Arc<Cluster>);
 
-impl AnyNode {
-    /// Asks a cluster that somebody [watches](Cluster::watch).
+impl TopologyProbe {
+    /// Creates a probe of a cluster that is being [watched](Cluster::watch).
     pub(super) fn new(cluster: &Arc<Cluster>) -> Self {
         Self(Arc::clone(cluster))
     }
 }
 
-impl Store for AnyNode {
-    async fn decide(&self, _: Arc<[Charge]>, _: Instant) -> Result<Decision, StoreError> {
+impl Probe for TopologyProbe {
+    async fn probe(&self, _deadline: std::time::Instant) -> Result<(), StoreError> {
         let cluster = &self.0;
-        // Made first, so that nothing is missed.
+        // Created before the map is read, so that no notification is missed.
         let read = cluster.read.notified();
         if !cluster.map.load().has_owners() {
             cluster.doubt();
             read.await;
             cluster.has_owners()?;
         }
-        Ok(Decision {
-            admitted: true,
-            outcomes: Vec::new(),
-            cause: Cause::Buckets,
-        })
+        Ok(())
     }
 }
 
@@ -180,9 +177,9 @@ impl Store for BucketByBucket {
     async fn decide(
         &self,
         charges: Arc<[Charge]>,
-        deadline: Instant,
+        deadline: std::time::Instant,
     ) -> Result<Decision, StoreError> {
-        match self.0.decide(charges, deadline).await {
+        match self.0.decide(charges, Instant::from_std(deadline)).await {
             Ok(decision) => Ok(decision),
             Err(Undecided::Failed(error)) => Err(error),
             Err(Undecided::Torn) => Err(self.0.cluster.refused(TORN)),

@@ -1,14 +1,14 @@
 //! One Redis server, the master of sentinels, or a cluster: whatever the settings describe.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use tokio::time::Instant;
-
-use super::cluster::{AnyNode, Cluster};
+use super::cluster::{Cluster, TopologyProbe};
 use super::{ClusterStore, RedisSettings, RedisStore, Topology};
+use crate::key::KeyFormat;
 use crate::store::breaker::Breaker;
 use crate::store::split::Places;
-use crate::store::{Charge, Decision, Store, StoreError};
+use crate::store::{Charge, ChargingProbe, Decision, Probe, Store, StoreError};
 
 /// What all threads of a server share of a Redis.
 #[derive(Debug, Clone)]
@@ -47,8 +47,6 @@ pub enum Servers {
     One(RedisStore),
     /// In a cluster, each slot is a place.
     Cluster(ClusterStore),
-    /// To find out whether anything is known of a cluster.
-    AnyNode(AnyNode),
 }
 
 impl Servers {
@@ -63,17 +61,37 @@ impl Servers {
             Common::Cluster(cluster) => Self::Cluster(ClusterStore::of(settings, cluster)),
         }
     }
+}
 
-    /// What finds out whether requests are worth sending at all. To know the nodes of a cluster is enough for that:
-    /// whether each decides is [another question](super::NodeProbe).
+/// A probe of one server, or of the topology of a cluster.
+#[derive(Debug)]
+pub enum ServerProbe {
+    /// Charges a bucket of the server.
+    One(ChargingProbe<RedisStore>),
+    /// Checks that the owners of the slots are known.
+    Cluster(TopologyProbe),
+}
+
+impl ServerProbe {
+    /// Creates a probe with a connection of its own. Must be called within a tokio runtime.
     #[must_use]
-    pub fn probe(settings: &RedisSettings, common: &Common) -> Self {
+    pub fn new(settings: &RedisSettings, common: &Common, keys: &KeyFormat) -> Self {
         match common {
-            Common::One(breaker) => Self::One(RedisStore::probing(
-                &settings.clone().with_pool_size(1),
-                breaker,
-            )),
-            Common::Cluster(cluster) => Self::AnyNode(AnyNode::new(cluster)),
+            Common::One(breaker) => {
+                let settings = settings.clone().with_pool_size(1);
+                let store = RedisStore::probing(&settings, breaker);
+                Self::One(ChargingProbe::new(store, keys))
+            }
+            Common::Cluster(cluster) => Self::Cluster(TopologyProbe::new(cluster)),
+        }
+    }
+}
+
+impl Probe for ServerProbe {
+    async fn probe(&self, deadline: Instant) -> Result<(), StoreError> {
+        match self {
+            Self::One(probe) => probe.probe(deadline).await,
+            Self::Cluster(probe) => probe.probe(deadline).await,
         }
     }
 }
@@ -87,7 +105,6 @@ impl Store for Servers {
         match self {
             Self::One(store) => store.decide(charges, deadline).await,
             Self::Cluster(store) => store.decide(charges, deadline).await,
-            Self::AnyNode(store) => store.decide(charges, deadline).await,
         }
     }
 }
@@ -95,7 +112,7 @@ impl Store for Servers {
 impl Places for Servers {
     fn place(&self, charge: &Charge) -> u32 {
         match self {
-            Self::One(_) | Self::AnyNode(_) => 0,
+            Self::One(_) => 0,
             Self::Cluster(store) => store.place(charge),
         }
     }
@@ -104,7 +121,6 @@ impl Places for Servers {
         match self {
             Self::One(store) => store.is_shut(),
             Self::Cluster(store) => store.turns_away(charge),
-            Self::AnyNode(_) => None,
         }
     }
 }

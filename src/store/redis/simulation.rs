@@ -31,8 +31,11 @@ use crate::bucket::{Share, Terms};
 use crate::clock::Clock;
 use crate::key::{BucketKey, KeyFormat, LimitTag, Segment};
 use crate::store::denied::RememberedDenials;
-use crate::store::fallback::{Fallback, FallbackSettings, Probe, Prober, Standby};
-use crate::store::{Cause, Charge, Decision, OnStoreFailure, Part, Payment, Store, StoreError};
+use crate::store::fallback::{Fallback, FallbackSettings, ProbeSettings, Prober, Standby};
+use crate::store::{
+    Cause, Charge, ChargingProbe, Decision, OnStoreFailure, Part, Payment, Store, StoreError,
+    probe_key,
+};
 use crate::time::Micros;
 
 use fake::FakeRedis;
@@ -171,7 +174,7 @@ async fn undecided(patience: u64, per_second: u64) -> usize {
     let first = || {
         store.decide(
             [charge(0, Ask::Unique, 1)].into(),
-            Instant::now() + 10 * TIMEOUT,
+            (Instant::now() + 10 * TIMEOUT).into_std(),
         )
     };
     let mut is_connected = false;
@@ -191,7 +194,10 @@ async fn undecided(patience: u64, per_second: u64) -> usize {
             tokio::time::sleep_until(asked).await;
             let deadline = Instant::now() + Duration::from_millis(patience);
             let charges = [charge(key, Ask::Unique, 1)];
-            store.decide(charges.into(), deadline).await.is_ok()
+            store
+                .decide(charges.into(), deadline.into_std())
+                .await
+                .is_ok()
         });
     }
     let decided = requests.join_all().await;
@@ -240,7 +246,7 @@ impl History {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
         let ask = [Ask::Unique, Ask::Few][random.random_range(0..2)];
         let trouble = [0.0, 0.05, 0.3][random.random_range(0..3)];
-        let probe = Probe::key(&KeyFormat::new("p:"), 1);
+        let probe = probe_key(&KeyFormat::new("p:"), 1);
         let keys = (0..KEYS).map(key).chain([probe]);
         // There and back, Redis is nearly nothing, a few milliseconds or many away.
         let distance = Duration::from_millis([0, 0, 1, 3, 8][random.random_range(0..5)]);
@@ -286,7 +292,7 @@ impl History {
         for (instance, store) in instances.iter().enumerate() {
             let question = charge(KEYS - 1, self.ask, 0);
             let answer = store
-                .decide([question].into(), Instant::now() + TIMEOUT)
+                .decide([question].into(), (Instant::now() + TIMEOUT).into_std())
                 .await;
             let cause = answer.map(|decision| decision.cause);
             self.redis.note(|| format!("{cause:?}: {store:?}"));
@@ -315,13 +321,15 @@ impl History {
             timeout: TIMEOUT,
             ..RedisSettings::parse(HOST).unwrap()
         };
-        let probe = Probe {
-            keys: KeyFormat::new("p:"),
+        let keys = KeyFormat::new("p:");
+        let probe = ChargingProbe::new(RedisStore::new(&settings), &keys);
+        let probes = ProbeSettings {
+            keys,
             timeout: TIMEOUT,
             always: false,
             seed: self.random.random(),
         };
-        probers.spawn(Prober::new(RedisStore::new(&settings), standby.clone(), probe).run());
+        probers.spawn(Prober::new(probe, standby.clone(), probes).run());
         let store = RedisStore::telling(&settings, standby.breaker().clone());
         let store = RememberedDenials::new(store, Arc::default());
         Arc::new(Fallback::new(store, standby))
@@ -350,7 +358,9 @@ impl History {
             let asked = Instant::now();
             let deadline = asked + Duration::from_millis(patience);
             let turn = turns.fetch_add(1, Ordering::Relaxed);
-            let answer = store.decide(charges.clone().into(), deadline).await;
+            let answer = store
+                .decide(charges.clone().into(), deadline.into_std())
+                .await;
             Told {
                 turn,
                 instance,
@@ -430,7 +440,7 @@ impl History {
         for (place, execution) in executed.iter().enumerate() {
             let hits = execution.charges[0].hits;
             // The probe's, and questions.
-            if execution.charges[0].key == Probe::key(&KeyFormat::new("p:"), 1) || hits == 0 {
+            if execution.charges[0].key == probe_key(&KeyFormat::new("p:"), 1) || hits == 0 {
                 continue;
             }
             let before = places.insert(hits, place);

@@ -87,7 +87,7 @@ fn what_serves_nobody_counts_and_what_is_about_one_call_does_not() {
     );
     assert_eq!(down.kind(), FailureKind::Unfit);
     assert!(!down.to_string().contains("REDIS_TYPE"), "{down}");
-    assert!(is_of_the_whole(&down), "{down}");
+    assert!(is_cluster_error(&down), "{down}");
     let not_served = error("CLUSTERDOWN Hash slot not served");
     let not_served = failure("there".to_owned(), &not_served);
     assert_eq!(not_served.kind(), FailureKind::Refused, "{not_served}");

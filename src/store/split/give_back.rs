@@ -47,7 +47,7 @@ impl<S: Places> Work<S> {
         let places = in_vain.into_iter().map(async |charges: Arc<[Charge]>| {
             let given = self
                 .store
-                .decide(Arc::clone(&charges), asked + PATIENCE)
+                .decide(Arc::clone(&charges), (asked + PATIENCE).into_std())
                 .await;
             (charges, given)
         });

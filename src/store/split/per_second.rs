@@ -1,8 +1,7 @@
 //! Two stores: one for the buckets of limits whose unit is the second, one for all others.
 
 use std::sync::Arc;
-
-use tokio::time::Instant;
+use std::time::Instant;
 
 use super::Places;
 use crate::key::Placement;

@@ -235,7 +235,10 @@ impl<'a, S: Places> Request<'a, S> {
         let (work, place, deadline) = (self.work, self.portions[at].place, self.deadline);
         async move {
             let began = Instant::now();
-            let decision = work.store.decide(Arc::clone(&charges), deadline).await;
+            let decision = work
+                .store
+                .decide(Arc::clone(&charges), deadline.into_std())
+                .await;
             let took = began.elapsed();
             // What failed would have taken longer, or takes no time at all.
             let took = if decision.is_ok() { took } else { 2 * took };

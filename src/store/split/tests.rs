@@ -99,7 +99,7 @@ impl Store for Slow {
     async fn decide(
         &self,
         charges: Arc<[Charge]>,
-        deadline: Instant,
+        deadline: std::time::Instant,
     ) -> Result<Decision, StoreError> {
         let failure = || {
             Err(StoreError::Timeout {
@@ -156,7 +156,9 @@ async fn play(seed: u64, failing: u64) -> (Vec<Told>, Split<Slow>, GiveBacks) {
                 charges.push(charge(0, 1));
             }
             let deadline = Instant::now() + Duration::from_secs(60);
-            let result = split.decide(charges.clone().into(), deadline).await;
+            let result = split
+                .decide(charges.clone().into(), deadline.into_std())
+                .await;
             told.push(Told { charges, result });
         }
         told
@@ -234,7 +236,11 @@ fn no_bucket_gives_more_than_it_has() {
 async fn gone(split: &Split<Slow>, bucket: usize) -> u64 {
     let deadline = Instant::now() + Duration::from_secs(60);
     let question = Arc::from([charge(bucket, 0)]);
-    let outcome = split.decide(question, deadline).await.unwrap().outcomes[0];
+    let outcome = split
+        .decide(question, deadline.into_std())
+        .await
+        .unwrap()
+        .outcomes[0];
     u64::from(limits()[bucket].capacity() - outcome.remaining)
 }
 
@@ -277,7 +283,10 @@ fn a_request_that_nobody_waits_for_takes_everywhere_or_nowhere() {
         let split = Split::new(slow, SplitContext::default());
         for patience in 0..20 {
             let charges = Arc::from(SLOW.map(|bucket| charge(bucket, 1)));
-            let decided = split.decide(charges, Instant::now() + Duration::from_secs(60));
+            let decided = split.decide(
+                charges,
+                (Instant::now() + Duration::from_secs(60)).into_std(),
+            );
             let impatient = async {
                 for _ in 0..patience {
                     yield_now().await;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, Opts, PullingGauge, Registry};
+use prometheus::{Histogram, HistogramOpts, Opts, PullingGauge, Registry};
 
 use super::pulled::Pulled;
 use super::registered;
@@ -131,11 +131,15 @@ impl StoreMetrics {
         &self,
         buckets: impl Fn() -> usize + Send + Sync + 'static,
         max: usize,
-        dropped: IntCounter,
+        dropped: impl Fn() -> u64 + Send + Sync + 'static,
     ) {
         self.told("ratekeeper_buckets", "Buckets in memory", buckets);
         self.told("ratekeeper_buckets_max", "MEMORY_MAX_BUCKETS", move || max);
-        registered(&self.registry, Ok(dropped));
+        let options = Opts::new(
+            "ratekeeper_buckets_dropped_total",
+            "Buckets that were dropped before they were full to make room for others",
+        );
+        registered(&self.registry, Pulled::counter(&options, dropped));
     }
 
     /// Denials are remembered, of so many buckets.

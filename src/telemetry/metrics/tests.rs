@@ -48,11 +48,7 @@ fn every_metric_is_on_its_page() {
     let page = include_str!("../../../docs/metrics.md");
     let metrics = Arc::new(Metrics::default());
     metrics.store.remembered_denials(|| 0);
-    metrics.store.in_memory(
-        || 0,
-        1,
-        IntCounter::new("ratekeeper_buckets_dropped_total", "-").unwrap(),
-    );
+    metrics.store.in_memory(|| 0, 1, || 0);
     metrics.certificate_valid("grpc", || Some([0, 1]));
     metrics.certificate_valid("xds", || None);
     metrics.grpc_connections(&(Arc::new(ConnectionCounts::default) as Connections));

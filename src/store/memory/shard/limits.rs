@@ -1,14 +1,14 @@
-//! How many buckets each limit has in a shard, and which has the most.
+//! Number of buckets of each limit in a shard, and the limit that has the most.
 
 use indexmap::IndexMap;
 
 use crate::key::Prehashed;
 
-/// How many limits are compared each time the largest is wanted. With no more, it is always right; else it may be one
-/// that was the largest a moment ago. A limit that grows beyond it is known at once.
+/// Number of limits that each call of [`Limits::largest`] compares. With at most so many limits, the result is exact;
+/// with more, it can be a limit that was the largest a short time ago. A limit that outgrows it is noticed immediately.
 const COMPARED: usize = 8;
 
-/// Limits by their numbers, which are hashes of what the configuration calls them.
+/// Counts by limit number, which is a hash of the limit's name in the configuration.
 #[derive(Debug, Default)]
 pub(super) struct Limits {
     counts: IndexMap<u128, (u32, usize), Prehashed>,
@@ -19,7 +19,7 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// Counts another bucket of a limit.
+    /// Adds a bucket to the count of a limit.
     pub(super) fn add(&mut self, limit: u32) {
         let index = self.index_of(limit).unwrap_or_else(|| {
             let (index, _) = self.counts.insert_full(spread(limit), (limit, 0));
@@ -34,7 +34,7 @@ impl Limits {
         }
     }
 
-    /// A bucket of a limit is gone.
+    /// Removes a bucket from the count of a limit.
     pub(super) fn remove(&mut self, limit: u32) {
         let Some(index) = self.index_of(limit) else {
             return;
@@ -47,7 +47,7 @@ impl Limits {
         }
     }
 
-    /// The limit that has the most buckets.
+    /// Returns the limit that has the most buckets.
     pub(super) fn largest(&mut self) -> u32 {
         let mut most = self.count(self.largest);
         for _ in 0..COMPARED.min(self.counts.len()) {
@@ -72,7 +72,7 @@ impl Limits {
     }
 }
 
-/// A number as maps of [`Prehashed`] keys need it, with all of its bits in use; no two have the same.
+/// Spreads a limit number over all bits, as maps with [`Prehashed`] keys require. The mapping is one to one.
 fn spread(limit: u32) -> u128 {
     u128::from(u64::from(limit).wrapping_mul(0x9E37_79B9_7F4A_7C15))
 }

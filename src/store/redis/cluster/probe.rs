@@ -1,4 +1,4 @@
-//! Asks a node of a cluster whether it decides.
+//! Probes of the nodes of a cluster.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,26 +7,22 @@ use tokio::time::Instant;
 
 use super::Cluster;
 use super::node::Node;
-use crate::key::BucketKey;
-use crate::key::slot;
+use crate::key::{BucketKey, KeyFormat, slot};
 use crate::store::redis::Server;
 use crate::store::redis::batch::Batch;
-use crate::store::{Cause, Charge, Decision, FailureKind, Store, StoreError};
+use crate::store::{FailureKind, Probe, StoreError, probe_charge, probe_key};
 
-/// The most keys that are tried to find one in a slot of a node: many more than there are groups, so that none is
-/// found only for a node that no request is for, or that has hardly a slot.
-const MOST_KEYS: u32 = 2_000;
+/// Maximum number of keys that are tried to find one in a slot of the node. So many are enough unless the node owns hardly
+/// any slots.
+const MAX_KEYS: u32 = 2_000;
 
-/// Names one probed bucket after the other.
-type Keys = Box<dyn Fn(u32) -> BucketKey + Send + Sync>;
-
-/// Asks one node, over a connection of its own. What it is asked to decide is decided on a bucket of that node.
+/// A probe of one node over a connection of its own. It charges a bucket in a slot of the node.
 pub struct NodeProbe {
     node: Arc<Node>,
     cluster: Arc<Cluster>,
     server: Server,
-    keys: Keys,
-    /// The one that was asked for last.
+    keys: KeyFormat,
+    /// The key of the latest probe.
     last: Mutex<Option<BucketKey>>,
 }
 
@@ -39,13 +35,9 @@ impl fmt::Debug for NodeProbe {
 }
 
 impl NodeProbe {
-    /// A probe of a node; the keys are those of buckets that are to be probed. Must be called within a tokio runtime.
+    /// Creates a probe of a node whose buckets are named by `keys`. Must be called within a tokio runtime.
     #[must_use]
-    pub fn new(
-        cluster: &Arc<Cluster>,
-        node: &Arc<Node>,
-        keys: impl Fn(u32) -> BucketKey + Send + Sync + 'static,
-    ) -> Self {
+    pub fn new(cluster: &Arc<Cluster>, node: &Arc<Node>, keys: &KeyFormat) -> Self {
         let (host, port) = &node.address;
         let settings = cluster.settings.at(host, *port).with_pool_size(1);
         Self {
@@ -53,12 +45,12 @@ impl NodeProbe {
             cluster: Arc::clone(cluster),
             server: Server::probing(&settings, Arc::clone(&cluster.script), node.breaker())
                 .in_cluster(),
-            keys: Box::new(keys),
+            keys: keys.clone(),
             last: Mutex::default(),
         }
     }
 
-    /// A key in a slot of the node.
+    /// Returns a key in a slot of the node.
     fn key(&self) -> Option<BucketKey> {
         let map = self.cluster.map();
         let is_here = |key: &BucketKey| {
@@ -67,41 +59,37 @@ impl NodeProbe {
         };
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let key = last.take().filter(is_here);
-        *last = key.or_else(|| (1..=MOST_KEYS).map(&self.keys).find(is_here));
+        *last = key.or_else(|| {
+            (1..=MAX_KEYS)
+                .map(|number| probe_key(&self.keys, number))
+                .find(is_here)
+        });
         last.clone()
     }
 }
 
-impl Store for NodeProbe {
-    async fn decide(
-        &self,
-        charges: Arc<[Charge]>,
-        deadline: Instant,
-    ) -> Result<Decision, StoreError> {
-        let charge = self.key().zip(charges.first()).map(|(key, charge)| Charge {
-            key,
-            ..charge.clone()
-        });
-        // Where there is no such key, at least the script is called.
+impl Probe for NodeProbe {
+    async fn probe(&self, deadline: std::time::Instant) -> Result<(), StoreError> {
+        let deadline = Instant::from_std(deadline);
+        let charge = self.key().map(probe_charge);
+        // Without a key, the script is called with no charge.
         let request = charge.as_ref().map(std::slice::from_ref);
         let batch = Batch::new(request.into_iter());
         match self.server.decide_batch(&batch, None, deadline, None).await {
-            Ok(_) => {}
-            // The slot may be another node's by now; this one answers.
-            Err(error) if error.kind() == FailureKind::Refused => self.cluster.doubt(),
-            Err(error) => return Err(error),
+            Ok(_) => Ok(()),
+            // The node answers, but the slot may have moved to another node.
+            Err(error) if error.kind() == FailureKind::Refused => {
+                self.cluster.doubt();
+                Ok(())
+            }
+            Err(error) => Err(error),
         }
-        Ok(Decision {
-            admitted: true,
-            outcomes: Vec::new(),
-            cause: Cause::Buckets,
-        })
     }
 }
 
-/// Whether what a node says is that the whole cluster is down: then that is told of the cluster, and nothing of each
-/// of its nodes.
+/// Returns whether the error of a node is that the whole cluster is down. Such an error is logged for the cluster and not for
+/// each node.
 #[must_use]
-pub fn is_of_the_whole(error: &StoreError) -> bool {
+pub fn is_cluster_error(error: &StoreError) -> bool {
     matches!(error, StoreError::Unfit { cause, .. } if cause.starts_with("ClusterDown"))
 }

@@ -42,12 +42,12 @@ impl Store for Far {
     async fn decide(
         &self,
         charges: Arc<[Charge]>,
-        deadline: Instant,
+        deadline: std::time::Instant,
     ) -> Result<Decision, StoreError> {
         let timeout = || StoreError::Timeout {
             address: "a place".to_owned(),
         };
-        if Instant::now() >= deadline {
+        if Instant::now().into_std() >= deadline {
             // It is never sent.
             return Err(timeout());
         }
@@ -59,7 +59,7 @@ impl Store for Far {
             sleep(Duration::from_millis(trip - trip / 2)).await;
             decision
         });
-        match timeout_at(deadline, call).await {
+        match timeout_at(Instant::from_std(deadline), call).await {
             Ok(decision) => decision.unwrap(),
             Err(_) => Err(timeout()),
         }
@@ -135,7 +135,7 @@ impl Servers {
             tokio::time::sleep_until(begin + Duration::from_micros(number * SECOND / ASKED)).await;
             let deadline = Instant::now() + Duration::from_millis(budget);
             calls.spawn(async move {
-                let decision = store.decide(charges, deadline).await.unwrap();
+                let decision = store.decide(charges, deadline.into_std()).await.unwrap();
                 // A timer of the runtime is up to a millisecond late.
                 let is_late = Instant::now() > deadline + Duration::from_millis(1);
                 (decision, is_late)
@@ -221,7 +221,10 @@ async fn beyond_one_round_trip_policies_decide_and_are_counted() {
 async fn trips(store: &impl Store, charges: &[Charge], trip: Duration) -> (bool, u128) {
     let begin = Instant::now();
     let deadline = begin + 10 * trip;
-    let decision = store.decide(charges.into(), deadline).await.unwrap();
+    let decision = store
+        .decide(charges.into(), deadline.into_std())
+        .await
+        .unwrap();
     let trips = begin.elapsed().as_millis() / trip.as_millis();
     (decision.admitted, trips)
 }

@@ -59,15 +59,15 @@ impl Store for Frail {
     async fn decide(
         &self,
         charges: Arc<[Charge]>,
-        deadline: Instant,
+        deadline: std::time::Instant,
     ) -> Result<Decision, StoreError> {
         match self.trouble(&charges[0]) {
-            None if Instant::now() >= deadline => Err(failure()),
+            None if Instant::now().into_std() >= deadline => Err(failure()),
             None => self.buckets.decide(charges, deadline).await,
             Some(Trouble::Known) => unreachable!("it is not to be asked"),
             Some(Trouble::Refuses) => Err(failure()),
             Some(Trouble::Hangs) => {
-                sleep_until(deadline).await;
+                sleep_until(Instant::from_std(deadline)).await;
                 Err(failure())
             }
         }
@@ -134,7 +134,7 @@ impl Server {
 
     async fn ask(&self, charges: &[Charge]) -> Result<Decision, StoreError> {
         let deadline = Instant::now() + Duration::from_millis(20);
-        self.store.decide(charges.into(), deadline).await
+        self.store.decide(charges.into(), deadline.into_std()).await
     }
 
     /// Admitted or not, what decided, and what is left of each.
@@ -150,7 +150,10 @@ impl Server {
             payment: Payment::Question,
             ..limited(bucket, 0)
         };
-        let asked = self.frail.buckets.decide([question].into(), Instant::now());
+        let asked = self
+            .frail
+            .buckets
+            .decide([question].into(), Instant::now().into_std());
         asked.await.unwrap().outcomes[0].remaining
     }
 }
