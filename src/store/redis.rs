@@ -8,13 +8,13 @@ mod batch;
 mod buckets;
 mod cluster;
 mod connection;
-mod dial;
+mod dialer;
 mod handshake;
 mod lane;
-mod late;
+mod late_calls;
 mod login;
-mod master;
-mod said;
+mod master_watch;
+mod redis_error;
 mod script;
 mod sentinel;
 mod servers;
@@ -38,12 +38,12 @@ use crate::telemetry::traces::Caller;
 use crate::timer::Deadlines;
 use batch::{Batch, Reply};
 use connection::{
-    Calls, Connector, LastFailure, is_lost, is_read_only, lacks_rights, serves_nobody,
+    Calls, Connector, LastFailure, is_lost, is_read_only, is_unserviceable, lacks_rights,
 };
-use lane::{Decide, Ended, Job, Lane, MAX_WAITING, Turn, Undecided, in_turn};
-use late::LateCalls;
-use master::Watch;
-use said::said;
+use lane::{BatchEnd, Decide, Job, Lane, MAX_WAITING, SendTurn, Undecided, signal_when_sent};
+use late_calls::LateCalls;
+use master_watch::MasterWatch;
+use redis_error::describe;
 use script::Script;
 
 pub use address::{Address, AddressError, Endpoint};
@@ -60,10 +60,10 @@ pub const SCRIPT: &str = include_str!("redis/decide.lua");
 
 /// How much longer the pool tries to connect than anybody waits. The pool must not be the one to give up: it
 /// would say less of why.
-const POOL_PATIENCE: Duration = Duration::from_secs(1);
+const POOL_TIMEOUT_MARGIN: Duration = Duration::from_secs(1);
 
 /// What Redis is said to have answered when nothing can be made of it.
-const NOT_OURS: &str = "a reply that is not the script's";
+const UNEXPECTED_REPLY: &str = "a reply that is not the script's";
 
 /// Buckets in one Redis server. Each store has a lane of its own, which collects requests into batches. More lanes would make
 /// smaller batches, each with its own cost; several stores (one for each thread that serves) keep Redis busy while one of
@@ -126,8 +126,8 @@ impl RedisStore {
     }
 
     /// Why it is not asked at present, if its breaker is open.
-    pub(super) fn is_shut(&self) -> Option<StoreError> {
-        self.server.is_shut()
+    pub(super) fn breaker_error(&self) -> Option<StoreError> {
+        self.server.breaker_error()
     }
 
     /// Decides several requests in one call of the script, without waiting for others. Equal requests are
@@ -152,7 +152,7 @@ impl Store for RedisStore {
         deadline: std::time::Instant,
     ) -> Result<Decision, StoreError> {
         let deadline = Instant::from_std(deadline);
-        if let Some(error) = self.server.is_shut() {
+        if let Some(error) = self.server.breaker_error() {
             return Err(error);
         }
         let caller = self.server.probe.tracing.caller();
@@ -176,10 +176,10 @@ impl Store for RedisStore {
 type Pooled = PooledConnection<'static, Connector>;
 
 /// What a call was answered, and over which connection.
-struct Reached<T>(Result<T, RedisError>, Arc<Pooled>);
+struct CallOutcome<T>(Result<T, RedisError>, Arc<Pooled>);
 
 /// What a failed call means, by what server failed it.
-type Meaning = fn(String, &RedisError) -> StoreError;
+type ClassifyError = fn(String, &RedisError) -> StoreError;
 
 /// The way to Redis.
 #[derive(Debug)]
@@ -196,19 +196,19 @@ struct Server {
     address: String,
     timeout: Duration,
     probe: StoreProbe,
-    meaning: Meaning,
-    _watch: Option<Watch>,
+    classify: ClassifyError,
+    _watch: Option<MasterWatch>,
 }
 
 impl Decide<()> for Server {
-    async fn decide(&self, jobs: &mut Vec<Job<()>>, turn: Turn) -> Ended {
+    async fn decide(&self, jobs: &mut Vec<Job<()>>, turn: SendTurn) -> BatchEnd {
         let result = {
             let batch = Batch::new(jobs.iter().map(|job| &*job.charges));
             let (callers, deadline) = (lane::callers(jobs), lane::latest(jobs));
             self.decide_batch(&batch, callers, deadline, Some(turn))
                 .await
         };
-        let ended = Ended::with(&result);
+        let ended = BatchEnd::with(&result);
         lane::answer(jobs.drain(..), result);
         ended
     }
@@ -235,10 +235,10 @@ impl Server {
         let address = settings.description();
         let failure = LastFailure::new(address.clone(), breaker.clone(), observer);
         let connector = Connector::new(settings, failure.clone());
-        let watch = Watch::start(settings, &connector);
+        let watch = MasterWatch::start(settings, &connector);
         let pool = Pool::builder()
             .max_size(settings.pool_size.max(1))
-            .connection_timeout(settings.timeout + POOL_PATIENCE)
+            .connection_timeout(settings.timeout + POOL_TIMEOUT_MARGIN)
             // Whoever needs a connection hears at once why there is none, and tries again when the next one does.
             .retry_connection(false)
             .test_on_check_out(true)
@@ -254,7 +254,7 @@ impl Server {
             address,
             timeout: settings.timeout,
             probe: settings.probe.clone(),
-            meaning: failure_alone,
+            classify: classify_standalone,
             _watch: watch,
         }
     }
@@ -262,7 +262,7 @@ impl Server {
     /// The same, known to be a node of a cluster.
     fn in_cluster(self) -> Self {
         Self {
-            meaning: failure,
+            classify: failure,
             ..self
         }
     }
@@ -273,7 +273,7 @@ impl Server {
         batch: &Batch<'_>,
         callers: impl IntoIterator<Item = Caller>,
         deadline: Instant,
-        turn: Option<Turn>,
+        turn: Option<SendTurn>,
     ) -> Result<Vec<Decision>, StoreError> {
         let size = (batch.requests(), batch.buckets());
         self.observed(callers, size, self.ask(batch, deadline, turn))
@@ -304,7 +304,7 @@ impl Server {
         &self,
         batch: &Batch<'_>,
         deadline: Instant,
-        turn: Option<Turn>,
+        turn: Option<SendTurn>,
     ) -> Result<Vec<Decision>, StoreError> {
         let command = Arc::new(batch.command(self.script.hash()));
         let mut reply = self.call(&command, deadline, turn).await?;
@@ -321,12 +321,12 @@ impl Server {
         &self,
         calls: Calls,
         deadline: Instant,
-        turn: Turn,
+        turn: SendTurn,
     ) -> Result<Vec<Result<Value, RedisError>>, StoreError> {
         let connection = self.connection(deadline).await?;
         let (script, over) = (Arc::clone(&self.script), Arc::clone(&connection));
         let calls = async move { over.call_each(&calls, &script).await };
-        let replies = self.until(deadline, connection, in_turn(Some(turn), calls));
+        let replies = self.until(deadline, connection, signal_when_sent(Some(turn), calls));
         self.told(replies.await?)
     }
 
@@ -334,7 +334,7 @@ impl Server {
     fn decisions(&self, batch: &Batch<'_>, reply: &[Value]) -> Result<Vec<Decision>, StoreError> {
         Reply::parse(reply)
             .and_then(|reply| batch.decisions(reply))
-            .ok_or_else(|| self.refused(NOT_OURS))
+            .ok_or_else(|| self.refused(UNEXPECTED_REPLY))
     }
 
     fn overloaded(&self) -> StoreError {
@@ -349,17 +349,18 @@ impl Server {
         &self,
         command: &Arc<Cmd>,
         deadline: Instant,
-        turn: Option<Turn>,
-    ) -> Result<Reached<Vec<Value>>, StoreError> {
+        turn: Option<SendTurn>,
+    ) -> Result<CallOutcome<Vec<Value>>, StoreError> {
         let connection = self.connection(deadline).await?;
         let (command, script) = (Arc::clone(command), Arc::clone(&self.script));
         let over = Arc::clone(&connection);
         let call = async move { over.call(&command, &script).await };
-        self.until(deadline, connection, in_turn(turn, call)).await
+        self.until(deadline, connection, signal_when_sent(turn, call))
+            .await
     }
 
     /// Why nobody is to wait for it, if that is so.
-    fn is_shut(&self) -> Option<StoreError> {
+    fn breaker_error(&self) -> Option<StoreError> {
         let breaker = self.breaker.as_ref()?;
         breaker.is_open().then(|| breaker.last_failure())?
     }
@@ -367,7 +368,7 @@ impl Server {
     /// A connection, until the deadline: the one over which the last call was sent while it waits for replies, or else one of
     /// the pool.
     async fn connection(&self, deadline: Instant) -> Result<Arc<Pooled>, StoreError> {
-        if let Some(error) = self.is_shut() {
+        if let Some(error) = self.breaker_error() {
             // Requests that waited for their turn when it opened need not wait longer.
             return Err(error);
         }
@@ -403,37 +404,37 @@ impl Server {
         deadline: Instant,
         connection: Arc<Pooled>,
         call: impl Future<Output = Result<T, RedisError>> + Send + 'static,
-    ) -> Result<Reached<T>, StoreError> {
+    ) -> Result<CallOutcome<T>, StoreError> {
         let end = Instant::now() + self.timeout;
         let replies = connection.replies();
         let mut call = Box::pin(call);
         // What comes late is counted here.
         let Ok(reply) = timeout_at(deadline.min(end), &mut call).await else {
             let (breaker, address) = (self.breaker.clone(), self.address.clone());
-            let meaning = self.meaning;
+            let classify = self.classify;
             let silence = connection.is_late(replies);
             self.late.add(async move {
                 let (result, is_loss) = match timeout_at(end, call).await {
                     Ok(reply) => {
                         let is_loss = reply.as_ref().is_err_and(is_lost);
-                        let result = reply.map_err(|error| meaning(address, &error));
+                        let result = reply.map_err(|error| classify(address, &error));
                         (result.map(|_| ()), is_loss)
                     }
                     Err(_) => (Err(StoreError::Timeout { address }), true),
                 };
-                let is_known = is_loss && !connection.counts_its_loss();
+                let is_known = is_loss && !connection.is_first_loss();
                 tell(breaker.as_ref(), result.as_ref().err(), is_known);
                 drop(silence);
             });
             return Err(self.no_answer());
         };
-        Ok(Reached(reply, connection))
+        Ok(CallOutcome(reply, connection))
     }
 
     /// What a call answered in time, once the breaker has counted how it ended.
-    fn told<T>(&self, Reached(reply, connection): Reached<T>) -> Result<T, StoreError> {
+    fn told<T>(&self, CallOutcome(reply, connection): CallOutcome<T>) -> Result<T, StoreError> {
         let is_loss = reply.as_ref().is_err_and(is_lost);
-        let is_known = is_loss && !connection.counts_its_loss();
+        let is_known = is_loss && !connection.is_first_loss();
         let reply = reply.map_err(|error| self.failure(&error));
         tell(self.breaker.as_ref(), reply.as_ref().err(), is_known);
         reply
@@ -472,7 +473,7 @@ impl Server {
     }
 
     fn failure(&self, error: &RedisError) -> StoreError {
-        (self.meaning)(self.address.clone(), error)
+        (self.classify)(self.address.clone(), error)
     }
 
     fn not_reached(&self) -> StoreError {
@@ -503,7 +504,7 @@ fn tell(breaker: Option<&Breaker>, error: Option<&StoreError>, is_known: bool) {
 
 /// What a failed call means.
 fn failure(address: String, error: &RedisError) -> StoreError {
-    let cause = said(error);
+    let cause = describe(error);
     if error.is_timeout() {
         StoreError::Timeout { address }
     } else if error.is_io_error() || error.is_connection_dropped() {
@@ -512,10 +513,10 @@ fn failure(address: String, error: &RedisError) -> StoreError {
         let cause =
             format!("{cause}; for the rights that it takes, see Redis, Rights in the README");
         StoreError::Unfit { address, cause }
-    } else if let Some(hint) = said::cannot_run(error) {
+    } else if let Some(hint) = redis_error::cannot_run(error) {
         let cause = format!("{cause}; {hint}");
         StoreError::Unfit { address, cause }
-    } else if serves_nobody(error) {
+    } else if is_unserviceable(error) {
         StoreError::Unfit { address, cause }
     } else {
         StoreError::Refused { address, cause }
@@ -523,13 +524,13 @@ fn failure(address: String, error: &RedisError) -> StoreError {
 }
 
 /// The same where the server is taken for one that has all buckets.
-fn failure_alone(address: String, error: &RedisError) -> StoreError {
+fn classify_standalone(address: String, error: &RedisError) -> StoreError {
     if !is_of_cluster(error) {
         return failure(address, error);
     }
     let cause = format!(
         "{}; a node of a Redis Cluster needs REDIS_TYPE=cluster",
-        said(error)
+        describe(error)
     );
     StoreError::Unfit { address, cause }
 }

@@ -257,7 +257,7 @@ mod tests {
             ("redis://h:0", "port 0"),
         ] {
             let error = Address::parse(text).unwrap_err().to_string();
-            assert!(error.contains(said), "{text}: {error}");
+            assert!(error.contains(expected), "{text}: {error}");
             assert!(!error.contains("SEC"), "{text}: {error}");
         }
     }

@@ -56,8 +56,8 @@ struct Run<'a> {
 
 /// What is collected of a batch, keys in the order of their coming.
 #[derive(Debug, Default)]
-struct Draft<'a> {
-    keys: Vec<Asked<'a>>,
+struct BatchBuilder<'a> {
+    keys: Vec<KeyUse<'a>>,
     /// By the hashes of the keys.
     places: HashMap<u128, usize, Prehashed>,
     entries: Vec<Entry<'a>>,
@@ -65,7 +65,7 @@ struct Draft<'a> {
 
 /// A key, and who asks for it.
 #[derive(Debug)]
-struct Asked<'a> {
+struct KeyUse<'a> {
     key: &'a BucketKey,
     /// How many entries.
     entries: usize,
@@ -73,7 +73,7 @@ struct Asked<'a> {
     latest: Option<usize>,
 }
 
-impl<'a> Draft<'a> {
+impl<'a> BatchBuilder<'a> {
     /// The entry of a request: that of an equal one before it, else a new one.
     fn add(&mut self, charges: &'a [Charge]) -> usize {
         let first = charges.first().and_then(|charge| self.place(charge));
@@ -104,7 +104,7 @@ impl<'a> Draft<'a> {
         let next = self.keys.len();
         let place = *self.places.entry(charge.key.hash()).or_insert(next);
         if place == next {
-            self.keys.push(Asked {
+            self.keys.push(KeyUse {
                 key: &charge.key,
                 entries: 0,
                 latest: None,
@@ -152,7 +152,7 @@ impl Run<'_> {
 impl<'a> Batch<'a> {
     /// Puts requests together. None may name a bucket twice.
     pub(super) fn new(requests: impl Iterator<Item = &'a [Charge]>) -> Self {
-        let mut draft = Draft::default();
+        let mut draft = BatchBuilder::default();
         let requests = requests.map(|charges| draft.add(charges)).collect();
         let runs = draft.runs();
         // Where each key is to stand.
@@ -207,8 +207,8 @@ impl Batch<'_> {
     }
 
     /// The arguments of the script: runs, and all other entries.
-    fn packed(&self) -> (Packed, Packed) {
-        let (mut runs, mut others) = (Packed::default(), Packed::default());
+    fn packed(&self) -> (PackedNumbers, PackedNumbers) {
+        let (mut runs, mut others) = (PackedNumbers::default(), PackedNumbers::default());
         let mut in_runs = 0;
         for run in &self.runs {
             in_runs += run.places.len();
@@ -271,9 +271,9 @@ impl Batch<'_> {
 
 /// Numbers as the script reads them.
 #[derive(Debug, Default)]
-struct Packed(Vec<u8>);
+struct PackedNumbers(Vec<u8>);
 
-impl Packed {
+impl PackedNumbers {
     fn pack(&mut self, number: f64) {
         self.0.extend_from_slice(&number.to_le_bytes());
     }

@@ -12,15 +12,15 @@
 //! is. When it moves, those that are under way at that moment may overtake one another; but none is decided
 //! after it was answered, so whoever has an answer finds it to be so.
 
-mod informants;
-mod map;
-mod member;
+mod cluster_log;
 mod node;
+mod node_lane;
+mod node_lanes;
 mod probe;
+mod slot_map;
 mod slots;
-mod told;
-mod watch;
-mod ways;
+mod topology_reader;
+mod topology_watch;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -38,16 +38,17 @@ use super::{RedisSettings, SCRIPT};
 use crate::store::breaker::{Breaker, BreakerState};
 use crate::store::split::{Places, Split, SplitContext};
 use crate::store::{Charge, Decision, Probe, Store, StoreError};
-use map::Map;
+use node_lanes::NodeLanes;
+use slot_map::SlotMap;
 use slots::Address;
-use ways::Ways;
 
 pub use crate::key::slot;
 pub use node::Node;
 pub use probe::{NodeProbe, is_cluster_error};
 
 /// What is said of a request whose bucket is nowhere to be found.
-const TORN: &str = "TRYAGAIN for a single bucket, which the nodes of a cluster do not say";
+const UNRESOLVED_SPLIT: &str =
+    "TRYAGAIN for a single bucket, which the nodes of a cluster do not say";
 
 /// What is said when all nodes say that they have no slots.
 const NO_MASTER: &str = "its nodes say that no slot has a master";
@@ -55,7 +56,7 @@ const NO_MASTER: &str = "its nodes say that no slot has a master";
 /// Buckets in a Redis Cluster. See [`RedisStore`](super::RedisStore) for what it has in common with a single
 /// server.
 pub struct ClusterStore {
-    ways: Arc<Ways>,
+    ways: Arc<NodeLanes>,
     torn: Split<BucketByBucket>,
     _watch: Option<Watch>,
 }
@@ -98,7 +99,7 @@ impl ClusterStore {
     }
 
     fn start(settings: &RedisSettings, cluster: &Arc<Cluster>, watch: Option<Watch>) -> Self {
-        let ways = Ways::new(settings, cluster);
+        let ways = NodeLanes::new(settings, cluster);
         Self {
             torn: Split::new(BucketByBucket(Arc::clone(&ways)), SplitContext::default()),
             _watch: watch,
@@ -161,7 +162,7 @@ impl Probe for TopologyProbe {
         // Created before the map is read, so that no notification is missed.
         let read = cluster.read.notified();
         if !cluster.map.load().has_owners() {
-            cluster.doubt();
+            cluster.request_read();
             read.await;
             cluster.has_owners()?;
         }
@@ -171,7 +172,7 @@ impl Probe for TopologyProbe {
 
 /// Decides requests whose slot is on its way from one node to another, bucket by bucket.
 #[derive(Debug)]
-struct BucketByBucket(Arc<Ways>);
+struct BucketByBucket(Arc<NodeLanes>);
 
 impl Store for BucketByBucket {
     async fn decide(
@@ -182,7 +183,7 @@ impl Store for BucketByBucket {
         match self.0.decide(charges, Instant::from_std(deadline)).await {
             Ok(decision) => Ok(decision),
             Err(Undecided::Failed(error)) => Err(error),
-            Err(Undecided::Torn) => Err(self.0.cluster.refused(TORN)),
+            Err(Undecided::Torn) => Err(self.0.cluster.refused(UNRESOLVED_SPLIT)),
         }
     }
 }
@@ -205,11 +206,11 @@ pub struct Cluster {
     script: Arc<Script>,
     /// Open while it is not known who has which slots; has the breakers of the nodes as its parts.
     breaker: Breaker,
-    map: ArcSwap<Map>,
+    map: ArcSwap<SlotMap>,
     /// Whoever changes the map has this.
     changing: Mutex<()>,
     /// Told when the map is to be read.
-    doubted: Notify,
+    read_requested: Notify,
     /// Told when it has been read, or could not be.
     read: Notify,
     /// The last time, it could not be.
@@ -217,7 +218,7 @@ pub struct Cluster {
     /// Why it could not be read, the last time.
     failure: Mutex<Option<StoreError>>,
     /// Places for those who wait until it has been read for the first time.
-    lobby: Semaphore,
+    first_read_waiters: Semaphore,
     /// Readings so far.
     readings: AtomicU64,
 }
@@ -236,13 +237,13 @@ impl Cluster {
             seeds: seeds.to_vec(),
             script: Arc::new(Script::new(source)),
             breaker: Breaker::default(),
-            map: ArcSwap::from_pointee(Map::unknown()),
+            map: ArcSwap::from_pointee(SlotMap::unknown()),
             changing: Mutex::default(),
-            doubted: Notify::new(),
+            read_requested: Notify::new(),
             read: Notify::new(),
             has_failed: AtomicBool::new(false),
             failure: Mutex::default(),
-            lobby: Semaphore::new(MAX_WAITING),
+            first_read_waiters: Semaphore::new(MAX_WAITING),
             readings: AtomicU64::new(0),
         })
     }
@@ -253,30 +254,30 @@ impl Cluster {
         &self.breaker
     }
 
-    fn map(&self) -> Guard<Arc<Map>> {
+    fn map(&self) -> Guard<Arc<SlotMap>> {
         self.map.load()
     }
 
     /// A node that there is a way to; made known if it is not.
-    fn welcome(&self, address: &Address) -> Arc<Node> {
+    fn node_or_insert(&self, address: &Address) -> Arc<Node> {
         if let Some(node) = self.map().node(address) {
             return Arc::clone(node);
         }
         self.change(|map| map.with(address, |address| self.node(address)));
         let map = self.map();
-        let welcomed = map.node(address).map(Arc::clone);
+        let inserted = map.node(address).map(Arc::clone);
         // Another thread may have pushed it out again.
-        welcomed.unwrap_or_else(|| Arc::new(self.node(address)))
+        inserted.unwrap_or_else(|| Arc::new(self.node(address)))
     }
 
     /// Remembers that a slot has another owner, and has the whole map read again.
     fn moved(&self, slot: u16, owner: &Address) {
         self.change(|map| map.moved(slot, owner, |address| self.node(address)));
-        self.doubt();
+        self.request_read();
     }
 
     /// Puts another map in place of the one that is known.
-    fn change(&self, change: impl FnOnce(&Map) -> Map) {
+    fn change(&self, change: impl FnOnce(&SlotMap) -> SlotMap) {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let map = change(&self.map());
         self.breaker
@@ -290,8 +291,8 @@ impl Cluster {
     }
 
     /// Has the map read soon.
-    fn doubt(&self) {
-        self.doubted.notify_one();
+    fn request_read(&self) {
+        self.read_requested.notify_one();
     }
 }
 

@@ -16,9 +16,9 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::address::Endpoint;
-use super::dial::{Link, Manner};
+use super::dialer::{Dialer, Link};
 use super::handshake::Greeting;
-use super::said::{connected, said};
+use super::redis_error::{describe, log_connected};
 use super::script::Script;
 use super::sentinel::Sentinels;
 use super::settings::{RedisSettings, Topology};
@@ -27,12 +27,12 @@ use crate::store::breaker::Breaker;
 
 /// The least time that connecting may take, if half of what a decision may take is less. A decision does
 /// not wait longer for that; but a handshake that takes longer must come to its end, too.
-pub(super) const CONNECT_PATIENCE: Duration = Duration::from_millis(500);
+pub(super) const MIN_CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Beginnings of what Redis answers when it serves nobody, or nobody like us, for now: it is loading, ends a script
 /// that is not ours, is full, a replica, or wants another password, more replicas or a disk. Also what comes when the
 /// script is not known right after it was loaded, as by a proxy in front of several.
-const SERVES_NOBODY: [&str; 13] = [
+const UNSERVICEABLE_CODES: [&str; 13] = [
     "LOADING",
     "BUSY",
     "OOM",
@@ -52,7 +52,7 @@ const SERVES_NOBODY: [&str; 13] = [
 const NOT_SERVED: &str = "Hash slot not served";
 
 /// Whether others, who ask for something else, would have heard the same.
-pub(super) fn serves_nobody(error: &RedisError) -> bool {
+pub(super) fn is_unserviceable(error: &RedisError) -> bool {
     if matches!(
         error.kind(),
         ErrorKind::Parse | ErrorKind::AuthenticationFailed
@@ -73,14 +73,14 @@ pub(super) fn serves_nobody(error: &RedisError) -> bool {
         detail.contains(&format!("-{code} "))
     };
     lacks_rights(error)
-        || SERVES_NOBODY.contains(&code)
-        || (code == "ERR" && SERVES_NOBODY.into_iter().any(quotes))
+        || UNSERVICEABLE_CODES.contains(&code)
+        || (code == "ERR" && UNSERVICEABLE_CODES.into_iter().any(quotes))
 }
 
 /// Whether another connection may be to somebody who serves. A node of a cluster that is down is the same one as
 /// before.
-fn is_to_be_left(error: &RedisError) -> bool {
-    serves_nobody(error) && error.code() != Some("CLUSTERDOWN")
+fn needs_other_connection(error: &RedisError) -> bool {
+    is_unserviceable(error) && error.code() != Some("CLUSTERDOWN")
 }
 
 /// Whether the user that we log in as may not do what the script does.
@@ -149,7 +149,7 @@ pub(super) struct Connection {
     /// Calls that are late, and since whose sending nothing has come.
     silent: Arc<AtomicU64>,
     /// That it is lost has been counted.
-    loss_is_counted: AtomicBool,
+    loss_counted: AtomicBool,
 }
 
 impl Connection {
@@ -181,7 +181,7 @@ impl Connection {
         }
         let is_broken = result.as_ref().is_err_and(|error| {
             // What serves nobody may be another one by the next time: a demoted master stays where it is.
-            is_lost(error) || error.is_unrecoverable_error() || is_to_be_left(error)
+            is_lost(error) || error.is_unrecoverable_error() || needs_other_connection(error)
         });
         unfinished.ends(is_broken, result.as_ref().err());
         result
@@ -207,10 +207,11 @@ impl Connection {
                 replies[i] = reply;
             }
         }
-        let is_unfit = |reply: &Result<Value, RedisError>| reply.as_ref().is_err_and(serves_nobody);
-        let is_to_be_left =
-            |reply: &Result<Value, RedisError>| reply.as_ref().is_err_and(is_to_be_left);
-        unfinished.ends(replies.iter().any(is_to_be_left), None);
+        let is_unfit =
+            |reply: &Result<Value, RedisError>| reply.as_ref().is_err_and(is_unserviceable);
+        let needs_other_connection =
+            |reply: &Result<Value, RedisError>| reply.as_ref().is_err_and(needs_other_connection);
+        unfinished.ends(replies.iter().any(needs_other_connection), None);
         match replies.iter().all(is_unfit) {
             // Then that is what the server has to say.
             true => replies.swap_remove(0).map(|reply| vec![Ok(reply)]),
@@ -238,8 +239,8 @@ impl Connection {
     }
 
     /// Whether this is the first call that says that this connection is lost.
-    pub(super) fn counts_its_loss(&self) -> bool {
-        !self.loss_is_counted.swap(true, Ordering::Relaxed)
+    pub(super) fn is_first_loss(&self) -> bool {
+        !self.loss_counted.swap(true, Ordering::Relaxed)
     }
 
     /// Asks for something else than a decision.
@@ -378,10 +379,10 @@ impl LastFailure {
                 endpoint, server, ..
             } = &connection.link;
             if breaker.connected_to(server) {
-                connected(endpoint, server);
+                log_connected(endpoint, server);
             }
         }
-        let cause = opened.err().map(said);
+        let cause = opened.err().map(describe);
         self.lock().clone_from(&cause);
         let Some(cause) = cause else { return };
         if let Some(breaker) = &self.0.breaker {
@@ -402,7 +403,7 @@ impl LastFailure {
 #[derive(Debug, Clone)]
 pub(super) struct Connector {
     topology: Topology,
-    manner: Manner,
+    dialer: Dialer,
     timeout: Duration,
     failure: LastFailure,
     /// Changes when the server turns out to be a replica: then no connection is used that was made before.
@@ -414,7 +415,7 @@ impl Connector {
     pub(super) fn new(settings: &RedisSettings, failure: LastFailure) -> Self {
         Self {
             topology: settings.topology.clone(),
-            manner: Manner {
+            dialer: Dialer {
                 login: settings.login.clone(),
                 tls: settings.tls.clone(),
                 database: settings.database,
@@ -427,7 +428,7 @@ impl Connector {
     }
 
     /// Whether another server than the one of this connection is, or must be, the master by now.
-    fn is_left(&self, connection: &Connection) -> bool {
+    fn is_superseded(&self, connection: &Connection) -> bool {
         if connection.demoted.load(Ordering::Relaxed) {
             // Fails when another connection has said so already.
             let (old, new) = (connection.generation, connection.generation + 1);
@@ -451,7 +452,7 @@ impl Connector {
     pub(super) fn is_unusable(&self, connection: &Connection) -> bool {
         connection.broken.load(Ordering::Relaxed)
             || connection.link.is_closed()
-            || self.is_left(connection)
+            || self.is_superseded(connection)
     }
 
     /// Whether another call may be sent over a connection on which others wait for their replies.
@@ -471,7 +472,7 @@ impl Connector {
 
     async fn open_to(&self, endpoint: &Endpoint) -> RedisResult<Connection> {
         let generation = self.generation.load(Ordering::Relaxed);
-        let link = self.manner.connect(endpoint, self.timeout).await?;
+        let link = self.dialer.connect(endpoint, self.timeout).await?;
         Ok(Connection {
             inner: link.connection.clone(),
             link,
@@ -480,7 +481,7 @@ impl Connector {
             demoted: AtomicBool::new(false),
             replies: AtomicU64::new(0),
             silent: Arc::default(),
-            loss_is_counted: AtomicBool::new(false),
+            loss_counted: AtomicBool::new(false),
         })
     }
 
@@ -499,7 +500,7 @@ impl Connector {
                         return Ok(connection);
                     }
                     Err(error) => {
-                        causes.push(format!("{master}: {}", said(&error)));
+                        causes.push(format!("{master}: {}", describe(&error)));
                         named.push(master);
                     }
                 },
@@ -525,9 +526,9 @@ impl ManageConnection for Connector {
     type Error = RedisError;
 
     async fn connect(&self) -> Result<Connection, RedisError> {
-        let patience = CONNECT_PATIENCE.max(self.timeout / 2);
+        let patience = MIN_CONNECT_TIMEOUT.max(self.timeout / 2);
         let opened = timeout(patience, self.open()).await.unwrap_or_else(|_| {
-            let speaks = if self.manner.tls.is_some() {
+            let speaks = if self.dialer.tls.is_some() {
                 " (does it speak TLS?)"
             } else {
                 ""
@@ -542,7 +543,7 @@ impl ManageConnection for Connector {
         opened
     }
 
-    /// Asked before each use, so no PING: whether a connection was closed meanwhile is known.
+    /// KeyUse before each use, so no PING: whether a connection was closed meanwhile is known.
     async fn is_valid(&self, connection: &mut Connection) -> Result<(), RedisError> {
         match self.is_unusable(connection) {
             false => Ok(()),

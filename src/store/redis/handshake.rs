@@ -7,14 +7,14 @@ use bb8_redis::redis::aio::MultiplexedConnection;
 use bb8_redis::redis::{Cmd, ErrorKind, RedisError, RedisResult, Value, cmd, from_redis_value_ref};
 
 use super::login::Credentials;
-use super::said;
+use super::redis_error;
 use crate::store::ServerInfo;
 
 /// The user that a password without a user is for.
 const DEFAULT_USER: &str = "default";
 
 /// The most characters of a name or a version.
-const LONGEST: usize = 32;
+const MAX_LENGTH: usize = 32;
 
 /// How a conversation begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub(super) async fn greet(
         let selected = cmd("SELECT").arg(database).exec_async(connection).await;
         selected.map_err(|error| match error.is_io_error() {
             true => error,
-            false => said::no_database(),
+            false => redis_error::no_database(),
         })?;
     }
     Ok(info)
@@ -80,7 +80,7 @@ async fn hello(
 fn is_unknown(error: &RedisError) -> bool {
     match error.code() {
         Some("NOPROTO") => true,
-        Some("ERR") => !said::is_of_a_password(error) && !said::is_full(error),
+        Some("ERR") => !redis_error::is_of_a_password(error) && !redis_error::is_full(error),
         _ => error.kind() == ErrorKind::RESP3NotSupported,
     }
 }
@@ -96,7 +96,9 @@ async fn log_in(
         None if greeting == Greeting::Silent => Ok(()),
         None => match cmd("PING").exec_async(connection).await {
             // Whoever may not ping, or cannot, is there.
-            Err(error) if matches!(error.code(), Some("NOPERM")) || said::is_unknown(&error) => {
+            Err(error)
+                if matches!(error.code(), Some("NOPERM")) || redis_error::is_unknown(&error) =>
+            {
                 Ok(())
             }
             answer => answer,
@@ -127,7 +129,7 @@ fn info(answer: &Value) -> ServerInfo {
     };
     let word = |name: &str| {
         let word = named(name)?;
-        let is_one = word.len() <= LONGEST && word.chars().all(|c| c.is_ascii_graphic());
+        let is_one = word.len() <= MAX_LENGTH && word.chars().all(|c| c.is_ascii_graphic());
         is_one.then_some(word)
     };
     let software = word("server").zip(word("version"));

@@ -67,25 +67,29 @@ pub(super) enum Undecided {
 pub(super) trait Decide<R>: Send + Sync + 'static {
     /// Decides jobs and answers them; none is left. Drops `turn` when the jobs are on their way, so that those of the next
     /// batch come after them.
-    fn decide(&self, jobs: &mut Vec<Job<R>>, turn: Turn) -> impl Future<Output = Ended> + Send;
+    fn decide(
+        &self,
+        jobs: &mut Vec<Job<R>>,
+        turn: SendTurn,
+    ) -> impl Future<Output = BatchEnd> + Send;
 }
 
 /// Held until a batch is on its way; no other batch of its lane is sent before that.
 #[derive(Debug)]
-pub(super) struct Turn(
+pub(super) struct SendTurn(
     #[expect(dead_code, reason = "dropping it is the signal")] oneshot::Sender<()>,
 );
 
 /// How a batch ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(super) enum BatchEnd {
     /// Redis replied, or did not reply in time: the time that passed says how far away it is.
     Replied,
     /// It could not be sent, or its connection was lost.
     Failed,
 }
 
-impl Ended {
+impl BatchEnd {
     /// How a batch with this result ended.
     pub(super) fn with<T>(result: &Result<T, StoreError>) -> Self {
         match result {
@@ -146,7 +150,7 @@ impl<R> Job<R> {
     }
 
     /// Whether its caller still waits.
-    fn is_waited_for(&self, now: Instant) -> bool {
+    fn has_live_caller(&self, now: Instant) -> bool {
         self.deadline > now && !self.answer.is_closed()
     }
 }
@@ -195,7 +199,7 @@ struct Sent<R> {
     jobs: Vec<Job<R>>,
     size: Size,
     began: Instant,
-    ended: Option<Ended>,
+    ended: Option<BatchEnd>,
 }
 
 /// What a lane knows of its batches.
@@ -218,7 +222,7 @@ impl<R> Batches<R> {
         self.in_flight -= 1;
         self.large -= sent.size.large;
         self.spare = sent.jobs;
-        if sent.ended == Some(Ended::Replied) {
+        if sent.ended == Some(BatchEnd::Replied) {
             self.pace.took(sent.began.elapsed(), sent.size.charges);
         }
     }
@@ -244,7 +248,7 @@ async fn run<R: Send>(
     deadlines: DeadlinesHandle,
 ) {
     let decide = &*decide;
-    let decided = |mut jobs: Vec<Job<R>>, size: Size, turn: Turn| async move {
+    let decided = |mut jobs: Vec<Job<R>>, size: Size, turn: SendTurn| async move {
         let began = Instant::now();
         // A panic is a mistake of ours; it must cost one batch, not all that come after it. What it
         // leaves half done is this batch alone.
@@ -292,7 +296,7 @@ async fn run<R: Send>(
             continue;
         }
         batches.begins(size, Instant::now());
-        let (turn, mut is_on_its_way) = Turn::new();
+        let (turn, mut is_on_its_way) = SendTurn::new();
         in_flight.push(decided(jobs, size, turn));
         loop {
             tokio::select! {
@@ -304,7 +308,7 @@ async fn run<R: Send>(
     }
 }
 
-impl Turn {
+impl SendTurn {
     fn new() -> (Self, oneshot::Receiver<()>) {
         let (turn, is_over) = oneshot::channel();
         (Self(turn), is_over)
@@ -312,7 +316,10 @@ impl Turn {
 }
 
 /// A call, which is made when it is first polled, and whose turn is over then.
-pub(super) async fn in_turn<T>(turn: Option<Turn>, call: impl Future<Output = T>) -> T {
+pub(super) async fn signal_when_sent<T>(
+    turn: Option<SendTurn>,
+    call: impl Future<Output = T>,
+) -> T {
     let mut call = std::pin::pin!(call);
     let mut turn = Some(turn);
     future::poll_fn(move |cx| {

@@ -16,10 +16,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::address::Endpoint;
-use super::dial::Manner;
+use super::dialer::Dialer;
 use super::handshake::Greeting;
 use super::login::Login;
-use super::said::{self, said};
+use super::redis_error::{self, describe};
 use super::tls::RedisTls;
 
 /// How often the sentinels are asked whether the master is still the master.
@@ -29,7 +29,7 @@ pub(super) const CHECK_EVERY: Duration = Duration::from_secs(1);
 const HEAD_START: Duration = Duration::from_millis(50);
 
 /// How long a sentinel may take at all.
-const PATIENCE: Duration = Duration::from_millis(500);
+const SENTINEL_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The sentinels of a master, and what is known of it by all who share them.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub struct Sentinels {
     name: String,
     /// At least one.
     endpoints: Vec<Endpoint>,
-    manner: Manner,
+    dialer: Dialer,
     known: Mutex<Known>,
 }
 
@@ -71,7 +71,7 @@ impl Sentinels {
         Self {
             name,
             endpoints,
-            manner: Manner {
+            dialer: Dialer {
                 login,
                 tls,
                 database: 0,
@@ -153,9 +153,9 @@ impl Sentinels {
 
     async fn ask(&self, sentinel: usize) -> Answer {
         let endpoint = &self.endpoints[sentinel];
-        let master = match timeout(PATIENCE, self.master_by(endpoint)).await {
-            Ok(master) => master.map_err(|error| format!("{endpoint}: {}", said(&error))),
-            Err(_) if self.manner.tls.is_some() => Err(format!(
+        let master = match timeout(SENTINEL_TIMEOUT, self.master_by(endpoint)).await {
+            Ok(master) => master.map_err(|error| format!("{endpoint}: {}", describe(&error))),
+            Err(_) if self.dialer.tls.is_some() => Err(format!(
                 "{endpoint} did not answer in time (does it speak TLS?)"
             )),
             Err(_) => Err(format!("{endpoint} did not answer in time")),
@@ -164,7 +164,7 @@ impl Sentinels {
     }
 
     async fn master_by(&self, endpoint: &Endpoint) -> Result<Endpoint, RedisError> {
-        let mut link = self.manner.connect(endpoint, PATIENCE).await?;
+        let mut link = self.dialer.connect(endpoint, SENTINEL_TIMEOUT).await?;
         let master: Option<(String, u16)> = cmd("SENTINEL")
             .arg("get-master-addr-by-name")
             .arg(&self.name)
@@ -175,7 +175,7 @@ impl Sentinels {
             RedisError::from(io::Error::other(text))
         };
         let (host, port) = master.ok_or_else(unknown)?;
-        let host = said::host(&host)
+        let host = redis_error::host(&host)
             .ok_or_else(|| io::Error::other("the address that it names is none"))?;
         Ok(Endpoint::Tcp { host, port })
     }

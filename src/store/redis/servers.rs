@@ -119,7 +119,7 @@ impl Places for Servers {
 
     fn turns_away(&self, charge: &Charge) -> Option<StoreError> {
         match self {
-            Self::One(store) => store.is_shut(),
+            Self::One(store) => store.breaker_error(),
             Self::Cluster(store) => store.turns_away(charge),
         }
     }

@@ -86,7 +86,7 @@ struct Told {
 
 /// What requests ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ask {
+enum Workload {
     /// As many hits as no other request asks, of buckets that have them: an execution names its request.
     Unique,
     /// One hit each of small buckets.
@@ -173,7 +173,7 @@ async fn undecided(patience: u64, per_second: u64) -> usize {
     // Connecting and loading the script take several round trips, more than one call may.
     let first = || {
         store.decide(
-            [charge(0, Ask::Unique, 1)].into(),
+            [charge(0, Workload::Unique, 1)].into(),
             (Instant::now() + 10 * TIMEOUT).into_std(),
         )
     };
@@ -193,7 +193,7 @@ async fn undecided(patience: u64, per_second: u64) -> usize {
         requests.spawn(async move {
             tokio::time::sleep_until(asked).await;
             let deadline = Instant::now() + Duration::from_millis(patience);
-            let charges = [charge(key, Ask::Unique, 1)];
+            let charges = [charge(key, Workload::Unique, 1)];
             store
                 .decide(charges.into(), deadline.into_std())
                 .await
@@ -235,7 +235,7 @@ fn history(seed: u64) -> Totals {
 struct History {
     seed: u64,
     random: Xoshiro256PlusPlus,
-    ask: Ask,
+    ask: Workload,
     redis: FakeRedis,
     begin: Instant,
     turns: Arc<AtomicU64>,
@@ -244,7 +244,7 @@ struct History {
 impl History {
     fn new(seed: u64) -> Self {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
-        let ask = [Ask::Unique, Ask::Few][random.random_range(0..2)];
+        let ask = [Workload::Unique, Workload::Few][random.random_range(0..2)];
         let trouble = [0.0, 0.05, 0.3][random.random_range(0..3)];
         let probe = probe_key(&KeyFormat::new("p:"), 1);
         let keys = (0..KEYS).map(key).chain([probe]);
@@ -345,8 +345,8 @@ impl History {
         let wait = Duration::from_micros(self.random.random_range(0..600_000));
         let patience = [1, 5, 16, 100][self.random.random_range(0..4)];
         let hits = match self.ask {
-            Ask::Unique => i64::try_from(number).unwrap() + 1,
-            Ask::Few => 1,
+            Workload::Unique => i64::try_from(number).unwrap() + 1,
+            Workload::Few => 1,
         };
         let first = self.random.random_range(0..KEYS);
         let count = self.random.random_range(1..=2.min(KEYS - first));
@@ -427,8 +427,8 @@ impl History {
             "seed {seed}"
         );
         match self.ask {
-            Ask::Unique => totals.late = self.check_executions(told, &executed),
-            Ask::Few => self.check_admissions(told),
+            Workload::Unique => totals.late = self.check_executions(told, &executed),
+            Workload::Few => self.check_admissions(told),
         }
         totals
     }
@@ -531,10 +531,10 @@ impl Told {
     }
 }
 
-fn charge(number: usize, ask: Ask, hits: i64) -> Charge {
+fn charge(number: usize, ask: Workload, hits: i64) -> Charge {
     let capacity = match ask {
-        Ask::Unique => 1_000_000,
-        Ask::Few => CAPACITY,
+        Workload::Unique => 1_000_000,
+        Workload::Few => CAPACITY,
     };
     Charge {
         key: key(number),

@@ -28,7 +28,7 @@ fn what_can_never_run_the_script_counts_and_says_what_is_needed() {
             "that runs scripts",
         ),
     ] {
-        let failure = failure_alone("there".to_owned(), &error(line));
+        let failure = classify_standalone("there".to_owned(), &error(line));
         assert_eq!(failure.kind(), kind, "{line}");
         assert!(failure.to_string().contains(hint), "{line}: {failure}");
     }
@@ -74,7 +74,7 @@ fn what_serves_nobody_counts_and_what_is_about_one_call_does_not() {
             "",
         ),
     ] {
-        let failure = failure_alone("there".to_owned(), &error(line));
+        let failure = classify_standalone("there".to_owned(), &error(line));
         assert_eq!(failure.kind(), kind, "{line}");
         assert!(failure.to_string().contains(hint), "{line}: {failure}");
     }

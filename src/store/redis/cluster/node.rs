@@ -38,7 +38,7 @@ impl Node {
     }
 
     /// A request was not decided.
-    pub(super) fn has_failed_one(&self) {
+    pub(super) fn count_undecided(&self) {
         self.undecided.fetch_add(1, Ordering::Relaxed);
     }
 

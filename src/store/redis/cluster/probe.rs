@@ -79,7 +79,7 @@ impl Probe for NodeProbe {
             Ok(_) => Ok(()),
             // The node answers, but the slot may have moved to another node.
             Err(error) if error.kind() == FailureKind::Refused => {
-                self.cluster.doubt();
+                self.cluster.request_read();
                 Ok(())
             }
             Err(error) => Err(error),

@@ -2,7 +2,7 @@
 
 use bb8_redis::redis::Value;
 
-use crate::store::redis::said;
+use crate::store::redis::redis_error;
 
 /// How many slots there are in every Redis Cluster.
 pub(super) const SLOTS: usize = 16384;
@@ -63,7 +63,7 @@ fn node(node: &Value, asked: &str) -> Option<Address> {
         Value::Nil => "",
         _ => return None,
     };
-    Some((said::host(&known(host, asked))?, number(port)?))
+    Some((redis_error::host(&known(host, asked))?, number(port)?))
 }
 
 /// The host that is meant.
@@ -86,7 +86,7 @@ fn number(value: &Value) -> Option<u16> {
 pub(super) fn redirected(address: &str, asked: &str) -> Option<Address> {
     let (host, port) = address.rsplit_once(':')?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    Some((said::host(&known(host, asked))?, port.parse().ok()?))
+    Some((redis_error::host(&known(host, asked))?, port.parse().ok()?))
 }
 
 #[cfg(test)]

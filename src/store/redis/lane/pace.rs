@@ -20,7 +20,7 @@ const NEAR: Duration = Duration::from_millis(1);
 
 /// The most time between two batches, and the time between two to a near Redis unless the reply comes sooner. Several times as long as
 /// batches take on a busy machine, and short enough for callers to get an answer when Redis has just moved away.
-const PATIENCE: Duration = Duration::from_millis(4);
+const MAX_SPACING: Duration = Duration::from_millis(4);
 
 /// What Redis and we need for one charge, on slow machines. A round trip without it is the way, and what waiting there was.
 const WORK: Duration = Duration::from_micros(4);
@@ -79,10 +79,10 @@ impl Pace {
         let shortest = self.shortest[0].min(self.shortest[1]);
         let waiting = self.average.saturating_sub(shortest);
         self.between = match shortest <= NEAR {
-            true => PATIENCE,
+            true => MAX_SPACING,
             // Half of it is stable: the time that batches wait for one another falls faster than the time between
             // them rises.
-            false => (waiting / 2).clamp(SPACING, PATIENCE),
+            false => (waiting / 2).clamp(SPACING, MAX_SPACING),
         };
     }
 
@@ -109,10 +109,10 @@ mod tests {
         pace.took(7 * MS, 1);
         assert_eq!(spacing(&pace), SPACING);
         pace.took(MS / 2, 1);
-        assert_eq!(spacing(&pace), PATIENCE);
+        assert_eq!(spacing(&pace), MAX_SPACING);
         for _ in 0..EPOCH {
             pace.took(7 * MS, 1);
-            assert_eq!(spacing(&pace), PATIENCE, "the others wait for something");
+            assert_eq!(spacing(&pace), MAX_SPACING, "the others wait for something");
         }
         for _ in 0..EPOCH {
             pace.took(7 * MS, 1);
@@ -135,7 +135,7 @@ mod tests {
         for _ in 0..50 {
             pace.took(80 * MS, 1);
         }
-        assert_eq!(spacing(&pace), PATIENCE, "no longer than that");
+        assert_eq!(spacing(&pace), MAX_SPACING, "no longer than that");
         for _ in 0..2 * EPOCH {
             pace.took(80 * MS, 1);
         }
@@ -148,8 +148,8 @@ mod tests {
         pace.took(2 * MS, 1);
         assert_eq!(spacing(&pace), SPACING);
         pace.took(2 * MS, 256);
-        assert_eq!(spacing(&pace), PATIENCE);
+        assert_eq!(spacing(&pace), MAX_SPACING);
         pace.took(Duration::ZERO, usize::MAX);
-        assert_eq!(spacing(&pace), PATIENCE);
+        assert_eq!(spacing(&pace), MAX_SPACING);
     }
 }

@@ -101,13 +101,13 @@ impl<R> Queue<R> {
             && size.charges < MAX_CHARGES
             && let Some(job) = waiting.small.pop_front()
         {
-            if job.is_waited_for(now) {
+            if job.has_live_caller(now) {
                 size.charges += job.charges.len();
                 jobs.push(job);
             }
         }
         while let Some(job) = waiting.large.front() {
-            if !job.is_waited_for(now) {
+            if !job.has_live_caller(now) {
                 waiting.large.pop_front();
                 continue;
             }

@@ -7,8 +7,8 @@ use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 use super::Cluster;
-use super::map::Map;
-use super::member::{Member, Route};
+use super::node_lane::{NodeLane, Route};
+use super::slot_map::SlotMap;
 use super::slots::Address;
 use crate::key::slot;
 use crate::store::redis::RedisSettings;
@@ -18,35 +18,35 @@ use crate::timer::Deadlines;
 
 /// The ways of a thread to the nodes of a cluster.
 #[derive(Debug)]
-pub(super) struct Ways {
+pub(super) struct NodeLanes {
     pub(super) cluster: Arc<Cluster>,
     pub(super) settings: RedisSettings,
     /// Those to the nodes of a map, which may have been replaced.
-    laid: ArcSwap<Laid>,
+    lanes: ArcSwap<LaneSet>,
     /// Whoever lays others has this.
-    laying: Mutex<()>,
+    updating: Mutex<()>,
     pub(super) deadlines: Deadlines,
     this: Weak<Self>,
 }
 
 /// The ways to all nodes of a map.
 #[derive(Debug)]
-struct Laid {
-    map: Arc<Map>,
+struct LaneSet {
+    map: Arc<SlotMap>,
     /// In the order of its nodes.
-    members: Vec<Arc<Member>>,
+    members: Vec<Arc<NodeLane>>,
 }
 
-impl Ways {
+impl NodeLanes {
     pub(super) fn new(settings: &RedisSettings, cluster: &Arc<Cluster>) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             cluster: Arc::clone(cluster),
             settings: settings.clone(),
-            laid: ArcSwap::from_pointee(Laid {
-                map: Arc::new(Map::unknown()),
+            lanes: ArcSwap::from_pointee(LaneSet {
+                map: Arc::new(SlotMap::unknown()),
                 members: Vec::new(),
             }),
-            laying: Mutex::default(),
+            updating: Mutex::default(),
             deadlines: Deadlines::start(),
             this: this.clone(),
         })
@@ -72,13 +72,13 @@ impl Ways {
         let decision = decision.await;
         let decision = decision.unwrap_or_else(|| Err(Undecided::Failed(owner.no_answer())));
         if matches!(decision, Err(Undecided::Failed(_))) {
-            owner.node.has_failed_one();
+            owner.node.count_undecided();
         }
         decision
     }
 
     /// The way to the owner of a slot. Waits for it only until the nodes have been asked once.
-    async fn owner(&self, slot: u16, deadline: Instant) -> Result<Arc<Member>, StoreError> {
+    async fn owner(&self, slot: u16, deadline: Instant) -> Result<Arc<NodeLane>, StoreError> {
         let cluster = &self.cluster;
         // Made first, so that nothing is missed.
         let read = cluster.read.notified();
@@ -86,7 +86,8 @@ impl Ways {
             return Ok(owner);
         }
         if cluster.is_being_read() {
-            let _place = { cluster.lobby.try_acquire() }.map_err(|_| cluster.overloaded())?;
+            let _place =
+                { cluster.first_read_waiters.try_acquire() }.map_err(|_| cluster.overloaded())?;
             if { self.deadlines.handle().timeout_at(deadline, read).await }.is_none() {
                 return Err(cluster.not_known());
             }
@@ -94,7 +95,7 @@ impl Ways {
                 return Ok(owner);
             }
         }
-        cluster.doubt();
+        cluster.request_read();
         cluster.has_owners()?;
         Err(cluster.refused(&format!("no node of the cluster has slot {slot}")))
     }
@@ -103,45 +104,48 @@ impl Ways {
     /// request as one that the node did not decide.
     pub(super) fn turns_away(&self, slot: u16) -> Option<StoreError> {
         let owner = self.known(slot)?;
-        let error = owner.is_shut()?;
-        owner.node.has_failed_one();
+        let error = owner.breaker_error()?;
+        owner.node.count_undecided();
         Some(error)
     }
 
     /// The way to the owner of a slot, if one is known.
-    fn known(&self, slot: u16) -> Option<Arc<Member>> {
+    fn known(&self, slot: u16) -> Option<Arc<NodeLane>> {
         let map = self.cluster.map();
         let place = map.place(slot)?;
-        let laid = self.laid.load();
-        if Arc::ptr_eq(&laid.map, &map) {
-            return laid.members.get(place).map(Arc::clone);
+        let lanes = self.lanes.load();
+        if Arc::ptr_eq(&lanes.map, &map) {
+            return lanes.members.get(place).map(Arc::clone);
         }
-        drop(laid);
-        let laid = self.lay();
+        drop(lanes);
+        let lanes = self.update();
         // The map may be yet another by now.
-        laid.members.get(laid.map.place(slot)?).map(Arc::clone)
+        lanes.members.get(lanes.map.place(slot)?).map(Arc::clone)
     }
 
     /// Puts a request into the lane of a node.
     pub(super) fn push(&self, to: &Address, job: Job<Route>) {
-        let node = self.cluster.welcome(to);
-        let laid = self.lay();
-        let place = laid.map.nodes().position(|known| Arc::ptr_eq(known, &node));
+        let node = self.cluster.node_or_insert(to);
+        let lanes = self.update();
+        let place = lanes
+            .map
+            .nodes()
+            .position(|known| Arc::ptr_eq(known, &node));
         match place {
-            Some(place) => laid.members[place].push(job),
+            Some(place) => lanes.members[place].push(job),
             // So many nodes are named that this one is forgotten already.
             None => job.answer(Err(Undecided::Failed(self.cluster.overloaded()))),
         }
     }
 
-    /// Ways to all nodes that are known now; those that are there stay the same.
-    fn lay(&self) -> Arc<Laid> {
-        let _laying = self.laying.lock().unwrap_or_else(PoisonError::into_inner);
-        let (map, before) = (self.cluster.map.load_full(), self.laid.load_full());
+    /// NodeLanes to all nodes that are known now; those that are there stay the same.
+    fn update(&self) -> Arc<LaneSet> {
+        let _laying = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
+        let (map, before) = (self.cluster.map.load_full(), self.lanes.load_full());
         if Arc::ptr_eq(&before.map, &map) {
             return before;
         }
-        let mut known: HashMap<&Address, &Arc<Member>> = HashMap::new();
+        let mut known: HashMap<&Address, &Arc<NodeLane>> = HashMap::new();
         known.extend(
             before
                 .members
@@ -150,13 +154,13 @@ impl Ways {
         );
         let members = map.nodes().map(|node| match known.get(&node.address) {
             Some(member) if Arc::ptr_eq(&member.node, node) => Arc::clone(member),
-            _ => Arc::new(Member::new(node, self, &self.this)),
+            _ => Arc::new(NodeLane::new(node, self, &self.this)),
         });
-        let laid = Arc::new(Laid {
+        let lanes = Arc::new(LaneSet {
             members: members.collect(),
             map: Arc::clone(&map),
         });
-        self.laid.store(Arc::clone(&laid));
-        laid
+        self.lanes.store(Arc::clone(&lanes));
+        lanes
     }
 }

@@ -17,10 +17,10 @@ use crate::store::ServerInfo;
 use crate::tls::advice;
 
 /// The most characters of what a server says.
-const LONGEST: usize = 200;
+const MAX_LENGTH: usize = 200;
 
 /// The same of what the network or we say, which may be several causes together.
-const LONGEST_OF_OURS: usize = 1000;
+const MAX_OWN_LENGTH: usize = 1000;
 
 /// What an answer to a login may begin with; anything else is not repeated.
 const CODES: [&str; 17] = [
@@ -44,12 +44,12 @@ const CODES: [&str; 17] = [
 ];
 
 /// What an error says.
-pub(super) fn said(error: &RedisError) -> String {
+pub(super) fn describe(error: &RedisError) -> String {
     match (error.kind(), error.detail()) {
         // Ours, see below.
-        (ErrorKind::AuthenticationFailed, Some(detail)) => one_line(detail, LONGEST_OF_OURS),
-        (ErrorKind::Io, _) => one_line(&error.to_string(), LONGEST_OF_OURS),
-        _ => one_line(&error.to_string(), LONGEST),
+        (ErrorKind::AuthenticationFailed, Some(detail)) => one_line(detail, MAX_OWN_LENGTH),
+        (ErrorKind::Io, _) => one_line(&error.to_string(), MAX_OWN_LENGTH),
+        _ => one_line(&error.to_string(), MAX_LENGTH),
     }
 }
 
@@ -85,7 +85,7 @@ fn is_harmless(character: char) -> bool {
     !character.is_control() && !is_invisible
 }
 
-/// Why a server could not be logged in to, without what it said.
+/// Why a server could not be logged in to, without what it shown.
 pub(super) fn not_logged_in(error: &RedisError, speaks_tls: bool) -> RedisError {
     let without_tls = if speaks_tls {
         ""
@@ -102,7 +102,7 @@ pub(super) fn not_logged_in(error: &RedisError, speaks_tls: bool) -> RedisError 
             io::Error::other(text).into()
         }
         ErrorKind::Parse => login(format!("what it says is not Redis's protocol{without_tls}")),
-        _ => login(meaning(error)),
+        _ => login(login_error_text(error)),
     }
 }
 
@@ -111,7 +111,7 @@ fn login(text: String) -> RedisError {
 }
 
 /// What an answer to a login means.
-fn meaning(error: &RedisError) -> String {
+fn login_error_text(error: &RedisError) -> String {
     let detail = error.detail().unwrap_or_default();
     let code = error.code().unwrap_or_default();
     let code = CODES.iter().find(|known| **known == code).copied();
@@ -181,7 +181,7 @@ pub(super) fn was_closed(error: &RedisError) -> bool {
 }
 
 /// Logs which server a connection was made to, other than before.
-pub(super) fn connected(endpoint: &Endpoint, server: &ServerInfo) {
+pub(super) fn log_connected(endpoint: &Endpoint, server: &ServerInfo) {
     match server.protocol {
         3 => tracing::info!(address = %endpoint, version = %server, "connected to redis"),
         _ => tracing::warn!(
@@ -281,19 +281,19 @@ mod tests {
             ("ERR SEKRET99", "(ERR)"),
             ("LOADING SEKRET99", "(LOADING)"),
         ] {
-            let said = said(&not_logged_in(&error(line), false));
-            assert!(said.contains(expected), "{line}: {said}");
-            assert!(!said.contains("SEKRET"), "{line}: {said}");
+            let shown = describe(&not_logged_in(&error(line), false));
+            assert!(shown.contains(expected), "{line}: {shown}");
+            assert!(!shown.contains("SEKRET"), "{line}: {shown}");
         }
         let quoted = RedisError::from((
             ErrorKind::Parse,
             "unexpected",
             "SEKRET99 is no reply".to_owned(),
         ));
-        let said = said(&not_logged_in(&quoted, false));
+        let shown = describe(&not_logged_in(&quoted, false));
         assert!(
-            said.contains("REDIS_TLS=true") && !said.contains("SEKRET"),
-            "{said}"
+            shown.contains("REDIS_TLS=true") && !shown.contains("SEKRET"),
+            "{shown}"
         );
     }
 
@@ -303,13 +303,13 @@ mod tests {
             "ERR \u{1b}[2J\u{7} a\u{202e}b\tc \u{e9} {}",
             "x".repeat(10_000)
         );
-        let said = said(&error(&text));
-        assert!(said.contains("\\u{1b}[2J\\u{7}"), "{said}");
-        assert!(said.contains("a\\u{202e}b\\tc \u{e9} xxx"), "{said}");
-        assert!(said.ends_with("..."), "{said}");
-        assert!(said.len() < LONGEST + 50, "{}", said.len());
+        let shown = describe(&error(&text));
+        assert!(shown.contains("\\u{1b}[2J\\u{7}"), "{shown}");
+        assert!(shown.contains("a\\u{202e}b\\tc \u{e9} xxx"), "{shown}");
+        assert!(shown.ends_with("..."), "{shown}");
+        assert!(shown.len() < MAX_LENGTH + 50, "{}", shown.len());
         let two = io::Error::other("one\r\nWARN two\n");
-        assert_eq!(super::said(&two.into()), "one\\r\\nWARN two");
+        assert_eq!(describe(&two.into()), "one\\r\\nWARN two");
         assert_eq!(host("redis-1.example"), Some("redis-1.example".to_owned()));
         assert_eq!(host("redis\nWARN"), None);
     }

@@ -18,7 +18,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use super::address::Endpoint;
 use super::handshake::{Greeting, greet};
 use super::login::{Credentials, Login};
-use super::said;
+use super::redis_error;
 use super::tls::RedisTls;
 use crate::store::ServerInfo;
 
@@ -29,7 +29,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 /// The most bytes that may come for what was written last: many times what the replies to any batch take up, and
 /// enough for the map of any cluster. The driver would keep what it is sent, however much that is.
-const MOST_BYTES: usize = 8 << 20;
+const MAX_REPLY_BYTES: usize = 8 << 20;
 
 /// A stream that fails when more comes than any reply is long, and whose end can be seen by others. The driver reads it
 /// also while no reply is due.
@@ -65,10 +65,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
         }
         read?;
         self.read += count;
-        if self.read > MOST_BYTES {
+        if self.read > MAX_REPLY_BYTES {
             return Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                format!("it replies with more than {MOST_BYTES} bytes, which no reply has"),
+                format!("it replies with more than {MAX_REPLY_BYTES} bytes, which no reply has"),
             )));
         }
         Poll::Ready(Ok(()))
@@ -96,7 +96,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
 
 /// How to speak to a server.
 #[derive(Debug, Clone)]
-pub(super) struct Manner {
+pub(super) struct Dialer {
     pub(super) login: Option<Login>,
     pub(super) tls: Option<RedisTls>,
     pub(super) database: i64,
@@ -131,7 +131,7 @@ impl Link {
     }
 }
 
-impl Manner {
+impl Dialer {
     /// Connects to a server and logs in. Each command afterwards may take so long.
     pub(super) async fn connect(
         &self,
@@ -146,13 +146,16 @@ impl Manner {
         let mut result = self.log_in(endpoint, self.greeting, credentials).await?;
         // Some proxies close the connection at a command that they do not know. Once can also be a restart.
         for greeting in [Greeting::Hello, Greeting::Ping] {
-            if self.greeting == Greeting::Hello && result.as_ref().is_err_and(said::was_closed) {
+            if self.greeting == Greeting::Hello
+                && result.as_ref().is_err_and(redis_error::was_closed)
+            {
                 let again = self.log_in(endpoint, greeting, credentials).await?;
-                let is_explained = !again.as_ref().is_err_and(said::was_closed);
+                let is_explained = !again.as_ref().is_err_and(redis_error::was_closed);
                 result = if is_explained { again } else { result };
             }
         }
-        let mut link = result.map_err(|error| said::not_logged_in(&error, self.tls.is_some()))?;
+        let mut link =
+            result.map_err(|error| redis_error::not_logged_in(&error, self.tls.is_some()))?;
         link.connection.set_response_timeout(patience);
         Ok(link)
     }
@@ -213,7 +216,7 @@ impl Manner {
             .await;
         stream
             .map(|stream| Box::new(stream) as Box<dyn Stream>)
-            .map_err(|error| said::handshake_failed(&error))
+            .map_err(|error| redis_error::handshake_failed(&error))
     }
 }
 
@@ -239,7 +242,7 @@ mod tests {
             let _ = copy(&mut repeat(b'x'), &mut writer).await;
         });
         let mut bounded = Bounded::new(ours);
-        let mut half = vec![0; MOST_BYTES / 2 + 1];
+        let mut half = vec![0; MAX_REPLY_BYTES / 2 + 1];
         for _ in 0..3 {
             bounded.write_all(b"?").await.unwrap();
             bounded.read_exact(&mut half).await.unwrap();

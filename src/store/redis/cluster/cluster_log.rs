@@ -2,12 +2,12 @@
 
 use tokio::time::Instant;
 
-use super::informants::Reading;
+use super::topology_reader::TopologyReading;
 use crate::store::StoreError;
 
 /// What was told last, and what is about to be.
 #[derive(Debug)]
-pub(super) struct Told {
+pub(super) struct ClusterLog {
     /// What is so, as far as it was told.
     state: Option<State>,
     /// What the last reading says, if that is something else. Nodes do not all hear of a change at once, so it is
@@ -30,7 +30,7 @@ enum State {
     NotRead,
 }
 
-impl Told {
+impl ClusterLog {
     /// Nothing.
     pub(super) fn new() -> Self {
         Self {
@@ -44,7 +44,7 @@ impl Told {
     /// about to be told.
     pub(super) fn tell(
         &mut self,
-        read: &Result<Reading, StoreError>,
+        read: &Result<TopologyReading, StoreError>,
         masters: Vec<String>,
         decided: u64,
     ) -> bool {

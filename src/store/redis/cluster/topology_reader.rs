@@ -13,12 +13,12 @@ use super::slots::{Address, Range, SLOTS, ranges};
 use crate::store::StoreError;
 use crate::store::breaker::Lack;
 use crate::store::redis::RedisSettings;
-use crate::store::redis::connection::{CONNECT_PATIENCE, Connection, Connector, LastFailure};
-use crate::store::redis::said::said;
+use crate::store::redis::connection::{Connection, Connector, LastFailure, MIN_CONNECT_TIMEOUT};
+use crate::store::redis::redis_error::describe;
 
 /// What a node says of the cluster.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Reading {
+pub(super) struct TopologyReading {
     pub(super) ranges: Vec<Range>,
     /// How many slots nobody owns.
     pub(super) unowned: usize,
@@ -28,7 +28,7 @@ pub(super) struct Reading {
     pub(super) is_down: bool,
 }
 
-impl Reading {
+impl TopologyReading {
     /// What ranges say, and the answer to CLUSTER INFO.
     fn new(ranges: Vec<Range>, info: &str) -> Self {
         let mut is_owned = vec![false; SLOTS];
@@ -63,18 +63,18 @@ impl Reading {
 
 /// The nodes that were asked, and connections to them for the next time.
 #[derive(Debug, Default)]
-pub(super) struct Informants {
-    connections: HashMap<Address, Informant>,
+pub(super) struct TopologyReader {
+    connections: HashMap<Address, ReaderConnection>,
 }
 
 /// A connection to a node that is asked who has which slots.
 #[derive(Debug)]
-struct Informant {
+struct ReaderConnection {
     connector: Connector,
     connection: Connection,
 }
 
-impl Informants {
+impl TopologyReader {
     /// Lets the connections go.
     pub(super) fn rest(&mut self) {
         self.connections.clear();
@@ -86,10 +86,10 @@ impl Informants {
         &mut self,
         order: Vec<Address>,
         settings: &RedisSettings,
-    ) -> Option<Result<Reading, StoreError>> {
+    ) -> Option<Result<TopologyReading, StoreError>> {
         self.connections
             .retain(|address, _| order.contains(address));
-        let patience = settings.timeout.min(CONNECT_PATIENCE);
+        let patience = settings.timeout.min(MIN_CONNECT_TIMEOUT);
         let mut asked = FuturesUnordered::new();
         let mut order = order.into_iter();
         let mut best = None;
@@ -115,7 +115,7 @@ impl Informants {
                 self.connections.insert(address, informant);
                 reading
             });
-            let is_whole = read.as_ref().is_ok_and(Reading::is_whole);
+            let is_whole = read.as_ref().is_ok_and(TopologyReading::is_whole);
             if is_whole || !best.as_ref().is_some_and(Result::is_ok) {
                 best = Some(read);
             }
@@ -130,12 +130,15 @@ impl Informants {
 /// better late than never.
 async fn ask(
     address: Address,
-    informant: Option<Informant>,
+    informant: Option<ReaderConnection>,
     settings: &RedisSettings,
-) -> (Address, Result<(Reading, Informant), StoreError>) {
+) -> (
+    Address,
+    Result<(TopologyReading, ReaderConnection), StoreError>,
+) {
     let (host, port) = &address;
     let settings = RedisSettings {
-        timeout: settings.timeout.max(CONNECT_PATIENCE),
+        timeout: settings.timeout.max(MIN_CONNECT_TIMEOUT),
         ..settings.at(host, *port)
     };
     let informant = informant.filter(|known| !known.connector.is_unusable(&known.connection));
@@ -146,7 +149,7 @@ async fn ask(
                 let failures = LastFailure::new(shown(&address), None, None);
                 let connector = Connector::new(&settings, failures);
                 let connection = connector.connect().await?;
-                Informant {
+                ReaderConnection {
                     connector,
                     connection,
                 }
@@ -161,7 +164,7 @@ async fn ask(
     };
     let read = match asked.await {
         Ok(((slots, info), informant)) => match ranges(&slots, host) {
-            Some(ranges) => Ok((Reading::new(ranges, &info), informant)),
+            Some(ranges) => Ok((TopologyReading::new(ranges, &info), informant)),
             None => Err(StoreError::Unreachable {
                 address: shown(&address),
                 cause: "its answer to CLUSTER SLOTS is none".to_owned(),
@@ -174,7 +177,7 @@ async fn ask(
 
 /// Why a node did not say what was asked.
 fn failure(address: &Address, error: &RedisError) -> StoreError {
-    let (address, cause) = (shown(address), said(error));
+    let (address, cause) = (shown(address), describe(error));
     match error.kind() {
         // Nothing else tells a Redis that is no node of a cluster.
         ErrorKind::Server(ServerErrorKind::ResponseError)
@@ -221,7 +224,7 @@ mod tests {
             ),
             (vec![], "cluster_state:fail", Lack::All, 16384),
         ] {
-            let reading = Reading::new(ranges, info);
+            let reading = TopologyReading::new(ranges, info);
             assert_eq!((reading.lack(), reading.unowned), (lack, unowned), "{info}");
         }
     }

@@ -7,12 +7,12 @@ use std::sync::{Arc, Weak};
 use bb8_redis::redis::{ErrorKind, RedisError, ServerErrorKind, Value};
 
 use super::node::Node;
+use super::node_lanes::NodeLanes;
 use super::slots::{Address, redirected};
-use super::ways::Ways;
 use crate::store::redis::batch::Batch;
 use crate::store::redis::connection::Calls;
-use crate::store::redis::lane::{self, Decide, Ended, Job, Lane, Turn, Undecided};
-use crate::store::redis::{NOT_OURS, Server, failure};
+use crate::store::redis::lane::{self, BatchEnd, Decide, Job, Lane, SendTurn, Undecided};
+use crate::store::redis::{Server, UNEXPECTED_REPLY, failure};
 use crate::store::{Decision, StoreError};
 
 /// How often a request is sent on, having been turned away. A slot that is moved takes four: its node says
@@ -26,7 +26,7 @@ const TURNED_AWAY: &str =
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Route {
     pub(super) slot: u16,
-    pub(super) company: Company,
+    pub(super) mode: CallMode,
     /// How often it was turned away.
     pub(super) turns: u8,
 }
@@ -36,7 +36,7 @@ impl Route {
     pub(super) fn to(slot: u16) -> Self {
         Self {
             slot,
-            company: Company::Together,
+            mode: CallMode::Together,
             turns: 0,
         }
     }
@@ -44,7 +44,7 @@ impl Route {
 
 /// With whom a request goes to a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Company {
+pub(super) enum CallMode {
     /// With the others of its slot, in one call.
     Together,
     /// With none but those for the same key: the slot is on its way to another node, and a call whose keys are
@@ -56,7 +56,7 @@ pub(super) enum Company {
 
 /// The way of a thread to a node.
 #[derive(Debug)]
-pub(super) struct Member {
+pub(super) struct NodeLane {
     pub(super) node: Arc<Node>,
     lane: Lane<Route>,
     way: Arc<Way>,
@@ -67,12 +67,12 @@ pub(super) struct Member {
 struct Way {
     node: Arc<Node>,
     server: Server,
-    ways: Weak<Ways>,
+    ways: Weak<NodeLanes>,
 }
 
-impl Member {
+impl NodeLane {
     /// A way to a node. It is connected to when first needed.
-    pub(super) fn new(node: &Arc<Node>, ways: &Ways, this: &Weak<Ways>) -> Self {
+    pub(super) fn new(node: &Arc<Node>, ways: &NodeLanes, this: &Weak<NodeLanes>) -> Self {
         let (host, port) = &node.address;
         let settings = ways.settings.at(host, *port);
         let (script, breaker) = (Arc::clone(&ways.cluster.script), node.breaker().clone());
@@ -91,7 +91,7 @@ impl Member {
 
     /// Puts a request into the queue; answers it when that is full.
     pub(super) fn push(&self, job: Job<Route>) {
-        if let Some(error) = self.is_shut() {
+        if let Some(error) = self.breaker_error() {
             job.answer(Err(Undecided::Failed(error)));
         } else if let Err(job) = self.lane.push(job) {
             job.answer(Err(Undecided::Failed(self.way.server.overloaded())));
@@ -99,8 +99,8 @@ impl Member {
     }
 
     /// Why the node is not asked at present, if its breaker is open.
-    pub(super) fn is_shut(&self) -> Option<StoreError> {
-        self.way.server.is_shut()
+    pub(super) fn breaker_error(&self) -> Option<StoreError> {
+        self.way.server.breaker_error()
     }
 
     /// That there was no answer in time.
@@ -127,16 +127,16 @@ impl Part {
 /// The calls that jobs make.
 fn parts(jobs: impl Iterator<Item = Job<Route>>) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
-    let mut places: HashMap<(Company, u128), usize> = HashMap::new();
+    let mut places: HashMap<(CallMode, u128), usize> = HashMap::new();
     for job in jobs {
         let next = parts.len();
-        let alike = match (job.route.company, &*job.charges) {
-            (Company::Together, _) => Some(u128::from(job.route.slot)),
-            (Company::Alone | Company::Asking, [charge]) => Some(charge.key.hash()),
-            (Company::Alone | Company::Asking, _) => None,
+        let alike = match (job.route.mode, &*job.charges) {
+            (CallMode::Together, _) => Some(u128::from(job.route.slot)),
+            (CallMode::Alone | CallMode::Asking, [charge]) => Some(charge.key.hash()),
+            (CallMode::Alone | CallMode::Asking, _) => None,
         };
         let place = alike.map_or(next, |alike| {
-            *places.entry((job.route.company, alike)).or_insert(next)
+            *places.entry((job.route.mode, alike)).or_insert(next)
         });
         if place == next {
             parts.push(Part { jobs: Vec::new() });
@@ -147,7 +147,7 @@ fn parts(jobs: impl Iterator<Item = Job<Route>>) -> Vec<Part> {
 }
 
 impl Decide<Route> for Way {
-    async fn decide(&self, jobs: &mut Vec<Job<Route>>, turn: Turn) -> Ended {
+    async fn decide(&self, jobs: &mut Vec<Job<Route>>, turn: SendTurn) -> BatchEnd {
         let deadline = lane::latest(jobs);
         let callers: Vec<_> = lane::callers(jobs).collect();
         let requests = jobs.len();
@@ -157,9 +157,9 @@ impl Decide<Route> for Way {
             let mut calls = Calls::default();
             for (part, batch) in parts.iter().zip(&batches) {
                 let call = batch.command(self.server.script.hash());
-                match part.route().company {
-                    Company::Together | Company::Alone => calls.add(call),
-                    Company::Asking => calls.add_asking(call),
+                match part.route().mode {
+                    CallMode::Together | CallMode::Alone => calls.add(call),
+                    CallMode::Asking => calls.add_asking(call),
                 }
             }
             let buckets = batches.iter().map(Batch::buckets).sum();
@@ -175,7 +175,7 @@ impl Decide<Route> for Way {
                     .collect::<Vec<_>>()
             })
         };
-        let ended = Ended::with(&result);
+        let ended = BatchEnd::with(&result);
         match result {
             Ok(results) => {
                 for (part, result) in parts.into_iter().zip(results) {
@@ -184,7 +184,7 @@ impl Decide<Route> for Way {
             }
             Err(error) => {
                 // Maybe another node has its slots by now.
-                self.doubt();
+                self.request_read();
                 lane::answer(parts.into_iter().flat_map(|part| part.jobs), Err(error));
             }
         }
@@ -215,7 +215,7 @@ impl Way {
                 .server
                 .decisions(batch, &reply)
                 .map_err(Refusal::Failed),
-            Ok(_) => Err(Refusal::Failed(self.server.refused(NOT_OURS))),
+            Ok(_) => Err(Refusal::Failed(self.server.refused(UNEXPECTED_REPLY))),
             Err(error) => Err(self.refusal(&error)),
         }
     }
@@ -232,7 +232,7 @@ impl Way {
             _ => None,
         };
         refusal.unwrap_or_else(|| {
-            self.doubt();
+            self.request_read();
             Refusal::Failed(failure(self.server.address.clone(), error))
         })
     }
@@ -246,18 +246,18 @@ impl Way {
         let Some(ways) = self.ways.upgrade() else {
             return;
         };
-        let (company, to) = match refusal {
+        let (mode, to) = match refusal {
             Refusal::Failed(error) => return lane::answer(part.jobs, Err(error)),
             Refusal::Moved(to) => {
                 ways.cluster.moved(route.slot, &to);
-                (Company::Together, to)
+                (CallMode::Together, to)
             }
             // What is asked for together may be here in part. Older versions do not tell.
-            Refusal::Ask(_) | Refusal::Torn if route.company == Company::Together => {
-                (Company::Alone, self.node.address.clone())
+            Refusal::Ask(_) | Refusal::Torn if route.mode == CallMode::Together => {
+                (CallMode::Alone, self.node.address.clone())
             }
             Refusal::Ask(to) if part.jobs.iter().all(|job| job.charges.len() == 1) => {
-                (Company::Asking, to)
+                (CallMode::Asking, to)
             }
             Refusal::Ask(_) | Refusal::Torn => {
                 for job in part.jobs {
@@ -267,7 +267,7 @@ impl Way {
             }
         };
         for mut job in part.jobs {
-            job.route.company = company;
+            job.route.mode = mode;
             job.route.turns += 1;
             if job.route.turns > MAX_TURNS {
                 job.answer(Err(Undecided::Failed(self.server.refused(TURNED_AWAY))));
@@ -278,9 +278,9 @@ impl Way {
     }
 
     /// Has the map read again.
-    fn doubt(&self) {
+    fn request_read(&self) {
         if let Some(ways) = self.ways.upgrade() {
-            ways.cluster.doubt();
+            ways.cluster.request_read();
         }
     }
 }

@@ -15,30 +15,30 @@ pub(super) const MAX_NODES: usize = 1000;
 const MAX_NAMED: usize = 32;
 
 /// Stands for the owner of a slot that has none.
-const NOBODY: u16 = u16::MAX;
+const NO_OWNER: u16 = u16::MAX;
 
 /// The owners of all slots, as far as they are known.
 #[derive(Debug, Clone)]
-pub(super) struct Map {
+pub(super) struct SlotMap {
     /// For each slot, the place of its owner among the owners.
     places: Box<[u16]>,
     owners: Vec<Arc<Node>>,
     /// Nodes that own nothing any more, or nothing yet, and since when; the latest first. Requests wait in their
     /// lanes.
-    guests: Vec<(Arc<Node>, Instant)>,
+    former_nodes: Vec<(Arc<Node>, Instant)>,
     /// Nodes that own nothing, but know who does.
     replicas: Vec<Address>,
     /// How many owners a reading has named; `None`: there was none.
     read: Option<usize>,
 }
 
-impl Map {
+impl SlotMap {
     /// Nothing is known.
     pub(super) fn unknown() -> Self {
         Self {
-            places: vec![NOBODY; SLOTS].into(),
+            places: vec![NO_OWNER; SLOTS].into(),
             owners: Vec::new(),
-            guests: Vec::new(),
+            former_nodes: Vec::new(),
             replicas: Vec::new(),
             read: None,
         }
@@ -47,7 +47,7 @@ impl Map {
     /// The place of the owner of a slot among all [nodes](Self::nodes).
     pub(super) fn place(&self, slot: u16) -> Option<usize> {
         let place = self.places[usize::from(slot)];
-        (place != NOBODY).then_some(usize::from(place))
+        (place != NO_OWNER).then_some(usize::from(place))
     }
 
     /// The owner of a slot.
@@ -62,7 +62,7 @@ impl Map {
 
     /// The nodes that there is a way to: the owners, then others.
     pub(super) fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
-        self.owners.iter().chain(self.guests())
+        self.owners.iter().chain(self.former_nodes())
     }
 
     /// The owners.
@@ -71,8 +71,8 @@ impl Map {
     }
 
     /// Nodes that own nothing.
-    pub(super) fn guests(&self) -> impl Iterator<Item = &Arc<Node>> {
-        self.guests.iter().map(|(guest, _)| guest)
+    pub(super) fn former_nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.former_nodes.iter().map(|(former, _)| former)
     }
 
     /// Whether nodes have not said yet who owns what.
@@ -97,7 +97,7 @@ impl Map {
         masters
     }
 
-    /// What ranges say. Nodes that are known already stay the same; those that own nothing any more are guests
+    /// What ranges say. Nodes that are known already stay the same; those that own nothing any more are former_nodes
     /// until `before` is later than when they last owned something.
     pub(super) fn updated(
         &self,
@@ -117,26 +117,28 @@ impl Map {
         map.replicas.truncate(MAX_NODES);
         let now = Instant::now();
         let left = self.owners.iter().map(|node| (Arc::clone(node), now));
-        let guests = self
-            .guests
+        let former_nodes = self
+            .former_nodes
             .iter()
             .filter(|(_, since)| *since >= before)
             .cloned();
-        for (guest, since) in left.chain(guests) {
-            if map.guests.len() < map.most_guests() && map.node(&guest.address).is_none() {
-                map.guests.push((guest, since));
+        for (former, since) in left.chain(former_nodes) {
+            if map.former_nodes.len() < map.max_former_nodes()
+                && map.node(&former.address).is_none()
+            {
+                map.former_nodes.push((former, since));
             }
         }
         map
     }
 
-    /// The same with a guest.
+    /// The same with a former.
     pub(super) fn with(&self, address: &Address, make: impl Fn(&Address) -> Node) -> Self {
         let mut map = self.clone();
         if map.node(address).is_none() {
-            map.guests
+            map.former_nodes
                 .insert(0, (Arc::new(make(address)), Instant::now()));
-            map.guests.truncate(map.most_guests());
+            map.former_nodes.truncate(map.max_former_nodes());
         }
         map
     }
@@ -153,13 +155,14 @@ impl Map {
         // Whoever names ever others is not believed: the map is read anyway.
         if is_owner || map.owners.len() < self.read.unwrap_or_default() + MAX_NAMED {
             map.places[usize::from(slot)] = map.place_of(owner, self, &make);
-            map.guests.retain(|(guest, _)| guest.address != *owner);
+            map.former_nodes
+                .retain(|(former, _)| former.address != *owner);
         }
         map
     }
 
     /// As many as owners, who may all be replaced at once.
-    fn most_guests(&self) -> usize {
+    fn max_former_nodes(&self) -> usize {
         self.read.unwrap_or_default().max(MAX_NAMED)
     }
 
@@ -173,7 +176,7 @@ impl Map {
         let at = |node: &Arc<Node>| node.address == *address;
         let place = match self.owners.iter().position(at) {
             Some(place) => place,
-            None if self.owners.len() >= MAX_NODES => return NOBODY,
+            None if self.owners.len() >= MAX_NODES => return NO_OWNER,
             None => {
                 let node = match known.node(address) {
                     Some(node) => Arc::clone(node),
@@ -212,19 +215,23 @@ mod tests {
         ports.into_iter().enumerate().map(range).collect()
     }
 
-    fn read(map: &Map, ports: impl IntoIterator<Item = usize>) -> Map {
+    fn read(map: &SlotMap, ports: impl IntoIterator<Item = usize>) -> SlotMap {
         let before = Instant::now() - tokio::time::Duration::from_secs(60);
         map.updated(&of(ports), before, make)
     }
 
     #[tokio::test]
     async fn nodes_stay_the_same_while_they_come_and_go() {
-        let first = read(&Map::unknown(), [1, 2, 3]);
+        let first = read(&SlotMap::unknown(), [1, 2, 3]);
         let lost = Arc::clone(first.owner(0).unwrap());
         assert_eq!(lost.address, at(1));
         let second = read(&first, [4, 2, 3]);
         assert_eq!(second.owner(0).unwrap().address, at(4));
-        assert!(second.guests().any(|guest| Arc::ptr_eq(guest, &lost)));
+        assert!(
+            second
+                .former_nodes()
+                .any(|former| Arc::ptr_eq(former, &lost))
+        );
         let third = second.moved(5, &at(1), make);
         assert!(Arc::ptr_eq(third.owner(5).unwrap(), &lost));
         assert_eq!(third.nodes().count(), 4, "it is in one place");
@@ -239,7 +246,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_names_ever_other_nodes_does_not_fill_memory() {
-        let mut map = read(&Map::unknown(), [1, 2, 3]);
+        let mut map = read(&SlotMap::unknown(), [1, 2, 3]);
         for port in 10..5_000 {
             map = map.moved(u16::try_from(port).unwrap(), &at(port), make);
             map = map.with(&at(port + 10_000), make);

@@ -7,15 +7,15 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::connection::Connector;
-use super::said::said;
+use super::redis_error::describe;
 use super::sentinel::{CHECK_EVERY, Sentinels};
 use super::settings::{RedisSettings, Topology};
 
 /// The task that looks, for as long as this is held.
 #[derive(Debug)]
-pub(super) struct Watch(JoinHandle<()>);
+pub(super) struct MasterWatch(JoinHandle<()>);
 
-impl Watch {
+impl MasterWatch {
     /// Starts to look, if there are sentinels to ask.
     pub(super) fn start(settings: &RedisSettings, connector: &Connector) -> Option<Self> {
         let Topology::Sentinel(sentinels) = &settings.topology else {
@@ -26,7 +26,7 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+impl Drop for MasterWatch {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -46,7 +46,7 @@ async fn watch(sentinels: Arc<Sentinels>, connector: Connector) {
             // any more. When there is none yet, the next look comes soon.
             let opened = connector.open_to_master(&sentinels);
             if let Ok(Err(error)) = timeout(CHECK_EVERY, opened).await {
-                let error = said(&error);
+                let error = describe(&error);
                 tracing::debug!(
                     error,
                     "the sentinels name another master, but there is none yet"
