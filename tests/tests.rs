@@ -53,6 +53,7 @@ mod per_second;
 mod ports;
 mod public;
 mod redis_login;
+mod redis_pool;
 mod redis_protocols;
 mod redis_store;
 mod redis_tls;

@@ -17,7 +17,7 @@ use crate::store::denied::{Denials, RememberedDenials};
 use crate::store::fallback::{Fallback, ProbeSettings, Standby};
 use crate::store::full_warning;
 use crate::store::memory::MemoryStore;
-use crate::store::redis::{Buckets, BucketsSettings, Shared};
+use crate::store::redis::{BucketsSettings, SharedServers, ThreadBuckets};
 use crate::store::split::{GiveBacks, SplitContext};
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::Metrics;
@@ -67,7 +67,7 @@ pub(super) fn redis(
     telemetry: &Telemetry,
 ) -> Backend<impl NewStore + use<>> {
     let (failure, metrics) = (settings.failure, telemetry.metrics());
-    let shared = Shared::new(&redis);
+    let shared = SharedServers::new(&redis);
     let standby = Standby::over(failure.fallback, clock::system(), shared.breakers());
     let denials = Arc::new(Denials::default());
     let give_backs = GiveBacks::default();
@@ -92,18 +92,18 @@ pub(super) fn redis(
         denials: Arc::clone(&denials),
     };
     // Each thread has a store, and the HTTP ports have one. Metrics and traces are only recorded for requests, not for probes.
-    let redis = redis
-        .shared_by(settings.threads.saturating_add(1))
-        .observed_by(&telemetry.probe());
+    let redis = redis.observed_by(&telemetry.probe());
     let context = SplitContext {
         give_backs,
         denials: Arc::clone(&denials),
         standby: Some(standby.clone()),
     };
+    let threads = settings.threads.saturating_add(1);
+    let buckets = Arc::new(ThreadBuckets::new(&redis, &shared, threads, context));
     Backend {
         view,
         new_store: move || {
-            let store = Buckets::new(&redis, &shared, context.clone());
+            let store = buckets.next();
             let store = RememberedDenials::new(store, Arc::clone(&denials));
             Ok(Fallback::new(store, standby.clone()))
         },

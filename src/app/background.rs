@@ -9,7 +9,8 @@ use futures_util::future::{BoxFuture, select_all};
 
 use crate::store::fallback::{ProbeSettings, Prober, Standby};
 use crate::store::redis::{
-    BucketsSettings, Common, NodeProbe, RedisSettings, ServerProbe, Shared, is_cluster_error,
+    BucketsSettings, NodeProbe, RedisSettings, ServerProbe, SharedServer, SharedServers,
+    is_cluster_error,
 };
 
 /// Probes each Redis and watches clusters. Never completes.
@@ -17,11 +18,11 @@ use crate::store::redis::{
 /// Probes use connections of their own, so that no request waits for a probe.
 pub(super) fn probe_redis(
     redis: &BucketsSettings,
-    shared: &Shared,
+    shared: &SharedServers,
     standby: &Standby,
     probe: &ProbeSettings,
 ) -> impl Future<Output = Infallible> + 'static + use<> {
-    let one = |(redis, common): (&RedisSettings, &Common)| {
+    let one = |(redis, common): (&RedisSettings, &SharedServer)| {
         let probed = ServerProbe::new(redis, common, &probe.keys);
         let prober = Prober::new(probed, standby.clone(), probe.clone());
         [
@@ -39,11 +40,11 @@ pub(super) fn probe_redis(
 
 /// Watches the topology of a cluster and probes each of its nodes. Does nothing for other kinds of Redis.
 fn watch_cluster(
-    common: &Common,
+    common: &SharedServer,
     standby: &Standby,
     probe: &ProbeSettings,
 ) -> BoxFuture<'static, Infallible> {
-    let Common::Cluster(cluster) = common else {
+    let SharedServer::Cluster(cluster) = common else {
         return pending().boxed();
     };
     let (cluster, standby, probe) = (Arc::clone(cluster), standby.clone(), probe.clone());

@@ -39,7 +39,7 @@ const TIMEOUT: Effect = Effect::Differs(
      80 % of what the caller waits",
 );
 const POOL_SIZE: Effect = Effect::Differs(
-    "here, the most connections of a process; as requests share calls, few of them are used",
+    "here, the connections of a process for decisions, shared by its threads; requests share calls, so few connections are used, and health probes use one more",
 );
 
 /// Where memcached is: who sets one of these means to use it.

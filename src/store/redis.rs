@@ -17,7 +17,7 @@ mod master_watch;
 mod redis_error;
 mod script;
 mod sentinel;
-mod servers;
+mod server_store;
 mod settings;
 #[cfg(test)]
 mod simulation;
@@ -47,11 +47,11 @@ use redis_error::describe;
 use script::Script;
 
 pub use address::{Address, AddressError, Endpoint};
-pub use buckets::{Buckets, BucketsSettings, Shared};
+pub use buckets::{Buckets, BucketsSettings, SharedServers, ThreadBuckets};
 pub use cluster::{Cluster, ClusterStore, Node, NodeProbe, is_cluster_error, slot};
 pub use login::Login;
 pub use sentinel::Sentinels;
-pub use servers::{Common, ServerProbe, Servers};
+pub use server_store::{ServerProbe, ServerStore, SharedServer};
 pub use settings::{RedisSettings, Topology};
 pub use tls::{ClientCertificate, NameCheck, RedisTls, SystemRoots, TlsError};
 
@@ -93,7 +93,7 @@ impl RedisStore {
     /// The same, which tells a breaker how each call of Redis ended, and lets no request wait while that is
     /// open.
     #[must_use]
-    pub fn telling(settings: &RedisSettings, breaker: Breaker) -> Self {
+    pub fn with_breaker(settings: &RedisSettings, breaker: Breaker) -> Self {
         Self::build(settings, SCRIPT, Some(breaker))
     }
 

@@ -112,7 +112,7 @@ pub(super) struct RedisOptions {
     )]
     redis_sentinel_auth: Option<Secret>,
 
-    /// Maximum number of connections to Redis
+    /// Maximum number of connections to Redis for decisions, per node of a cluster, shared by all worker threads
     #[arg(long, env = "REDIS_POOL_SIZE", value_name = "COUNT", default_value_t = 10,
         value_parser = clap::value_parser!(u32).range(1..))]
     redis_pool_size: u32,

@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn what_means_nothing_is_an_error_without_secrets() {
-        for (text, said) in [
+        for (text, expected) in [
             ("redis://h:1?database=3", "unknown parameter 'database'"),
             ("redis://h:1?db=x", "a number from 0"),
             ("redis://h:1?db=-1", "a number from 0"),

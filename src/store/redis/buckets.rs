@@ -1,35 +1,36 @@
-//! All buckets that are in Redis: in one server, or those of limits of a second in one of their own.
+//! All buckets in Redis: in one Redis, or with the buckets of limits of one second in a second Redis.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
+use super::server_store::ThreadStores;
 use super::settings::RedisSettings;
-use super::{Common, Servers};
+use super::{ServerStore, SharedServer};
 use crate::store::breaker::Breaker;
 use crate::store::split::{PerSecond, Split, SplitContext};
 use crate::store::{Charge, Decision, Store, StoreError};
 use crate::telemetry::StoreProbe;
 
-/// Which Redis has which buckets.
+/// Settings of the Redis, or the two, that hold the buckets.
 #[derive(Debug, Clone)]
 pub struct BucketsSettings {
-    /// The one for limits whose unit is the second; `None`: they are with the others.
+    /// The Redis for limits of one second. `None`: these are in `others` as well.
     pub seconds: Option<RedisSettings>,
-    /// The one for all others.
+    /// The Redis for all other limits.
     pub others: RedisSettings,
 }
 
 impl BucketsSettings {
-    /// How long a decision may take.
+    /// Returns the longest time that a decision can take.
     #[must_use]
     pub fn timeout(&self) -> Duration {
         let seconds = self.seconds.as_ref().map(|settings| settings.timeout);
         seconds.unwrap_or_default().max(self.others.timeout)
     }
 
-    /// The same, whose calls are told to a probe.
+    /// Reports the calls of each Redis to `probe`.
     #[must_use]
     pub fn observed_by(self, probe: &StoreProbe) -> Self {
         Self {
@@ -37,71 +38,86 @@ impl BucketsSettings {
             others: self.others.observed_by(probe),
         }
     }
-
-    /// The settings of each of so many stores that share the connections.
-    #[must_use]
-    pub fn shared_by(self, stores: NonZeroUsize) -> Self {
-        Self {
-            seconds: self.seconds.map(|settings| settings.shared_by(stores)),
-            others: self.others.shared_by(stores),
-        }
-    }
 }
 
-/// What all threads of a server share of each Redis.
+/// State of each Redis that all threads share.
 #[derive(Debug, Clone)]
-pub struct Shared {
-    /// Of the one for limits of a second, if there is one.
-    pub seconds: Option<Common>,
-    /// Of the other.
-    pub others: Common,
+pub struct SharedServers {
+    /// State of the Redis for limits of one second, if there is one.
+    pub seconds: Option<SharedServer>,
+    /// State of the Redis for all other limits.
+    pub others: SharedServer,
 }
 
-impl Shared {
-    /// For each Redis that the settings describe.
+impl SharedServers {
+    /// Creates the state for each Redis that `settings` describe.
     #[must_use]
     pub fn new(settings: &BucketsSettings) -> Self {
         Self {
-            seconds: settings.seconds.as_ref().map(Common::new),
-            others: Common::new(&settings.others),
+            seconds: settings.seconds.as_ref().map(SharedServer::new),
+            others: SharedServer::new(&settings.others),
         }
     }
 
-    /// Whether each is worth asking.
+    /// Returns the breaker of each Redis.
     #[must_use]
     pub fn breakers(&self) -> Vec<Breaker> {
         let all = [&self.others].into_iter().chain(&self.seconds);
-        all.map(|common| common.breaker().clone()).collect()
+        all.map(|shared| shared.breaker().clone()).collect()
     }
 }
 
-/// Buckets in Redis, wherever they are.
+/// Creates the [`Buckets`] of each thread, so that together they hold no more connections than the settings allow.
+#[derive(Debug)]
+pub struct ThreadBuckets {
+    seconds: Option<ThreadStores>,
+    others: ThreadStores,
+    context: SplitContext,
+}
+
+impl ThreadBuckets {
+    /// Shares out connections among `threads` threads. Must be called within the tokio runtime that outlives them.
+    #[must_use]
+    pub fn new(
+        settings: &BucketsSettings,
+        shared: &SharedServers,
+        threads: NonZeroUsize,
+        context: SplitContext,
+    ) -> Self {
+        let seconds = settings.seconds.as_ref().zip(shared.seconds.as_ref());
+        Self {
+            seconds: seconds.map(|(settings, shared)| ThreadStores::new(settings, shared, threads)),
+            others: ThreadStores::new(&settings.others, &shared.others, threads),
+            context,
+        }
+    }
+
+    /// Returns the buckets of the next thread. Must be called on that thread, within its tokio runtime.
+    #[must_use]
+    pub fn next(&self) -> Buckets {
+        let (others, context) = (self.others.next(), self.context.clone());
+        match (&self.seconds, others) {
+            (Some(seconds), others) => {
+                let seconds = seconds.next();
+                Buckets::Apart(Split::new(PerSecond { seconds, others }, context))
+            }
+            (None, others @ ServerStore::Cluster(_)) => {
+                Buckets::InSlots(Split::new(others, context))
+            }
+            (None, others) => Buckets::Together(others),
+        }
+    }
+}
+
+/// Buckets in Redis.
 #[derive(Debug)]
 pub enum Buckets {
-    /// In one server.
-    Together(Servers),
-    /// Those of limits of a second in a Redis of their own.
-    Apart(Split<PerSecond<Servers>>),
-    /// In the slots of a cluster.
-    InSlots(Split<Servers>),
-}
-
-impl Buckets {
-    /// The buckets that the settings describe, for one of the threads that share `shared` and, for requests over
-    /// several places, `context`. Must be called within a tokio runtime.
-    #[must_use]
-    pub fn new(settings: &BucketsSettings, shared: &Shared, context: SplitContext) -> Self {
-        let others = Servers::telling(&settings.others, &shared.others);
-        let seconds = settings.seconds.as_ref().zip(shared.seconds.as_ref());
-        let Some((seconds, common)) = seconds else {
-            return match others {
-                Servers::Cluster(_) => Self::InSlots(Split::new(others, context)),
-                _ => Self::Together(others),
-            };
-        };
-        let seconds = Servers::telling(seconds, common);
-        Self::Apart(Split::new(PerSecond { seconds, others }, context))
-    }
+    /// All buckets are in one server.
+    Together(ServerStore),
+    /// The buckets of limits of one second are in a Redis of their own.
+    Apart(Split<PerSecond<ServerStore>>),
+    /// The buckets are spread over the slots of a cluster.
+    InSlots(Split<ServerStore>),
 }
 
 impl Store for Buckets {

@@ -75,7 +75,7 @@ impl ClusterStore {
     /// Each node has a breaker of its own: while one is down, no request for it waits, and those for the others are
     /// none the worse.
     #[must_use]
-    pub fn of(settings: &RedisSettings, cluster: &Arc<Cluster>) -> Self {
+    pub fn new(settings: &RedisSettings, cluster: &Arc<Cluster>) -> Self {
         Self::start(settings, cluster, None)
     }
 

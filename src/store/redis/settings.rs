@@ -1,6 +1,5 @@
-//! How to reach Redis.
+//! Settings of a Redis.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,38 +9,39 @@ use super::sentinel::Sentinels;
 use super::tls::RedisTls;
 use crate::telemetry::StoreProbe;
 
-/// How to reach Redis.
+/// Settings of a Redis.
 #[derive(Debug, Clone)]
 pub struct RedisSettings {
-    /// Which server.
+    /// The servers and their roles.
     pub topology: Topology,
-    /// As whom to log in; `None`: not at all.
+    /// Credentials. `None`: connections do not authenticate.
     pub login: Option<Login>,
-    /// How TLS is spoken; `None`: it is not.
+    /// TLS settings. `None`: connections are not encrypted.
     pub tls: Option<RedisTls>,
-    /// Which database.
+    /// Number of the database.
     pub database: i64,
-    /// The most connections held, at least 1.
+    /// Maximum number of connections for decisions to each server, at least 1. Probes and the reading of a cluster's
+    /// topology use connections of their own.
     pub pool_size: u32,
-    /// How long a decision may take, connecting included.
+    /// Maximum time of a decision, including the time to connect.
     pub timeout: Duration,
-    /// What calls are told to.
+    /// Records calls in metrics and traces.
     pub probe: StoreProbe,
 }
 
-/// Which servers there are.
+/// The servers and their roles.
 #[derive(Debug, Clone)]
 pub enum Topology {
-    /// This one.
+    /// A single server.
     Single(Endpoint),
-    /// The one that sentinels name. All who share them share what they know.
+    /// The master that sentinels report. Stores that share the sentinels share the reported address.
     Sentinel(Arc<Sentinels>),
-    /// All nodes of a cluster. Some are named; the others are heard of from these.
+    /// A cluster, with the host and port of some of its nodes. These report the others.
     Cluster(Vec<(String, u16)>),
 }
 
 impl RedisSettings {
-    /// One server with the defaults of everything else.
+    /// Settings with the defaults for everything but the topology.
     #[must_use]
     pub fn new(topology: Topology) -> Self {
         Self {
@@ -55,15 +55,15 @@ impl RedisSettings {
         }
     }
 
-    /// The server at an [address](Address::parse), likewise.
+    /// Settings for the server at an [address](Address::parse), with the defaults for everything else.
     ///
     /// # Errors
-    /// When it is no address.
+    /// `address` is not a valid address.
     pub fn parse(address: &str) -> Result<Self, AddressError> {
         Address::parse(address).map(Self::of)
     }
 
-    /// The server at an address, with the defaults of everything else.
+    /// Settings for the server at `address`, with the defaults for everything else.
     #[must_use]
     pub fn of(address: Address) -> Self {
         Self {
@@ -74,7 +74,7 @@ impl RedisSettings {
         }
     }
 
-    /// The same, to one server that is somewhere else.
+    /// Returns these settings for a single server at another host and port.
     #[must_use]
     pub fn at(&self, host: &str, port: u16) -> Self {
         let endpoint = Endpoint::Tcp {
@@ -87,13 +87,13 @@ impl RedisSettings {
         }
     }
 
-    /// The same with so many connections at most.
+    /// Replaces the maximum number of connections.
     #[must_use]
     pub fn with_pool_size(self, pool_size: u32) -> Self {
         Self { pool_size, ..self }
     }
 
-    /// The same, whose calls are told to a probe.
+    /// Reports calls to `probe`.
     #[must_use]
     pub fn observed_by(self, probe: &StoreProbe) -> Self {
         Self {
@@ -102,17 +102,7 @@ impl RedisSettings {
         }
     }
 
-    /// The settings of each of so many stores that share the connections.
-    #[must_use]
-    pub fn shared_by(self, stores: NonZeroUsize) -> Self {
-        let stores = u32::try_from(stores.get()).unwrap_or(u32::MAX);
-        Self {
-            pool_size: (self.pool_size / stores).max(1),
-            ..self
-        }
-    }
-
-    /// Where that is, for people; without credentials.
+    /// Returns the address for logs and errors, without credentials.
     pub(super) fn description(&self) -> String {
         match &self.topology {
             Topology::Single(endpoint) => endpoint.to_string(),

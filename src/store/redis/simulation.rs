@@ -330,7 +330,7 @@ impl History {
             seed: self.random.random(),
         };
         probers.spawn(Prober::new(probe, standby.clone(), probes).run());
-        let store = RedisStore::telling(&settings, standby.breaker().clone());
+        let store = RedisStore::with_breaker(&settings, standby.breaker().clone());
         let store = RememberedDenials::new(store, Arc::default());
         Arc::new(Fallback::new(store, standby))
     }

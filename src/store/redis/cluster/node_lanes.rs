@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::Cluster;
@@ -26,6 +27,8 @@ pub(super) struct NodeLanes {
     /// Whoever lays others has this.
     updating: Mutex<()>,
     pub(super) deadlines: Deadlines,
+    /// Runs the lanes. Threads without connections of their own use the lanes of another thread, and can end before it.
+    runtime: Handle,
     this: Weak<Self>,
 }
 
@@ -48,6 +51,7 @@ impl NodeLanes {
             }),
             updating: Mutex::default(),
             deadlines: Deadlines::start(),
+            runtime: Handle::current(),
             this: this.clone(),
         })
     }
@@ -145,6 +149,8 @@ impl NodeLanes {
         if Arc::ptr_eq(&before.map, &map) {
             return before;
         }
+        // A new lane starts a task.
+        let _runtime = self.runtime.enter();
         let mut known: HashMap<&Address, &Arc<NodeLane>> = HashMap::new();
         known.extend(
             before
