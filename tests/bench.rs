@@ -142,7 +142,7 @@ fn calls_that_nobody_answers_are_counted_and_those_beyond_the_bound_are_not_sent
     .output()
     .unwrap();
     let complaint = complaint(&output);
-    assert!(complaint.contains("no answer within 1s"), "{complaint}");
+    assert!(complaint.contains("no response within 1s"), "{complaint}");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["errors"]["DEADLINE_EXCEEDED"]["count"], 20);
     assert_eq!(report["open_loop"]["not_sent_too_many_in_flight"], 30);
@@ -268,8 +268,16 @@ fn what_cannot_be_measured_is_said_in_a_sentence() {
     let address = server.address().to_string();
     for (address, options, expected) in [
         (&gone.to_string(), &[][..], "no server at 127.0.0.1:"),
-        (&address, &["--descriptor", "few=x"], "names one key only"),
-        (&address, &["--threads", "5"], "see --connections"),
+        (
+            &address,
+            &["--descriptor", "few=x"],
+            "has no {} for the number of the key",
+        ),
+        (
+            &address,
+            &["--threads", "5"],
+            "but --connections is 4; raise it",
+        ),
         (
             &address,
             &["--process", "redis=2147483647"],
@@ -312,7 +320,7 @@ fn a_server_that_dies_is_reported_and_ends_a_number_of_requests() {
     drop(server);
     let text = bench.output();
     assert!(text.contains("UNAVAILABLE"), "{text}");
-    assert!(text.contains("the server answered nothing more"), "{text}");
+    assert!(text.contains("the server stopped responding"), "{text}");
     assert!(text.contains("(server) ended"), "{text}");
 }
 
@@ -322,7 +330,7 @@ fn ctrl_c_ends_it_and_what_was_measured_is_printed() {
     let bench = endless(&server, &[]);
     bench.signal("INT");
     let text = bench.output();
-    assert!(text.contains("It was interrupted."), "{text}");
+    assert!(text.contains("The measurement was interrupted."), "{text}");
     assert!(text.contains(" 0 OVER_LIMIT"), "{text}");
 }
 

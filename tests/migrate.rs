@@ -202,12 +202,15 @@ fn what_does_not_go_together_is_named() {
         let environment = format!("REDIS_URL=redis:6379\n{environment}");
         let (code, report, found) = findings(&[("f.env", &environment)], &["--env", "f.env"]);
         assert_eq!(code, 1, "{environment}: {report:#}");
-        assert_eq!(found["what is set together"].0, "change_first");
+        assert_eq!(found["combination of variables"].0, "change_first");
         assert!(report.to_string().contains(says), "{report:#}");
     }
     let whole = "REDIS_URL=redis:6379\nREDIS_PERSECOND=true\nREDIS_PERSECOND_URL=redis:6380";
     let (_, report, found) = findings(&[("f.env", whole)], &["--env", "f.env"]);
-    assert!(!found.contains_key("what is set together"), "{report:#}");
+    assert!(
+        !found.contains_key("combination of variables"),
+        "{report:#}"
+    );
 }
 
 #[test]
@@ -233,8 +236,8 @@ fn people_read_the_same_as_programs() {
     for part in [
         "Deployment ratelimit, container ratelimit: 10 variables, 1 rule file",
         "Will differ (",
-        "Will be the same (",
-        "To have it exactly as it was, set:\n",
+        "Will stay the same (",
+        "For the behavior of envoyproxy/ratelimit, set:\n",
         "\n  DEFAULT_ALGORITHM=fixed_window    (the algorithm)\n",
         "docs/moving.md",
     ] {
@@ -329,7 +332,7 @@ fn rules_are_read_and_their_mistakes_are_those_of_check() {
             .unwrap();
         assert_eq!(kind, expected.1);
         assert!(what.contains(says), "{what}");
-        let is_ignored = what.contains("envoyproxy/ratelimit ignores it, too");
+        let is_ignored = what.contains("envoyproxy/ratelimit ignores it as well");
         assert_eq!(is_ignored, expected.1 == "no_effect", "{what}");
     }
     // Patterns of several files, and keys that joining confuses.

@@ -1,9 +1,8 @@
-//! `ratekeeper bench`: puts a load on a server and says how fast it decides, and what that costs.
+//! `ratekeeper bench`: sends load to a server and measures its latency, throughput and CPU time.
 //!
-//! Works with any server of Envoy's RateLimitService. What it says is honest where load programs often are
-//! not: an open loop sends by a schedule that slow answers do not shift, and measures from when a call was due;
-//! the warm-up does not count; calls that were not sent or not answered are told; and so is whether
-//! the program itself was the bottleneck.
+//! It works with any server of Envoy's RateLimitService. It avoids common mistakes of load generators: an open loop
+//! sends on a schedule that slow responses do not delay, and measures from when a call was due; the warm-up is not
+//! counted; calls that were not sent or not answered are reported; and so is whether the client was the bottleneck.
 
 mod call;
 mod connection;
@@ -65,7 +64,7 @@ CPU times are read from /proc/PID/stat, in steps of 10 ms.
 
 Exit code: 0 measured, 1 the server made no decision, 2 wrong options.";
 
-/// Measures and prints.
+/// Runs the measurement and prints the report.
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let load = args.load()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -108,9 +107,9 @@ fn no_decision(found: &Measurement) -> String {
         .iter()
         .max_by_key(|(_, errors)| errors.count)
     {
-        None => "the server answered nothing".to_owned(),
+        None => "the server sent no response".to_owned(),
         Some((code, errors)) => format!(
-            "the server decided nothing: {} calls failed, such as {code}: {}",
+            "the server made no decision: {} calls failed, such as {code}: {}",
             found.tally.failures(),
             errors.example
         ),
@@ -119,7 +118,7 @@ fn no_decision(found: &Measurement) -> String {
 
 // --- The highest rate ---
 
-/// A rate that was tried.
+/// The result of one rate.
 struct Step {
     rate: NonZeroU64,
     p99: Duration,
@@ -133,7 +132,7 @@ async fn search(
     mut interrupt: Interrupt<'_>,
 ) -> anyhow::Result<Outcome> {
     let Pace::Open { rate, in_flight } = load.pace else {
-        anyhow::bail!("a ramp is an open loop");
+        anyhow::bail!("a ramp requires an open loop");
     };
     let mut ramp = Ramp::new(rate);
     let mut steps = Vec::new();
@@ -189,7 +188,7 @@ fn conclude(args: &Args, best: &Report<'_>, p99: Duration, steps: &[Step]) -> io
         let setup = args.to_text(best.load);
         writeln!(
             stdout(),
-            "The highest rate with a p99 below {p99:?}:\n{}",
+            "Highest rate with a p99 below {p99:?}:\n{}",
             best.to_text(&setup).trim_end()
         )
     }
@@ -199,7 +198,7 @@ fn no_rate(steps: &[Step], p99: Duration) -> String {
     match steps.iter().min_by_key(|step| step.rate) {
         None => "interrupted before anything was measured".to_owned(),
         Some(lowest) => format!(
-            "no rate was found with a p99 below {p99:?}; at {} per second: {}",
+            "no rate has a p99 below {p99:?}; at {} per second: {}",
             lowest.rate,
             lowest.shortcoming.as_deref().unwrap_or_default()
         ),

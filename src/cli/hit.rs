@@ -1,4 +1,4 @@
-//! `ratekeeper hit`: sends one request to a server and prints the verdict.
+//! `ratekeeper hit`: sends one request to a server and prints the response.
 
 use std::error::Error as _;
 use std::io::{self, Write as _};
@@ -21,7 +21,7 @@ use crate::service::pb::rate_limit_response::{Code, DescriptorStatus, rate_limit
 use crate::service::pb::rate_limit_service_client::RateLimitServiceClient;
 use crate::service::pb::{RateLimitDescriptor, RateLimitRequest, RateLimitResponse};
 
-/// What can be typed.
+/// Options of the command.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Exit code: 0 allowed, 2 denied, 1 no response or wrong options.\n\n\
@@ -66,7 +66,7 @@ pub(super) struct Args {
     json: bool,
 }
 
-/// Sends the request; the outcome is the verdict.
+/// Sends the request; the outcome is its verdict.
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -80,7 +80,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     match response.overall_code() {
         Code::Ok => Ok(Outcome::Done),
         Code::OverLimit => Ok(Outcome::Denied),
-        Code::Unknown => anyhow::bail!("the server answered with the overall code UNKNOWN"),
+        Code::Unknown => anyhow::bail!("the server returned the overall code UNKNOWN"),
     }
 }
 
@@ -101,7 +101,7 @@ async fn send(args: &Args) -> anyhow::Result<RateLimitResponse> {
         anyhow::Ok(response)
     };
     let answer = tokio::time::timeout(*timeout, call).await;
-    // A status with a source is of the connection, not of the server.
+    // A status with a source comes from the connection, not from the server.
     let status = match answer {
         Ok(Ok(Ok(response))) => return Ok(response.into_inner()),
         Ok(Ok(Err(status))) if status.source().is_none() => Some(status),
@@ -111,15 +111,15 @@ async fn send(args: &Args) -> anyhow::Result<RateLimitResponse> {
     if let Some(status) = status {
         anyhow::bail!("{}: {}", status.code(), status.message());
     }
-    match tokio::time::timeout(*timeout, spoken_at(address)).await {
-        Ok(Some(spoken)) => anyhow::bail!("cannot reach {address} over gRPC: {spoken}"),
+    match tokio::time::timeout(*timeout, diagnose(address)).await {
+        Ok(Some(cause)) => anyhow::bail!("cannot reach {address} over gRPC: {cause}"),
         _ => anyhow::bail!(
-            "no answer from {address} within {timeout:?}; is it the gRPC port (default 8081)?"
+            "no response from {address} within {timeout:?}; check that this is the gRPC port (default 8081)"
         ),
     }
 }
 
-/// Whether a connection was made and then broke, as it does where no HTTP/2 is spoken.
+/// Whether a connection was opened and then lost, as happens on a port without HTTP/2.
 fn is_broken(error: &anyhow::Error) -> bool {
     let mut causes = error.chain();
     !causes.any(|cause| {
@@ -129,8 +129,8 @@ fn is_broken(error: &anyhow::Error) -> bool {
     })
 }
 
-/// What a server speaks that does not speak gRPC in plaintext, by its answer to a request of HTTP/1.1.
-async fn spoken_at(address: &str) -> Option<&'static str> {
+/// Sends an HTTP/1.1 request to find out why gRPC in plaintext fails.
+async fn diagnose(address: &str) -> Option<&'static str> {
     let mut stream = TcpStream::connect(address).await.ok()?;
     let request =
         format!("GET /healthcheck HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
@@ -140,13 +140,13 @@ async fn spoken_at(address: &str) -> Option<&'static str> {
         Ok(_) if answer.starts_with(b"HTTP/") => {
             Some("this is an HTTP port; use the gRPC port (default 8081)")
         }
-        // An alert of TLS.
-        Ok(_) if answer.starts_with(&[0x15, 0x03]) => {
-            Some("it speaks TLS, which hit does not; use grpcurl with the certificates")
-        }
+        // A TLS alert.
+        Ok(_) if answer.starts_with(&[0x15, 0x03]) => Some(
+            "this port uses TLS, which hit does not support; use grpcurl with the certificates",
+        ),
         // A server with TLS closes the connection as well.
         Ok(_) | Err(_) => Some(
-            "it closes the connection; check that this is the gRPC port (default 8081), without TLS (GRPC_SERVER_USE_TLS)",
+            "the server closed the connection; check that this is the gRPC port (default 8081), without TLS (GRPC_SERVER_USE_TLS)",
         ),
     }
 }
@@ -196,7 +196,7 @@ fn parse_limit(text: &str) -> Result<RateLimitOverride, String> {
     })
 }
 
-// --- For people ---
+// --- Text ---
 
 fn to_text(args: &Args, response: &RateLimitResponse) -> String {
     let mut text = format!("{}\n", response.overall_code().as_str_name());
@@ -222,8 +222,8 @@ fn to_text(args: &Args, response: &RateLimitResponse) -> String {
     let mut statuses = response.statuses.iter();
     if statuses.all(|status| status.current_limit.is_none() && status.limit_remaining == 0) {
         text += &format!(
-            "no rule was met: check that '{}' is a domain of this server (/rlconfig on the debug port lists the limits, \
-             default 6070), and what ratekeeper explain says of the descriptor\n",
+            "no rule matched: check that '{}' is a domain of this server (/rlconfig on the debug port, 6070 by default, \
+             lists the limits), and run ratekeeper explain with the descriptor\n",
             plain(&args.domain)
         );
     }
@@ -244,7 +244,7 @@ fn describe(status: &DescriptorStatus) -> String {
         unit = format!("{multiplier} {unit}");
     }
     let when = match (&status.duration_until_reset, status.code()) {
-        (None, _) => "which these hits can never pass".to_owned(),
+        (None, _) => "too small for these hits".to_owned(),
         (Some(wait), Code::OverLimit) => format!("try again in {} s", wait.seconds),
         (Some(wait), _) => format!("full again in {} s", wait.seconds),
     };
@@ -254,9 +254,9 @@ fn describe(status: &DescriptorStatus) -> String {
     )
 }
 
-// --- For programs ---
+// --- JSON ---
 
-/// The response as protobuf's JSON mapping has it: no default values, durations as `"5s"`.
+/// Formats the response in protobuf's JSON mapping: no default values, durations as `"5s"`.
 fn to_json(response: &RateLimitResponse) -> Value {
     let statuses: Vec<Value> = response.statuses.iter().map(status_to_json).collect();
     let mut json =

@@ -1,10 +1,8 @@
-//! `ratekeeper migrate`: what becomes of a deployment of envoyproxy/ratelimit when ratekeeper takes its
-//! place.
+//! `ratekeeper migrate`: reports what changes when ratekeeper replaces envoyproxy/ratelimit in a deployment.
 //!
 //! It reads the environment of the deployment ([`environment`], [`manifest`], [`command`]) and its rule files
-//! ([`mounts`], [`files`]), holds
-//! them against what differs ([`variables`], [`files`]), and prints that ([`report`]). It changes nothing
-//! and asks nobody.
+//! ([`mounts`], [`files`]), compares them with the known differences ([`variables`], [`files`]), and prints the findings
+//! ([`report`]). It changes nothing and connects to nothing.
 
 mod command;
 mod environment;
@@ -26,7 +24,7 @@ use finding::Kind;
 use manifest::Deployment;
 use report::Report;
 
-/// What can be typed.
+/// Options of the command.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Without --env and --manifest, the environment of this process is read.\n\n\
@@ -59,19 +57,19 @@ pub(super) struct Args {
     json: bool,
 }
 
-/// Prints what will be the same, what will differ and why, and what to change first.
+/// Prints what stays the same, what differs and why, and what must be changed first.
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let Deployment {
         environment,
         mut rules,
         mut findings,
-        unread,
+        missing_rules,
     } = deployment(args)?;
     findings.extend(variables::findings(&environment));
-    // Paths in manifests are those of the container, and mean nothing on this machine.
+    // Paths in manifests are paths in the container, so they are not read on this machine.
     let is_here = args.rules.is_some() || args.manifest.is_empty();
     if !is_here {
-        findings.extend(unread);
+        findings.extend(missing_rules);
         findings.extend(files::of_management_server(&environment));
     } else {
         match files::read(args.rules.as_deref(), &environment) {

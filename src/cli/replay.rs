@@ -1,9 +1,9 @@
-//! `ratekeeper replay`: plays recorded requests, in the time that they were at, against one configuration or two, and
-//! says who would have been denied.
+//! `ratekeeper replay`: replays recorded requests at their recorded times against one configuration or two, and
+//! reports which are denied.
 //!
-//! [`input`] reads lines ([`recorded`], [`access_log`]) in order; [`rehearsal`] is the limiter of the server on a
-//! clock that shows the recorded times; [`tally`] and [`comparison`] count what it says; the report is told as
-//! [`text`], [`json`] or [`html`]. Memory is bounded whatever the files say.
+//! [`input`] reads the lines ([`recorded`], [`access_log`]) in order of time; [`rehearsal`] runs the server's limiter
+//! on a clock that shows the recorded times; [`tally`] and [`comparison`] count the verdicts; the report is written as
+//! [`text`], [`json`] or [`html`]. Memory is bounded whatever the files contain.
 
 mod access_log;
 mod comparison;
@@ -18,7 +18,7 @@ mod report;
 mod series;
 mod tally;
 mod text;
-mod when;
+mod timestamp;
 
 use std::fs;
 use std::io::Write as _;
@@ -31,22 +31,22 @@ use crate::limiter::{LimitError, Verdict};
 use crate::rules::{LoadOptions, RuleSet};
 use crate::source;
 use crate::watch::Location;
-use comparison::{Before, Comparison};
+use comparison::{Baseline, Comparison};
 use input::Input;
 pub(super) use options::Args;
 use recorded::Recorded;
 use rehearsal::Rehearsal;
-use report::{Report, Side};
+use report::{Report, Side, Span};
 use series::Axis;
 use tally::Tally;
 
-/// Plays and reports.
+/// Replays the requests and prints the report.
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     if let Some(path) = args.overwritten() {
         let path = path.display();
         writeln!(
             stderr(),
-            "error: --html={path}: this is what is to be read; name another file"
+            "error: --html={path}: the report would overwrite an input file; write it to another file"
         )?;
         return Ok(Outcome::Usage { of_hit: false });
     }
@@ -62,41 +62,41 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     }
     let mut input = Input::open(&args.files, args.reading()?, args.broken())?;
     let report = play(&mut input, sides)?;
-    anyhow::ensure!(report.requests > 0, nothing(&input));
+    anyhow::ensure!(report.requests > 0, no_request(&input));
     if let Some(path) = &args.html {
         fs::write(path, html::html(&report))
             .with_context(|| format!("{} cannot be written", path.display()))?;
     }
-    let told = match args.json {
+    let printed = match args.json {
         true => format!("{:#}\n", json::json(&report)),
         false => text::text(&report),
     };
-    stdout().write_all(told.as_bytes())?;
+    stdout().write_all(printed.as_bytes())?;
     Ok(Outcome::Done)
 }
 
-/// The rules, or all that is wrong with them.
+/// Loads the rules; the inner error lists all errors in them.
 fn load(location: &Location, options: LoadOptions) -> anyhow::Result<Result<RuleSet, String>> {
     let files = source::read(location)?;
     Ok(RuleSet::load(&files, options).map_err(|mistakes| mistakes.to_string()))
 }
 
-/// Why there is nothing to report.
-fn nothing(input: &Input) -> String {
-    let told = &input.told;
-    if told.lines == 0 {
-        return "there are no lines; record some with RECORD_PATH".to_owned();
+/// Returns the reason why no request was replayed.
+fn no_request(input: &Input) -> String {
+    let stats = &input.stats;
+    if stats.lines == 0 {
+        return "the files have no lines; record requests with RECORD_PATH".to_owned();
     }
-    match &told.first_skipped {
-        Some(first) if told.skipped == told.lines => format!("no line could be read: {first}"),
+    match &stats.first_skipped {
+        Some(first) if stats.skipped == stats.lines => format!("no line could be read: {first}"),
         _ => format!(
-            "none of {} lines makes a request; check the fields that --descriptor names",
-            told.lines
+            "none of {} lines has the fields of a descriptor; check the fields in --descriptor",
+            stats.lines
         ),
     }
 }
 
-/// A configuration as it is played.
+/// A configuration that requests are replayed against.
 struct Play {
     name: String,
     rehearsal: Rehearsal,
@@ -113,46 +113,45 @@ impl Play {
     }
 }
 
-/// Plays all requests against all configurations, at most two.
+/// Replays all requests against all configurations, of which there are at most two.
 fn play(input: &mut Input, mut sides: Vec<Play>) -> anyhow::Result<Report> {
     let mut axis = Axis::default();
     let (mut requests, mut span) = (0, None);
-    let (mut with_answered, mut with_other) = (Comparison::default(), Comparison::default());
+    let (mut with_recorded, mut with_second) = (Comparison::default(), Comparison::default());
     while let Some(next) = input.next()? {
         let recorded = &next.recorded;
         let verdicts = match decide(&sides, recorded) {
             Ok(verdicts) => verdicts,
             Err(error) => {
-                input.cannot(&input.place(&next), &error.to_string())?;
+                input.reject_line(&input.place(&next), &error.to_string())?;
                 continue;
             }
         };
         requests += 1;
         axis.reach(recorded.time);
-        let (first, last) = span.unwrap_or((recorded.time, recorded.time));
-        span = Some((recorded.time.min(first), recorded.time.max(last)));
+        span = Some(Span::extended(span, recorded.time));
         for (side, verdict) in sides.iter_mut().zip(&verdicts) {
             side.tally.count(&axis, recorded, verdict);
         }
-        with_answered.compare(recorded, Before::Answered, &verdicts[0]);
+        with_recorded.compare(recorded, Baseline::Recorded, &verdicts[0]);
         if let [one, other] = &verdicts[..] {
-            with_other.compare(recorded, Before::Given(one), other);
+            with_second.compare(recorded, Baseline::Replayed(one), other);
         }
     }
     let is_pair = sides.len() == 2;
     Ok(Report {
         requests,
         span: span.unwrap_or_default(),
-        told: input.told.clone(),
+        input: input.stats.clone(),
         axis,
         sides: sides.into_iter().map(Side::from).collect(),
-        with_answered: (with_answered.compared() + with_answered.not_compared > 0)
-            .then_some(with_answered),
-        with_other: is_pair.then_some(with_other),
+        with_recorded: (with_recorded.compared() + with_recorded.not_compared > 0)
+            .then_some(with_recorded),
+        with_second: is_pair.then_some(with_second),
     })
 }
 
-/// What each configuration says of a request.
+/// Decides a request with each configuration.
 fn decide(sides: &[Play], recorded: &Recorded) -> Result<Vec<Verdict>, LimitError> {
     sides
         .iter()

@@ -72,13 +72,13 @@ fn files_that_are_something_else_are_told_with_what_to_do() {
             "=x",
             vec!["--env", "f"],
             1,
-            "f:1: this is no NAME=value line",
+            "f:1: this is not a NAME=value line",
         ),
         (
             "kind: Pod",
             vec!["--env", "f"],
             1,
-            "this is no NAME=value line",
+            "this is not a NAME=value line",
         ),
         (
             "a: 1\na: 2",
@@ -90,19 +90,19 @@ fn files_that_are_something_else_are_told_with_what_to_do() {
             "kind: Service",
             vec!["--manifest", "f"],
             1,
-            "there is no container in it",
+            "the files have no container",
         ),
         (
             "- 1",
             vec!["--manifest", "f"],
             1,
-            "there is no container in it",
+            "the files have no container",
         ),
         (
             "",
             vec!["--manifest", "f"],
             1,
-            "there is no container in it",
+            "the files have no container",
         ),
         (
             "kind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: web, image: nginx}]}",
@@ -114,7 +114,7 @@ fn files_that_are_something_else_are_told_with_what_to_do() {
             "kind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: a, image: ratelimit}, {name: b, image: ratelimit}]}",
             vec!["--manifest", "f"],
             1,
-            "more than one container is meant",
+            "more than one container runs ratelimit",
         ),
         (
             "kind: Pod\nspec: {containers: [{name: a, image: nginx}]}",
@@ -160,7 +160,7 @@ fn the_environment_around_it_is_read_when_no_file_is_named_and_secrets_are_not_s
     assert!(
         printed
             .stdout
-            .contains("Neither reads it (1):\n  REDIS_FANCY"),
+            .contains("Read by neither server (1):\n  REDIS_FANCY"),
         "{}",
         printed.stdout
     );

@@ -27,7 +27,7 @@ fn commands_and_arguments_are_held_against_the_image() {
     let (kind, what) = &found["arguments"];
     assert_eq!(kind, "no_effect");
     assert!(
-        what.contains("--quotaRateLimitServiceAddr, -v") && what.contains("ignored with a warning"),
+        what.contains("--quotaRateLimitServiceAddr, -v") && what.contains("serve, with a warning"),
         "{what}"
     );
     assert!(!what.contains("a:1"), "{what}");
@@ -215,7 +215,7 @@ fn of_several_containers_one_is_named() {
     let (code, _, said) = migrate(&files, &arguments);
     assert_eq!(code, 1, "{said}");
     assert!(
-        said.contains("more than one container is meant; name one with --container: one in Pod p, other in Pod p"),
+        said.contains("more than one container runs ratelimit; name one with --container: one in Pod p, other in Pod p"),
         "{said}"
     );
     let named = [&arguments[..], &["--container", "other"]].concat();
@@ -223,7 +223,7 @@ fn of_several_containers_one_is_named() {
     let manifest = pod(["one", "one"]);
     let files = [("m.yaml", manifest.as_str()), ("rules.yaml", RULES)];
     let (_, _, said) = migrate(&files, &arguments);
-    assert!(said.contains("leave all but one out"), "{said}");
+    assert!(said.contains("remove all but one"), "{said}");
 }
 
 #[test]

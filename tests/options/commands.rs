@@ -49,7 +49,7 @@ fn hit_says_what_listens_instead_of_grpc() {
     assert!(
         printed
             .stderr
-            .contains("it closes the connection; check that this is the gRPC port"),
+            .contains("the server closed the connection; check that this is the gRPC port"),
         "{}",
         printed.stderr
     );
@@ -74,7 +74,7 @@ fn hit_says_what_listens_instead_of_grpc() {
     }
     let printed = hit(&address, "d");
     assert!(
-        !printed.stdout.contains("no rule was met"),
+        !printed.stdout.contains("no rule matched"),
         "{}",
         printed.stdout
     );

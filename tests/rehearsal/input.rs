@@ -36,8 +36,8 @@ fn lines_that_cannot_be_played_are_named() {
         )
     };
     for (input, expected) in [
-        ("", "there are no lines"),
-        ("\n\n", "there are no lines"),
+        ("", "the files have no lines"),
+        ("\n\n", "the files have no lines"),
         ("nonsense\n", "-:1: this is no line of JSON"),
         (
             &format!("{good}\n\n{{\"time\":1}}\n"),
@@ -67,7 +67,7 @@ fn lines_that_cannot_be_played_are_named() {
     assert_eq!((code, told.as_str()), (0, ""));
     assert!(
         text.contains("requests: 2,")
-            && text.contains("left out: 1; the first: -:2: this is no line"),
+            && text.contains("skipped: 1; the first: -:2: this is no line"),
         "{text}"
     );
     let (code, _, told) = replay(&["--skip-broken", "-"], "nonsense\n");

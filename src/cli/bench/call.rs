@@ -1,5 +1,5 @@
-//! One unary gRPC call on an HTTP/2 connection. Not tonic's client, which costs several times as much
-//! per call: what measures must not be what is measured.
+//! One unary gRPC call on an HTTP/2 connection. tonic's client would cost several times as much CPU time per call, and
+//! the client would become the bottleneck.
 
 use std::time::Duration;
 
@@ -15,25 +15,25 @@ use tonic::{Code, Status};
 use crate::service::pb::rate_limit_response;
 use crate::service::pb::rate_limit_service_server::SERVICE_NAME;
 
-/// What came of a call.
+/// Result of a call.
 #[derive(Debug)]
 pub(super) enum Answer {
     /// The server decided.
     Verdict(rate_limit_response::Code),
-    /// The server answered with an error, or not before the deadline.
+    /// The server returned an error, or nothing before the deadline.
     Refused(Status),
-    /// There is no connection, or it broke.
+    /// There was no connection, or it was lost during the call.
     Lost(Status),
 }
 
-/// The part of a `RateLimitResponse` that is looked at; decoding skips the rest.
+/// The part of a `RateLimitResponse` that is decoded; the rest is skipped.
 #[derive(Clone, PartialEq, Message)]
 struct Overall {
     #[prost(enumeration = "rate_limit_response::Code", tag = "1")]
     code: i32,
 }
 
-/// What all calls have in common.
+/// The parts that all calls share: headers and deadline.
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
     request: Request<()>,
@@ -41,7 +41,7 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// Calls to a server, which is `host:port`.
+    /// Prepares calls to a server at `host:port`.
     pub(super) fn new(address: &str, deadline: Option<Duration>) -> anyhow::Result<Self> {
         let uri = format!("http://{address}/{SERVICE_NAME}/ShouldRateLimit");
         let mut request = Request::builder()
@@ -59,18 +59,18 @@ impl Caller {
         Ok(Self { request, deadline })
     }
 
-    /// How long a call may take.
+    /// Maximum time of a call.
     pub(super) fn deadline(&self) -> Option<Duration> {
         self.deadline
     }
 
-    /// Makes a call with a framed message, and waits for the answer no longer than the deadline.
+    /// Sends a framed message and waits for the response until the deadline.
     pub(super) async fn call(&self, sender: SendRequest<Bytes>, message: Bytes) -> Answer {
         let exchange = self.exchange(sender, message);
         let ended = match self.deadline {
             None => exchange.await,
             Some(deadline) => timeout(deadline, exchange).await.unwrap_or_else(|_| {
-                let what = format!("no answer within {deadline:?}");
+                let what = format!("no response within {deadline:?}");
                 Ok(Answer::Refused(Status::deadline_exceeded(what)))
             }),
         };
@@ -95,7 +95,7 @@ impl Caller {
     }
 }
 
-/// An error of HTTP/2: of one stream, which is the server's answer, or of the connection.
+/// Converts an HTTP/2 error: of one stream, which the server reset, or of the connection.
 fn failure(error: h2::Error) -> Answer {
     if error.is_reset() && error.is_remote() {
         Answer::Refused(Status::from(error))
@@ -106,12 +106,12 @@ fn failure(error: h2::Error) -> Answer {
     }
 }
 
-/// The whole body. Nearly always that is one frame, which is not copied.
+/// Reads the whole body. Nearly always it is one frame, which is not copied.
 async fn read(body: &mut RecvStream) -> Result<Bytes, h2::Error> {
     let mut whole = Bytes::new();
     while let Some(part) = body.data().await {
         let part = part?;
-        // Makes room for as much again, on the connection too.
+        // Opens the flow-control window again, for the connection as well.
         body.flow_control().release_capacity(part.len())?;
         if whole.is_empty() {
             whole = part;
@@ -122,7 +122,7 @@ async fn read(body: &mut RecvStream) -> Result<Bytes, h2::Error> {
     Ok(whole)
 }
 
-/// The error in headers or trailers, if there is one.
+/// Returns the error in headers or trailers, if there is one.
 fn refusal(status: StatusCode, headers: &HeaderMap) -> Option<Answer> {
     match headers.get(Status::GRPC_STATUS) {
         Some(code) if code == "0" => None,
@@ -140,7 +140,7 @@ fn verdict(mut message: Bytes) -> Answer {
     if message.len() < 5 {
         return garbled();
     }
-    // gRPC's prefix: compressed or not, and the length.
+    // gRPC's prefix: the compression flag and the length.
     message.advance(5);
     match Overall::decode(message).map(|overall| overall.code()) {
         Err(_) => garbled(),
@@ -151,7 +151,7 @@ fn verdict(mut message: Bytes) -> Answer {
     }
 }
 
-/// A time as the header `grpc-timeout` has it: at most eight digits and a unit.
+/// Formats a duration for the header `grpc-timeout`: at most eight digits and a unit.
 fn grpc_timeout(deadline: Duration) -> anyhow::Result<HeaderValue> {
     let text = match (deadline.as_micros(), deadline.as_millis()) {
         (micros, _) if micros < 100_000_000 => format!("{micros}u"),
@@ -161,7 +161,7 @@ fn grpc_timeout(deadline: Duration) -> anyhow::Result<HeaderValue> {
     Ok(HeaderValue::try_from(text)?)
 }
 
-/// How a code is called in gRPC's documents.
+/// Name of a code in the gRPC specification.
 pub(super) fn name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",

@@ -1,4 +1,4 @@
-//! A connection that comes back when it is lost.
+//! A connection that reconnects when it is lost.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -10,27 +10,27 @@ use h2::client::{self, SendRequest};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-/// How long a server may take to accept a connection.
+/// Maximum time to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long to wait before a lost connection is made again.
+/// Time to wait before reconnecting.
 pub(super) const BACK_OFF: Duration = Duration::from_millis(100);
 
-/// What may be in flight towards us before the server has to wait: so much that it never does.
+/// Flow-control windows, so large that the server never waits for them.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 1 << 24;
 
 type Driver = client::Connection<TcpStream, Bytes>;
 
-/// A handle to a connection, for the thread that it was made in.
+/// A handle to a connection, for the thread that opened it.
 #[derive(Debug, Clone)]
 pub(super) struct Connection {
     state: Rc<RefCell<Result<SendRequest<Bytes>, String>>>,
 }
 
 impl Connection {
-    /// Connects to `host:port`. The connection lives while the future in the second place is
-    /// polled, which makes it anew whenever it is lost, and never ends.
+    /// Connects to `host:port`. The returned future drives the connection and must be polled. It reconnects whenever the
+    /// connection is lost, and never completes.
     pub(super) async fn open(
         address: &str,
     ) -> anyhow::Result<(Self, impl Future<Output = ()> + use<>)> {
@@ -40,13 +40,13 @@ impl Connection {
         Ok((Self { state }, keeper))
     }
 
-    /// What sends requests, or why nothing does.
+    /// The sender of requests, or the reason why there is no connection.
     pub(super) fn sender(&self) -> Result<SendRequest<Bytes>, String> {
         self.state.borrow().clone()
     }
 }
 
-/// Polls a connection while it lasts, then makes it anew, and so on.
+/// Drives a connection, and reconnects when it is lost.
 async fn keep(
     address: String,
     mut driver: Driver,
@@ -74,7 +74,7 @@ async fn keep(
 async fn connect(address: &str) -> anyhow::Result<(SendRequest<Bytes>, Driver)> {
     let connecting = async {
         let stream = TcpStream::connect(address).await?;
-        // Nagle's algorithm would hold back what is to be measured.
+        // Nagle's algorithm would delay the calls.
         stream.set_nodelay(true)?;
         let connection = client::Builder::new()
             .enable_push(false)
@@ -86,6 +86,6 @@ async fn connect(address: &str) -> anyhow::Result<(SendRequest<Bytes>, Driver)> 
     };
     timeout(CONNECT_TIMEOUT, connecting)
         .await
-        .unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {CONNECT_TIMEOUT:?}")))
+        .unwrap_or_else(|_| Err(anyhow::anyhow!("no response within {CONNECT_TIMEOUT:?}")))
         .with_context(|| format!("no server at {address}; is ratekeeper running there?"))
 }

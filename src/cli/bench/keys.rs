@@ -1,5 +1,4 @@
-//! Which keys requests are for: numbers below a bound, drawn from a distribution, the same ones for the
-//! same seed.
+//! The keys of requests: numbers below a bound, drawn from a distribution. The same seed gives the same keys.
 
 use clap::ValueEnum;
 use rand::RngExt as _;
@@ -7,7 +6,7 @@ use rand::distr::Distribution as _;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand_distr::Zipf;
 
-/// How often each key is asked for.
+/// Distribution of the requests over the keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Shape {
     /// All keys equally often
@@ -18,7 +17,7 @@ pub(super) enum Shape {
     One,
 }
 
-/// A source of key numbers.
+/// Generator of key numbers.
 #[derive(Debug, Clone)]
 pub(super) struct Keys {
     count: u64,
@@ -33,10 +32,10 @@ enum Draw {
 }
 
 impl Keys {
-    /// Keys below `count`, which is at least 1; the exponent matters to [`Shape::Zipf`] only.
+    /// Keys below `count`, which must be at least 1. Only [`Shape::Zipf`] uses the exponent.
     ///
     /// # Errors
-    /// When there is no such distribution; the text says why.
+    /// If there is no such distribution.
     pub(super) fn new(count: u64, shape: Shape, exponent: f64) -> Result<Self, String> {
         let draw = match shape {
             Shape::Uniform => Draw::Uniform,
@@ -51,12 +50,12 @@ impl Keys {
         Ok(Self { count, draw })
     }
 
-    /// The largest number that is drawn.
+    /// The largest number that can be drawn.
     pub(super) fn largest(&self) -> u64 {
         self.count - 1
     }
 
-    /// The next number.
+    /// Draws the next number.
     pub(super) fn next(&self, random: &mut Xoshiro256PlusPlus) -> u64 {
         match &self.draw {
             Draw::Uniform => random.random_range(0..self.count),

@@ -1,4 +1,4 @@
-//! What is sent, how fast, and for how long.
+//! The load: what is sent, how fast, and for how long.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -7,76 +7,76 @@ use super::call::Caller;
 use super::keys::Keys;
 use super::requests::Template;
 
-/// A load, ready to be put on a server.
+/// A load that is ready to be sent.
 #[derive(Debug, Clone)]
 pub(super) struct Load {
     /// The server, as `host:port`.
     pub address: String,
-    /// How calls are made.
+    /// Headers and deadline of the calls.
     pub caller: Caller,
-    /// What they say.
+    /// Message of the calls.
     pub template: Template,
-    /// What they are about.
+    /// Keys in the messages.
     pub keys: Keys,
-    /// Where the random numbers begin.
+    /// Seed of the random numbers.
     pub seed: u64,
-    /// HTTP/2 connections, over all threads.
+    /// Number of HTTP/2 connections over all threads.
     pub connections: usize,
-    /// Threads, each with connections of its own.
+    /// Number of threads, each with its own connections.
     pub threads: usize,
     /// When calls are sent.
     pub pace: Pace,
-    /// When it ends.
+    /// When the load ends.
     pub extent: Extent,
 }
 
 /// When calls are sent.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Pace {
-    /// Each when the one before it was answered.
+    /// Each call when the one before it was answered.
     Closed {
-        /// Calls in flight, over all threads.
+        /// Number of calls in flight over all threads.
         streams: usize,
     },
-    /// At fixed times, whether or not others were answered.
+    /// On a fixed schedule, whether or not earlier calls were answered.
     Open {
         /// Calls per second.
         rate: NonZeroU64,
-        /// The most calls in flight, over all threads; further ones are counted and not sent.
+        /// Maximum number of calls in flight over all threads; further calls are counted and not sent.
         in_flight: usize,
     },
 }
 
-/// When it ends.
+/// When a load ends.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Extent {
     /// After a time.
     Time {
-        /// What comes before and does not count.
+        /// Time at the start that is not counted.
         warm_up: Duration,
-        /// What counts.
+        /// Time that is counted.
         duration: Duration,
     },
-    /// After so many calls, all of which count.
+    /// After this number of calls, all of which are counted.
     Requests(u64),
 }
 
-/// One of several equal parts, numbered from 0.
+/// One of several equal parts of a load.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Part {
-    /// Which one.
+    /// Index of the part, from 0.
     pub index: usize,
-    /// How many there are.
+    /// Number of parts.
     pub of: usize,
 }
 
 impl Part {
-    /// How many of `total` things it has.
+    /// Number of things out of `total` in this part.
     pub(super) fn share(self, total: usize) -> usize {
         total / self.of + usize::from(self.index < total % self.of)
     }
 
-    /// How many of the numbers below `total` it has, when part i has i, i + parts, i + 2 parts...
+    /// Number of the numbers below `total` in this part, if part i has i, i + parts, i + 2 parts and so on.
     pub(super) fn numbers_below(self, total: u64) -> u64 {
         total
             .saturating_sub(self.index as u64)

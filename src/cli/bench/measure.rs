@@ -1,4 +1,4 @@
-//! A measurement: starts the threads, reads the costs at the edges of the interval, adds up.
+//! A measurement: starts the threads, reads CPU times at the start and end of the interval, and adds up the results.
 
 use std::io;
 use std::pin::Pin;
@@ -19,49 +19,48 @@ use super::schedule::Schedule;
 use super::tally::{Interval, Tally};
 use super::worker::{self, Event, Link, Timing, passed};
 
-/// From when all are told to begin until they do.
+/// Time between the signal to start and the first call, so that all threads start together.
 const HEAD_START: Duration = Duration::from_millis(5);
 
-/// How often somebody looks how it goes.
+/// Interval of progress checks.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// A number of requests has no end in time; when the server answers none for so long and the
-/// deadline of a call, that is it.
+/// Time without a response, plus the deadline of a call, after which a run with a fixed number of requests ends early.
 const STALLED: Duration = Duration::from_secs(3);
 
-/// What was found.
+/// The results of a measurement.
 #[derive(Debug)]
 pub(super) struct Measurement {
     /// Counts and latencies.
     pub tally: Tally,
-    /// How long it was measured.
+    /// Measured time.
     pub wall: Duration,
-    /// Calls of an open loop that were due in that time.
+    /// Number of calls of an open loop that were due in that time.
     pub scheduled: Option<u64>,
-    /// What the processes cost, in the order in which they were named; none for one that ended.
+    /// Usage of the watched processes, in the order of the options; `None` for one that ended.
     pub processes: Vec<Option<Usage>>,
-    /// What this process cost; unknown where there is no `/proc`.
+    /// Usage of this process; `None` without `/proc`.
     pub client: Option<Usage>,
-    /// Why it ended before it should have.
+    /// Reason for an early end.
     pub cut_short: Option<CutShort>,
 }
 
-/// Why a measurement ended before it should have.
+/// Reason for an early end of a measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CutShort {
     /// Ctrl-C.
     Interrupted,
-    /// The server answered nothing more.
+    /// The server stopped responding.
     Stalled,
 }
 
-/// Comes about when the person at the terminal has had enough.
+/// Completes when the user presses Ctrl-C.
 pub(super) type Interrupt<'a> = Pin<&'a mut dyn Future<Output = io::Result<()>>>;
 
-/// Puts a load on the server and measures.
+/// Sends a load to the server and measures.
 ///
 /// # Errors
-/// When there is no server, no such process, or it is interrupted before anything counts.
+/// If the server cannot be reached, a watched process does not exist, or the run is interrupted before anything is counted.
 pub(super) async fn measure(
     load: &Arc<Load>,
     watched: &[Watched],
@@ -75,7 +74,7 @@ pub(super) async fn measure(
         anyhow::bail!("interrupted before anything was measured");
     }
     let before = Snapshot::take(watched);
-    // A process that cannot be read now was mistyped; one that ends later is part of the findings.
+    // A process that cannot be read at the start is a wrong option. One that ends later is reported.
     for (watched, reading) in watched.iter().zip(&before.processes) {
         if reading.is_none() {
             watched.read()?;
@@ -117,7 +116,7 @@ fn timing(extent: Extent) -> Timing {
     Timing { begin, interval }
 }
 
-/// How many calls of an open loop were due between two times after the beginning.
+/// Number of calls of an open loop that were due between two times after the start.
 fn scheduled(load: &Load, from: Duration, to: Duration, cut: Option<CutShort>) -> Option<u64> {
     let Pace::Open { rate, .. } = load.pace else {
         return None;
@@ -132,7 +131,7 @@ fn scheduled(load: &Load, from: Duration, to: Duration, cut: Option<CutShort>) -
 
 // --- The threads ---
 
-/// The threads of a load, while it is on.
+/// The running threads of a load.
 struct Run<'a> {
     load: &'a Load,
     threads: Vec<JoinHandle<()>>,
@@ -189,8 +188,7 @@ impl<'a> Run<'a> {
         self.go.send_replace(Some(timing));
     }
 
-    /// Waits until then, even when all threads are done before; or for that when there is no end
-    /// in time.
+    /// Waits until a time, even if all threads finish earlier; without a time, waits until they finish.
     async fn wait_until(&mut self, then: Option<Instant>) -> anyhow::Result<Option<CutShort>> {
         let patience = STALLED + self.load.caller.deadline().unwrap_or_default();
         let mut look = interval_at(Instant::now() + LOOK, LOOK);
@@ -210,7 +208,7 @@ impl<'a> Run<'a> {
         Ok(None)
     }
 
-    /// Whether any thread is not done.
+    /// Whether any thread is still running.
     fn is_on(&self) -> bool {
         self.tallies.len() < self.threads.len()
     }
@@ -229,7 +227,7 @@ impl<'a> Run<'a> {
     }
 
     fn take(&mut self, event: Option<Event>) -> anyhow::Result<()> {
-        match event.context("a thread of the load has died")? {
+        match event.context("a thread of the load stopped unexpectedly")? {
             Event::Ready => {}
             Event::Done(tally) => self.tallies.push(*tally),
             Event::Failed(error) => return Err(error),
@@ -241,10 +239,10 @@ impl<'a> Run<'a> {
 impl Drop for Run<'_> {
     fn drop(&mut self) {
         self.stop.send_replace(true);
-        // Ends those that still wait for the beginning.
+        // Ends the threads that still wait for the start.
         self.go = watch::channel(None).0;
         for thread in self.threads.drain(..) {
-            // One that panicked has said so, and its tally is missing.
+            // A panic has already been printed, and that tally is missing.
             let _ = thread.join();
         }
     }
@@ -259,12 +257,12 @@ fn spawn(load: Arc<Load>, part: Part, link: Link) -> anyhow::Result<JoinHandle<(
     let thread = move || match runtime() {
         Ok(runtime) => runtime.block_on(worker::run(load, part, link)),
         Err(error) => {
-            // Who does not hear it has given up already.
+            // If the receiver is gone, the run has already failed.
             let _ = link.events.send(Event::Failed(error.into()));
         }
     };
     thread::Builder::new()
         .name(format!("bench-{}", part.index))
         .spawn(thread)
-        .context("a thread cannot be started")
+        .context("cannot start a thread")
 }

@@ -1,4 +1,4 @@
-//! What can be typed, and what load it means.
+//! Options of `bench`, and the load that they describe.
 
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
@@ -13,18 +13,18 @@ use super::process::Watched;
 use super::requests::{PLACEHOLDER, Shared, Template};
 use crate::limiter::Typed;
 
-/// How long is measured, unless it is said.
+/// Defaults of the measured time and of the warm-up.
 const DURATION: Duration = Duration::from_secs(10);
 const WARM_UP: Duration = Duration::from_secs(1);
 
-/// The same for each step of a ramp.
+/// Defaults of the measured time and of the warm-up for each step of a ramp.
 const STEP_DURATION: Duration = Duration::from_secs(2);
 const STEP_WARM_UP: Duration = Duration::from_millis(500);
 
 /// The first rate of a ramp, in calls per second.
 const FIRST_RATE: NonZeroU64 = NonZeroU64::new(1000).expect("1000 is not 0");
 
-/// What can be typed.
+/// Options of the command.
 #[derive(Debug, clap::Args)]
 #[command(after_help = super::AFTER_HELP, after_long_help = super::AFTER_LONG_HELP)]
 pub(in crate::cli) struct Args {
@@ -140,7 +140,7 @@ struct Client {
 }
 
 impl Args {
-    /// The load that is meant; of a ramp, the first step.
+    /// The load; of a ramp, the first step.
     pub(super) fn load(&self) -> anyhow::Result<Load> {
         let Target {
             address,
@@ -152,13 +152,12 @@ impl Args {
             .any(|e| e.key.contains(PLACEHOLDER) || e.value.contains(PLACEHOLDER));
         anyhow::ensure!(
             !same || self.target.distribution == Shape::One,
-            "the descriptor names one key only; write {PLACEHOLDER} where the number of the key \
-             belongs, or --distribution one"
+            "the descriptor has no {PLACEHOLDER} for the number of the key; add it, or set --distribution one"
         );
         let (threads, connections) = (self.client.threads.get(), self.client.connections.get());
         anyhow::ensure!(
             threads <= connections,
-            "{threads} threads need a connection each; there are {connections}: see --connections"
+            "{threads} threads need at least {threads} connections, but --connections is {connections}; raise it"
         );
         let pace = self.pace();
         let (Pace::Closed { streams: calls }
@@ -167,7 +166,7 @@ impl Args {
         }) = pace;
         anyhow::ensure!(
             threads <= calls,
-            "{threads} threads need a call in flight each; there are {calls}"
+            "{threads} threads need at least {threads} calls in flight, but there are {calls}; raise --streams or --max-in-flight"
         );
         let keys = Keys::new(
             self.target.keys.get(),
@@ -194,7 +193,7 @@ impl Args {
         })
     }
 
-    /// The latency that a ramp must stay below, when there is to be a ramp.
+    /// Maximum p99 latency of a ramp, if there is one.
     pub(super) fn ramp(&self) -> Option<Duration> {
         self.pace.p99.filter(|_| self.pace.ramp)
     }
@@ -224,7 +223,7 @@ impl Args {
         let duration = self.pace.duration.unwrap_or(duration);
         anyhow::ensure!(
             !duration.is_zero(),
-            "in no time nothing can be measured; see --duration"
+            "--duration=0s: nothing can be measured; write a longer time"
         );
         Ok(Extent::Time {
             warm_up: self.pace.warm_up.unwrap_or(warm_up),
@@ -232,7 +231,7 @@ impl Args {
         })
     }
 
-    /// What was asked for, for the report.
+    /// The options, for the JSON report.
     pub(super) fn to_json(&self, load: &Load) -> Value {
         let mut json = json!({
             "address": load.address,
@@ -261,7 +260,7 @@ impl Args {
         json
     }
 
-    /// What was asked for, in a line.
+    /// The options on one line, for the text report.
     pub(super) fn to_text(&self, load: &Load) -> String {
         let pace = match load.pace {
             Pace::Closed { streams } => format!("closed loop, {streams} calls in flight"),

@@ -1,4 +1,4 @@
-//! What other processes cost, as the kernel accounts it.
+//! CPU time and memory of processes, as the kernel accounts them.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -6,12 +6,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::time::Instant;
 
-/// A process to watch, typed as `NAME=PID`.
+/// A process to watch, written as `NAME=PID`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Watched {
-    /// What it is called in the report.
+    /// Name in the report.
     pub name: String,
-    /// Its process id.
+    /// Process ID.
     pub pid: i32,
 }
 
@@ -30,7 +30,7 @@ impl FromStr for Watched {
     }
 }
 
-/// What a process has used up to now.
+/// CPU time and memory of a process at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Reading {
     /// CPU time, user and system, of all its threads; in steps of 10 ms.
@@ -49,13 +49,12 @@ impl Watched {
         }
     }
 
-    /// Reads it.
+    /// Reads CPU time and memory.
     ///
     /// # Errors
-    /// When there is no such process, or no more.
+    /// If the process does not exist.
     pub(super) fn read(&self) -> anyhow::Result<Reading> {
-        read(self.pid)
-            .with_context(|| format!("process {} ({}) cannot be read", self.pid, self.name))
+        read(self.pid).with_context(|| format!("cannot read process {} ({})", self.pid, self.name))
     }
 }
 
@@ -71,33 +70,33 @@ fn read(pid: i32) -> anyhow::Result<Reading> {
 
 #[cfg(not(target_os = "linux"))]
 fn read(_pid: i32) -> anyhow::Result<Reading> {
-    anyhow::bail!("CPU times come from /proc, which only Linux has")
+    anyhow::bail!("CPU times are read from /proc, which exists on Linux only; leave out --process")
 }
 
 // --- Between two moments ---
 
-/// What a process used.
+/// Usage of a process between two moments.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Usage {
-    /// CPU time per time: 1 is one processor.
+    /// CPU time per wall-clock time: 1 is one processor.
     pub cpu: f64,
     /// Resident memory at the end, in bytes.
     pub memory: u64,
 }
 
-/// What the processes had used at a moment.
+/// Readings of all processes at a moment.
 #[derive(Debug)]
 pub(super) struct Snapshot {
-    /// When.
+    /// Time of the readings.
     pub at: Instant,
-    /// Each of those watched; none for one that cannot be read.
+    /// Readings of the watched processes; `None` for one that cannot be read.
     pub processes: Vec<Option<Reading>>,
     /// This process.
     client: Option<Reading>,
 }
 
 impl Snapshot {
-    /// Reads them all.
+    /// Reads all processes.
     pub(super) fn take(watched: &[Watched]) -> Self {
         Self {
             at: Instant::now(),
@@ -106,7 +105,7 @@ impl Snapshot {
         }
     }
 
-    /// What was used from one moment to another: by the processes, and by this one.
+    /// Usage between two moments: of the watched processes, and of this one.
     pub(super) fn between(before: &Self, after: &Self) -> (Vec<Option<Usage>>, Option<Usage>) {
         let time = (after.at - before.at).as_secs_f64();
         let usage = |(before, after): (&Option<Reading>, &Option<Reading>)| {
@@ -150,11 +149,11 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn work_shows_as_cpu_time() {
+    fn work_increases_the_cpu_time() {
         let ourselves = Watched::ourselves();
         let before = ourselves.read().unwrap();
         assert!(before.memory > 100_000);
-        // Until it shows; a watch that shows nothing would let this run for ever.
+        // Ends when the CPU time increases.
         while ourselves.read().unwrap().cpu == before.cpu {}
     }
 

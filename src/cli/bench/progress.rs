@@ -1,4 +1,4 @@
-//! The line that tells a person at a terminal how it goes, and how long the server has been silent.
+//! The progress line on a terminal, and the time since the last response.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::Arc;
@@ -7,22 +7,22 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Back to the beginning of the line, which is cleared.
+/// Returns to the start of the line and clears it.
 const CLEAR: &str = "\r\x1b[2K";
 
-/// How it goes.
+/// Progress of a run.
 #[derive(Debug)]
 pub(super) struct Progress {
     answered: Arc<AtomicU64>,
     seen: u64,
-    /// When the last answers were seen to have come.
+    /// When responses were last seen to arrive.
     news: Instant,
     looked: Instant,
     shown: bool,
 }
 
 impl Progress {
-    /// Watches a count of answers.
+    /// Watches a count of responses.
     pub(super) fn new(answered: Arc<AtomicU64>) -> Self {
         Self {
             answered,
@@ -33,13 +33,13 @@ impl Progress {
         }
     }
 
-    /// The first call is about to be sent.
+    /// Marks the start of the run.
     pub(super) fn begin(&mut self) {
         self.news = Instant::now();
         self.looked = self.news;
     }
 
-    /// Writes the line, which says how long it is until then; returns for how long no answer has come.
+    /// Writes the line with the time left, and returns the time since the last response.
     pub(super) fn look(&mut self, until: Option<Instant>) -> io::Result<Duration> {
         let answered = self.answered.load(Ordering::Relaxed);
         let now = Instant::now();
@@ -58,7 +58,7 @@ impl Progress {
             });
             write!(
                 io::stderr(),
-                "{CLEAR}{answered} answers, {rate:.0} per second{left}"
+                "{CLEAR}{answered} responses, {rate:.0} per second{left}"
             )?;
         }
         Ok(now - self.news)

@@ -1,20 +1,20 @@
-//! The search for the highest rate that a server serves well. Pure: told how a rate went, it says
-//! which one to try next.
+//! The search for the highest rate that a server can serve. It is pure: from the results so far it computes the next rate
+//! to try.
 
 use std::num::NonZeroU64;
 
-/// The search ends when the rate is known to one part in so many.
+/// The search ends when the relative error of the rate is below 1 / `PRECISION`.
 const PRECISION: u64 = 20;
 
-/// And after so many steps, whatever was found.
+/// Maximum number of steps.
 const MAX_STEPS: u32 = 40;
 
-/// What is known so far.
+/// State of the search.
 #[derive(Debug, Clone)]
 pub(super) struct Ramp {
-    /// The highest rate that went well; 0 while none did.
+    /// The highest rate that passed; 0 if none has.
     good: u64,
-    /// The lowest rate that did not.
+    /// The lowest rate that failed.
     bad: Option<u64>,
     next: Option<NonZeroU64>,
     second_try: bool,
@@ -22,7 +22,7 @@ pub(super) struct Ramp {
 }
 
 impl Ramp {
-    /// Begins with a rate.
+    /// Starts with a rate.
     pub(super) fn new(first: NonZeroU64) -> Self {
         Self {
             good: 0,
@@ -33,19 +33,19 @@ impl Ramp {
         }
     }
 
-    /// The rate to try, until nothing is left to try.
+    /// The next rate to try; `None` at the end of the search.
     pub(super) fn rate(&self) -> Option<NonZeroU64> {
         self.next
     }
 
-    /// The rate went well.
+    /// Records that the rate passed.
     pub(super) fn passed(&mut self) {
         self.good = self.next.map_or(self.good, NonZeroU64::get);
         self.advance();
     }
 
-    /// The rate did not go well. It is tried once more: that a short step was disturbed from
-    /// outside is more likely than that the search should end there.
+    /// Records that the rate failed. It is tried once more, because a short step is easily disturbed by other load on the
+    /// machine.
     pub(super) fn failed(&mut self) {
         if !self.second_try {
             self.second_try = true;
@@ -83,7 +83,7 @@ mod tests {
 
     use super::*;
 
-    /// The rate found for a server that serves so many per second well, and the steps it took.
+    /// The rate found for a server with this capacity per second, and the number of steps.
     fn find(first: u64, capacity: u64) -> (u64, u32) {
         let mut ramp = Ramp::new(NonZeroU64::new(first).unwrap());
         let mut steps = 0;
@@ -109,13 +109,13 @@ mod tests {
     }
 
     #[test]
-    fn a_server_without_bounds_and_one_that_serves_nothing_come_to_an_end() {
+    fn the_search_ends_for_any_server() {
         assert!(find(1000, u64::MAX).1 <= MAX_STEPS);
         assert_eq!(find(1000, 0).0, 0);
     }
 
     #[test]
-    fn one_bad_step_is_not_believed() {
+    fn a_failed_rate_is_tried_again() {
         let mut ramp = Ramp::new(NonZeroU64::MIN);
         ramp.failed();
         assert_eq!(ramp.rate(), Some(NonZeroU64::MIN));

@@ -1,4 +1,4 @@
-//! What a measurement says: to people and to programs.
+//! The report of a measurement, as text and as JSON.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use super::load::Load;
 use super::measure::{CutShort, Measurement};
 use super::process::{Usage, Watched};
 
-/// From this share of its threads' time on, the client counts as the bottleneck.
+/// Share of CPU time of its threads from which the client counts as the bottleneck.
 const BUSY: f64 = 0.9;
 
-/// Quantiles, and what they are called in text and in JSON.
+/// Quantiles with their names in text and in JSON.
 const QUANTILES: [(f64, &str, &str); 4] = [
     (0.5, "p50", "p50"),
     (0.9, "p90", "p90"),
@@ -21,19 +21,19 @@ const QUANTILES: [(f64, &str, &str); 4] = [
     (0.999, "p99.9", "p999"),
 ];
 
-/// A measurement and what was measured.
+/// A measurement with its load.
 #[derive(Debug)]
 pub(super) struct Report<'a> {
-    /// What was put on the server.
+    /// The load that was sent.
     pub load: &'a Load,
-    /// The processes that were watched.
+    /// The watched processes.
     pub watched: &'a [Watched],
-    /// What was found.
+    /// The results.
     pub found: &'a Measurement,
 }
 
 impl Report<'_> {
-    // --- What follows from the measurement ---
+    // --- Derived figures ---
 
     /// Decisions per second.
     pub(super) fn throughput(&self) -> f64 {
@@ -43,36 +43,36 @@ impl Report<'_> {
         )
     }
 
-    /// The latency that a share of the calls stayed below.
+    /// The latency at a quantile.
     pub(super) fn quantile(&self, quantile: f64) -> Duration {
         Duration::from_nanos(self.found.tally.latency.value_at_quantile(quantile))
     }
 
-    /// Calls of an open loop that were due and not sent, because the client fell behind.
+    /// Number of calls of an open loop that were due but not sent, because the client fell behind.
     fn late(&self) -> u64 {
         let tally = &self.found.tally;
         let accounted = tally.sent() + tally.overflow;
         self.found.scheduled.unwrap_or(0).saturating_sub(accounted)
     }
 
-    /// CPU microseconds per decision of a process.
+    /// CPU time of a process per decision, in microseconds.
     fn cost(&self, usage: &Usage) -> f64 {
         ratio(usage.cpu * 1e6, self.throughput())
     }
 
-    /// Of the processes that were watched, together.
+    /// CPU time of all watched processes per decision, in microseconds.
     fn total_cost(&self) -> Option<f64> {
         let usages: Option<Vec<&Usage>> = self.found.processes.iter().map(Option::as_ref).collect();
         let usages = usages.filter(|usages| !usages.is_empty())?;
         Some(usages.into_iter().map(|usage| self.cost(usage)).sum())
     }
 
-    /// The share of its threads' time that the client worked.
+    /// Share of the time of its threads in which the client used a CPU.
     fn client_share(&self) -> Option<f64> {
         Some(self.found.client?.cpu / self.load.threads as f64)
     }
 
-    /// Why the step of a ramp with this bound did not go well, if it did not.
+    /// Returns the reason why a step of a ramp failed, if it did.
     pub(super) fn shortcoming(&self, p99: Duration) -> Option<String> {
         let tally = &self.found.tally;
         if let Some((code, errors)) = tally.errors.iter().next() {
@@ -80,28 +80,27 @@ impl Report<'_> {
         } else if tally.overflow > 0 {
             Some(format!("{} calls too many in flight", tally.overflow))
         } else if (self.late() + tally.unanswered) as f64 > self.tolerable(p99) {
-            Some("answers fell behind".to_owned())
+            Some("responses fell behind".to_owned())
         } else {
             (self.quantile(0.99) > p99).then(|| "p99".to_owned())
         }
     }
 
-    /// How many calls may be without an answer at the end: those of the last moment, and one in
-    /// a hundred.
+    /// Acceptable number of calls without a response at the end: those of the last moment, and one in a hundred.
     fn tolerable(&self, p99: Duration) -> f64 {
         let scheduled = self.found.scheduled.unwrap_or(0) as f64;
         let rate = ratio(scheduled, self.found.wall.as_secs_f64());
         1.0 + rate * p99.as_secs_f64() + scheduled / 100.0
     }
 
-    /// What a reader has to know to read the figures right.
+    /// Warnings about the measurement.
     fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         let threads = self.load.threads;
         if let Some(share) = self.client_share().filter(|share| *share >= BUSY) {
             notes.push(format!(
-                "The client itself was busy {:.0} % of the time, so it may be the bottleneck, and its \
-                 latencies are too high; try --threads {}.",
+                "The client used {:.0} % of its CPU time, so it can be the bottleneck, and latencies can be too high; \
+                 try --threads {}.",
                 share * 100.0,
                 threads * 2
             ));
@@ -120,9 +119,14 @@ impl Report<'_> {
             ));
         }
         match self.found.cut_short {
-            Some(CutShort::Interrupted) => notes.push("It was interrupted.".to_owned()),
+            Some(CutShort::Interrupted) => {
+                notes.push("The measurement was interrupted.".to_owned())
+            }
             Some(CutShort::Stalled) => {
-                notes.push("It ended early, because the server answered nothing more.".to_owned());
+                notes.push(
+                    "The measurement ended early, because the server stopped responding."
+                        .to_owned(),
+                );
             }
             None => {}
         }
@@ -134,9 +138,9 @@ impl Report<'_> {
         notes
     }
 
-    // --- For programs ---
+    // --- JSON ---
 
-    /// All of it; `setup` is what was asked for, and comes first.
+    /// Formats the report as JSON; `setup` describes the load.
     pub(super) fn to_json(&self, setup: Value) -> Value {
         let tally = &self.found.tally;
         let mut json = json!({
@@ -178,15 +182,15 @@ impl Report<'_> {
         json
     }
 
-    // --- For people ---
+    // --- Text ---
 
-    /// All of it.
+    /// Formats the report as text; `setup` describes the load.
     pub(super) fn to_text(&self, setup: &str) -> String {
         let tally = &self.found.tally;
         let mut text = format!("{setup}\n");
-        let mut line = |what: &str, said: String| {
+        let mut line = |label: &str, value: String| {
             // Writing to a string does not fail.
-            let _ = writeln!(text, "{what:<12}{said}");
+            let _ = writeln!(text, "{label:<12}{value}");
         };
         line(
             "measured",
@@ -263,7 +267,7 @@ fn times_text(histogram: &Histogram<u64>) -> String {
     times.join(", ")
 }
 
-/// A time in microseconds.
+/// Converts a duration to microseconds.
 pub(super) fn micros(time: Duration) -> f64 {
     rounded(time.as_secs_f64() * 1e6)
 }
@@ -272,12 +276,12 @@ fn thousandth(number: u64) -> f64 {
     rounded(number as f64 / 1000.0)
 }
 
-/// To three decimals, which is more than is known.
+/// Rounds to three decimals.
 fn rounded(number: f64) -> f64 {
     (number * 1000.0).round() / 1000.0
 }
 
-/// A quotient; 0 of nothing.
+/// Divides; the result is 0 if the divisor is 0.
 fn ratio(number: f64, of: f64) -> f64 {
     if of > 0.0 { number / of } else { 0.0 }
 }

@@ -1,5 +1,5 @@
-//! The bodies of requests: encoded once, with the digits of the key numbers left to be filled in, so
-//! that a body costs a copy and not an encoding, and any number of keys costs no memory.
+//! Messages of requests. They are encoded once, and only the digits of the key numbers are filled in, so that a message
+//! costs a copy instead of an encoding, and the number of keys costs no memory.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use prost::Message as _;
@@ -8,39 +8,39 @@ use crate::limiter;
 use crate::service::pb::rate_limit_descriptor::Entry;
 use crate::service::pb::{RateLimitDescriptor, RateLimitRequest};
 
-/// What stands for the key number in a descriptor.
+/// Placeholder of the key number in a descriptor.
 pub(super) const PLACEHOLDER: &str = "{}";
 
-/// What all requests have in common.
+/// The parts that all requests share.
 #[derive(Debug, Clone)]
 pub(super) struct Shared<'a> {
-    /// Their domain.
+    /// Domain.
     pub domain: &'a str,
-    /// Their `hits_addend`.
+    /// `hits_addend` of the request.
     pub hits: u32,
     /// The entries of a descriptor, [`PLACEHOLDER`]s included.
     pub entries: &'a [limiter::Entry],
-    /// How many such descriptors there are in each request, each with a number of its own.
+    /// Number of such descriptors in each request, each with its own key number.
     pub descriptors: usize,
 }
 
-/// A gRPC message in which only digits are missing.
+/// A gRPC message without the digits of its key numbers.
 #[derive(Debug, Clone)]
 pub(super) struct Template {
     message: Vec<u8>,
-    /// For each descriptor, where the digits of its number are: runs of `width` places.
+    /// Positions of the digits of each descriptor's number, in runs of `width`.
     places: Vec<Vec<usize>>,
     width: usize,
 }
 
 impl Template {
-    /// A template for numbers up to `largest`, which all are written with as many digits as that one.
+    /// A template for numbers up to `largest`; all numbers are padded to its digits.
     pub(super) fn new(shared: &Shared<'_>, largest: u64) -> Self {
         let width = largest.to_string().len();
         let message = shared.encode(width, None);
         let places = (0..shared.descriptors)
             .map(|descriptor| {
-                // Numbers are all of one width, so messages differ in their digits and nowhere else.
+                // All numbers have the same width, so messages differ only in their digits.
                 let marked = shared.encode(width, Some(descriptor));
                 let pairs = message.iter().zip(&marked).enumerate();
                 pairs
@@ -56,7 +56,7 @@ impl Template {
         }
     }
 
-    /// A message; `number` is asked once per descriptor.
+    /// Fills in a message; `number` is called once per descriptor.
     pub(super) fn fill(&self, mut number: impl FnMut() -> u64) -> Bytes {
         let mut message = BytesMut::from(self.message.as_slice());
         for places in &self.places {
@@ -74,7 +74,7 @@ impl Template {
 }
 
 impl Shared<'_> {
-    /// The message with the number 00...0 in each descriptor, but 11...1 in one.
+    /// Encodes the message with the number 00...0 in each descriptor, except for 11...1 in the marked one.
     fn encode(&self, width: usize, marked: Option<usize>) -> Vec<u8> {
         let descriptors = (0..self.descriptors)
             .map(|at| {
@@ -88,7 +88,7 @@ impl Shared<'_> {
             hits_addend: self.hits,
         };
         let mut message = Vec::with_capacity(request.encoded_len() + 5);
-        // gRPC's prefix: not compressed, so many bytes.
+        // gRPC's prefix: no compression, and the length.
         message.put_u8(0);
         message.put_u32(u32::try_from(request.encoded_len()).unwrap_or(u32::MAX));
         message.extend(request.encode_to_vec());

@@ -1,31 +1,30 @@
-//! When the calls of an open loop are due. Pure: no clock, and no way to put a call off.
+//! The schedule of an open loop. It is pure: no clock, and calls cannot be delayed.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
 
 const SECOND: u128 = 1_000_000_000;
 
-/// Calls at equal distances: number n is due n/rate seconds after the beginning, in whole
-/// nanoseconds.
+/// A schedule with equal distances: call n is due n/rate seconds after the start, in whole nanoseconds.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Schedule {
     rate: NonZeroU64,
 }
 
 impl Schedule {
-    /// So many calls per second.
+    /// A schedule with `rate` calls per second.
     pub(super) fn new(rate: NonZeroU64) -> Self {
         Self { rate }
     }
 
-    /// When a call is due, after the beginning.
+    /// Time after the start when a call is due.
     pub(super) fn at(self, number: u64) -> Duration {
-        // Each is worked out from the beginning, so that nothing rounded adds up.
+        // Computed from the start, so that rounding errors do not accumulate.
         let nanos = u128::from(number) * SECOND / self.rate();
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
-    /// How many calls are due before so much time has gone by.
+    /// Number of calls that are due before a time after the start.
     pub(super) fn before(self, elapsed: Duration) -> u64 {
         let due = (elapsed.as_nanos() * self.rate()).div_ceil(SECOND);
         u64::try_from(due).unwrap_or(u64::MAX)

@@ -1,4 +1,4 @@
-//! What was measured: counts and latencies of the calls that ended within an interval.
+//! Counts and latencies of the calls that ended within an interval.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,23 +10,23 @@ use tonic::Status;
 use super::call::{self, Answer};
 use crate::service::pb::rate_limit_response::Code;
 
-/// Longer times count as this.
+/// Longest recorded duration; longer ones are recorded as this.
 const LONGEST: Duration = Duration::from_secs(600);
 
-/// Significant digits of a time.
+/// Significant digits of a duration.
 const DIGITS: u8 = 3;
 
-/// The time in which calls count.
+/// The interval in which calls are counted.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Interval {
-    /// When it begins.
+    /// Start of the interval.
     pub start: Instant,
-    /// When it ends; open while it is not known.
+    /// End of the interval; `None` if it is unknown.
     pub end: Option<Instant>,
 }
 
 impl Interval {
-    /// Whether a moment is in it.
+    /// Whether a moment is in the interval.
     pub(super) fn contains(&self, moment: Instant) -> bool {
         self.start <= moment && self.end.is_none_or(|end| moment < end)
     }
@@ -35,36 +35,36 @@ impl Interval {
 /// Errors with one gRPC code.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Errors {
-    /// How many.
+    /// Number of errors.
     pub count: u64,
-    /// What the first of them said.
+    /// Message of the first one.
     pub example: String,
 }
 
-/// Counts and times, in nanoseconds.
+/// Counts, and durations in nanoseconds.
 #[derive(Debug, Clone)]
 pub(super) struct Tally {
-    /// From when a call was due (open loop) or sent (closed loop) to its answer. Calls that lost
-    /// their connection are not in it.
+    /// Time from when a call was due (open loop) or sent (closed loop) until its response, without calls that lost their
+    /// connection.
     pub latency: Histogram<u64>,
-    /// How long after they were due calls of an open loop were sent.
+    /// Time from when calls of an open loop were due until they were sent.
     pub send_delay: Histogram<u64>,
-    /// Verdicts OK.
+    /// Number of OK verdicts.
     pub ok: u64,
-    /// Verdicts OVER_LIMIT.
+    /// Number of OVER_LIMIT verdicts.
     pub over_limit: u64,
     /// Errors by the name of their code.
     pub errors: BTreeMap<&'static str, Errors>,
-    /// Calls of an open loop that were not sent because too many were in flight.
+    /// Number of calls of an open loop that were not sent because too many were in flight.
     pub overflow: u64,
-    /// Calls that were in flight when the measurement ended.
+    /// Number of calls in flight when the measurement ended.
     pub unanswered: u64,
     /// When the last call ended.
     pub last: Option<Instant>,
 }
 
 impl Tally {
-    /// Nothing yet.
+    /// An empty tally.
     pub(super) fn new() -> Self {
         Self {
             latency: histogram(),
@@ -78,7 +78,7 @@ impl Tally {
         }
     }
 
-    /// Counts a call that ended now and was due or sent then.
+    /// Counts a call that was due or sent at `then` and ended at `now`.
     pub(super) fn record(&mut self, then: Instant, now: Instant, answer: Answer) {
         self.last = self.last.max(Some(now));
         if !matches!(answer, Answer::Lost(_)) {
@@ -91,7 +91,7 @@ impl Tally {
         }
     }
 
-    /// Counts a call of an open loop that was sent so long after it was due.
+    /// Counts a call of an open loop that was sent with a delay.
     pub(super) fn record_sent(&mut self, delay: Duration) {
         self.send_delay.saturating_record(nanos(delay));
     }
@@ -104,22 +104,22 @@ impl Tally {
         errors.count += 1;
     }
 
-    /// Calls that the server decided.
+    /// Number of calls that the server decided.
     pub(super) fn decisions(&self) -> u64 {
         self.ok + self.over_limit
     }
 
-    /// Calls that failed, whatever the reason.
+    /// Number of calls that failed.
     pub(super) fn failures(&self) -> u64 {
         self.errors.values().map(|errors| errors.count).sum()
     }
 
-    /// Calls of an open loop that were sent.
+    /// Number of calls of an open loop that were sent.
     pub(super) fn sent(&self) -> u64 {
         self.send_delay.len()
     }
 
-    /// Takes in what another thread measured.
+    /// Adds the tally of another thread.
     pub(super) fn merge(&mut self, other: &Self) -> anyhow::Result<()> {
         self.latency.add(&other.latency)?;
         self.send_delay.add(&other.send_delay)?;
@@ -177,11 +177,7 @@ mod tests {
             example: "a".to_owned(),
         };
         assert_eq!(one.errors, BTreeMap::from([("UNAVAILABLE", errors)]));
-        assert_eq!(
-            one.latency.len(),
-            3,
-            "a lost call took no time that means anything"
-        );
+        assert_eq!(one.latency.len(), 3, "a lost call has no latency");
         assert_eq!(one.last, Some(start + ms(9)));
     }
 

@@ -1,4 +1,4 @@
-//! One thread of the load: its connections, its calls, its counts. Shares nothing with the others.
+//! One thread of the load, with its own connections, calls and counts. It shares no state with other threads.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -21,49 +21,47 @@ use super::schedule::Schedule;
 use super::tally::{Interval, Tally};
 use crate::timer::Timer;
 
-/// How many calls of an open loop that are due may be sent in a row before those that were sent
-/// get a turn.
+/// Maximum number of calls of an open loop that are sent in a row before responses are read.
 const BURST: u32 = 32;
 
-/// The least time between two wake-ups of an open loop. At high rates calls that are due in it are sent
-/// together, a little late, because a wake-up for each costs more than the call; below 20,000 a second
-/// it never matters.
+/// Minimum time between two wake-ups of an open loop. At high rates, calls that are due in it are sent together and
+/// slightly late, because a wake-up costs more than a call. Below 20,000 calls per second it has no effect.
 const GRAIN: Duration = Duration::from_micros(50);
 
-/// When the load begins, and when it counts.
+/// When the load starts, and when it is counted.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Timing {
-    /// The first call.
+    /// Time of the first call.
     pub begin: Instant,
-    /// What counts.
+    /// Interval in which calls are counted.
     pub interval: Interval,
 }
 
-/// How a thread and the one that started it talk.
+/// Channels between a thread of the load and the thread that started it.
 #[derive(Debug)]
 pub(super) struct Link {
-    /// Told how it goes.
+    /// Receives the events of this thread.
     pub events: mpsc::UnboundedSender<Event>,
-    /// Says when to begin, once the connections of all are there.
+    /// Sends the start time, when all threads are connected.
     pub go: watch::Receiver<Option<Timing>>,
-    /// Says to end now.
+    /// Sends `true` to stop the thread.
     pub stop: watch::Receiver<bool>,
-    /// Calls that the server answered so far, in all threads.
+    /// Number of calls answered so far, over all threads.
     pub answered: Arc<AtomicU64>,
 }
 
-/// How it goes with a thread.
+/// Event of a thread of the load.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// The connections are there.
+    /// All connections of the thread are open.
     Ready,
-    /// It is over.
+    /// The thread has finished.
     Done(Box<Tally>),
-    /// It cannot go on.
+    /// The thread has failed.
     Failed(anyhow::Error),
 }
 
-/// What the calls of a thread share.
+/// State that the calls of a thread share.
 struct Worker {
     load: Arc<Load>,
     part: Part,
@@ -72,19 +70,19 @@ struct Worker {
     random: RefCell<Xoshiro256PlusPlus>,
     tally: RefCell<Tally>,
     in_flight: Cell<usize>,
-    /// Calls of an open loop that were sent.
+    /// Number of calls of an open loop that were sent.
     turn: Cell<usize>,
     answered: Arc<AtomicU64>,
 }
 
-/// Puts this thread's part of the load on the server.
+/// Sends this thread's part of the load.
 pub(super) async fn run(load: Arc<Load>, part: Part, link: Link) {
     let events = link.events.clone();
     let last = match work(load, part, link).await {
         Ok(tally) => Event::Done(Box::new(tally)),
         Err(error) => Event::Failed(error),
     };
-    // Who does not hear it has given up already.
+    // If the receiver is gone, the run has already failed.
     let _ = events.send(last);
 }
 
@@ -93,7 +91,7 @@ async fn work(load: Arc<Load>, part: Part, mut link: Link) -> anyhow::Result<Tal
     let connections = connect(&load, part, &mut keepers).await?;
     link.events.send(Event::Ready)?;
     let timing = link.go.wait_for(Option::is_some).await?;
-    let timing = timing.context("the beginning was waited for")?;
+    let timing = timing.context("the start time was sent")?;
     let seed = load.seed.wrapping_add(part.index as u64);
     let worker = Rc::new(Worker {
         load,
@@ -130,7 +128,7 @@ async fn connect(
     Ok(connections)
 }
 
-/// Waits for a moment that may never come.
+/// Waits until a time, or forever without one.
 pub(super) async fn passed(end: Option<Instant>) {
     match end {
         Some(end) => sleep_until(end).await,
@@ -168,14 +166,14 @@ impl Worker {
         Ok(())
     }
 
-    /// One call after the other, while any are left and they would count.
+    /// Makes one call after the other until none is left or the interval ends.
     async fn stream(self: Rc<Self>, stream: usize, left: Rc<Cell<u64>>) {
         let end = self.timing.interval.end;
         while left.get() > 0 && end.is_none_or(|end| Instant::now() < end) {
             left.set(left.get() - 1);
             self.in_flight.set(self.in_flight.get() + 1);
             if self.call(stream, Instant::now()).await.is_err() {
-                // Without a connection calls fail in no time: this is no load, and would be a flood.
+                // Without a connection, calls fail immediately and would be repeated in a busy loop.
                 sleep(BACK_OFF).await;
             }
         }
@@ -225,18 +223,18 @@ impl Worker {
             self.tally.borrow_mut().record_sent(due.elapsed());
         }
         let worker = Rc::clone(self);
-        // Calls go round the connections, as calls of an Envoy go round its threads.
+        // Calls are spread over the connections, as Envoy spreads calls over its threads.
         let stream = self.turn.replace(self.turn.get().wrapping_add(1));
         self.in_flight.set(self.in_flight.get() + 1);
         calls.spawn_local(async move {
-            // It is counted; the schedule goes on whatever comes of it.
+            // The result is counted, and the schedule does not depend on it.
             let _ = worker.call(stream, due).await;
         });
     }
 
     // --- Both ---
 
-    /// Makes a call that is counted as in flight, and was due or sent then.
+    /// Makes a call that was due or sent at `then`, and already counts as in flight.
     async fn call(&self, stream: usize, then: Instant) -> Result<(), Lost> {
         let message = self
             .load
@@ -265,6 +263,6 @@ impl Worker {
     }
 }
 
-/// The connection was lost, or there was none.
+/// The connection was lost or unavailable.
 #[derive(Debug, Clone, Copy)]
 struct Lost;

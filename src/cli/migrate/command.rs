@@ -1,14 +1,14 @@
-//! What a container starts: its command and arguments.
+//! The command and arguments of a container.
 
 use serde_json::Value as Json;
 
 use super::finding::{Finding, Kind};
 use super::manifest::list;
 
-/// The programs of the image.
+/// Programs in the image.
 const PROGRAMS: [&str; 2] = ["ratelimit", "ratekeeper"];
 
-/// What is worth saying of the command and the arguments of a container.
+/// Returns the findings about the command and the arguments of a container.
 pub(super) fn findings(container: &Json) -> Vec<Finding> {
     let words = |json| list(json).iter().filter_map(Json::as_str);
     let mut command = words(&container["command"]);
@@ -16,8 +16,8 @@ pub(super) fn findings(container: &Json) -> Vec<Finding> {
     let name = program.rsplit('/').next().unwrap_or(program);
     if !PROGRAMS.contains(&name) {
         let what = format!(
-            "it starts {program}, and the image has no shell and no program but /bin/ratelimit and /bin/ratekeeper: write \
-             command: [\"/bin/ratelimit\"], and set in env what the script sets"
+            "it starts {program}, but the image has only /bin/ratelimit and /bin/ratekeeper, and no shell: write \
+             command: [\"/bin/ratelimit\"], and set the variables of the script in env"
         );
         return vec![Finding::new(Kind::ChangeFirst, "command", what)];
     }
@@ -30,8 +30,8 @@ pub(super) fn findings(container: &Json) -> Vec<Finding> {
         return Vec::new();
     }
     let what = format!(
-        "envoyproxy/ratelimit looks at none of them; here, {} that are no options of ratekeeper serve are ignored with a \
-         warning",
+        "envoyproxy/ratelimit ignores all arguments; ratekeeper ignores those of {} that are not options of ratekeeper \
+         serve, with a warning",
         flags.join(", ")
     );
     vec![Finding::new(Kind::NoEffect, "arguments", what)]

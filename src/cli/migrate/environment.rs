@@ -1,4 +1,4 @@
-//! The environment of a deployment, wherever it is written down.
+//! The environment of a deployment, from a file, a manifest or this process.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,20 +12,20 @@ use super::super::reference::{self, FAMILIES};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Value {
     Text(String),
-    /// Set, but not here to be read: from a Secret, say.
+    /// Set, but its value is unknown, such as one from a Secret.
     Hidden,
 }
 
-/// Variables by name. Empty ones count as not set.
+/// Variables by name. Empty variables count as not set.
 #[derive(Debug, Default)]
 pub(super) struct Environment {
-    /// Whose it is, for the report.
+    /// Description of the source, for the report.
     pub(super) source: String,
     variables: BTreeMap<String, Value>,
 }
 
 impl Environment {
-    /// None yet.
+    /// An empty environment.
     pub(super) fn new(source: impl Into<String>) -> Self {
         Self {
             source: source.into(),
@@ -33,7 +33,7 @@ impl Environment {
         }
     }
 
-    /// What a file of `NAME=value` lines says.
+    /// Reads a file of `NAME=value` lines.
     pub(super) fn of_file(path: &Path) -> anyhow::Result<Self> {
         let text = fs::read_to_string(path).with_context(|| format!("--env {}", path.display()))?;
         let mut environment = Self::new(path.display().to_string());
@@ -49,7 +49,7 @@ impl Environment {
             let (name, value) = pair.filter(|(name, _)| is_name(name)).with_context(|| {
                 let place = path.display();
                 format!(
-                    "--env {place}:{}: this is no NAME=value line; is it a manifest? Then use --manifest",
+                    "--env {place}:{}: this is not a NAME=value line; if the file is a manifest, use --manifest",
                     number + 1
                 )
             })?;
@@ -58,7 +58,7 @@ impl Environment {
         Ok(environment)
     }
 
-    /// What of the environment of this process a rate-limit service could read.
+    /// Variables of this process that a rate limit service can read.
     pub(super) fn of_process() -> Self {
         let mut environment = Self::new("the environment of this process");
         for (name, value) in std::env::vars_os() {
@@ -92,7 +92,7 @@ impl Environment {
         self.variables.contains_key(name)
     }
 
-    /// The value, when it is set and can be read.
+    /// The value, if it is set and known.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         match self.variables.get(name)? {
             Value::Text(text) => Some(text),
@@ -100,7 +100,7 @@ impl Environment {
         }
     }
 
-    /// Whether a switch is on, in the spellings that both take.
+    /// Whether a boolean is true, in the spellings that both servers accept.
     pub(super) fn is_on(&self, name: &str) -> bool {
         let text = self.text(name);
         text.is_some_and(|text| super::super::options::boolean(text) == Ok(true))
@@ -118,7 +118,7 @@ fn is_name(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-/// The value without the quotes around it, as shells and systemd take it.
+/// Removes the quotes around a value, as shells and systemd do.
 fn unquoted(value: &str) -> &str {
     ['"', '\'']
         .iter()

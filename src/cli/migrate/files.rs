@@ -1,4 +1,4 @@
-//! What becomes of the rule files, and of requests.
+//! Findings about rule files and about behavior.
 
 use std::path::{Path, PathBuf};
 
@@ -11,50 +11,51 @@ use crate::rules::{
 use crate::source;
 use crate::watch::Location;
 
-/// What the two do otherwise, whatever the rules; and what to set to have it as it was.
-const BEHAVIOUR: &[(&str, &str)] = &[
+/// Differences in behavior that do not depend on the rules.
+const BEHAVIOR: &[(&str, &str)] = &[
     (
         "denied hits",
-        "they take nothing; there, they count, so that who goes on asking stays denied in a raised limit, too",
+        "they are not charged; envoyproxy/ratelimit counts them, so a client that keeps sending stays denied even after the \
+         limit is raised",
     ),
     (
         "several descriptors in a request",
-        "they are admitted together or not at all; there, each is counted even if another denies",
+        "all are charged or none; envoyproxy/ratelimit counts each even if another one denies the request",
     ),
     (
         "hits_addend: 0",
-        "it asks whether a whole token is left; there, it is over only beyond the limit, so one more passes",
+        "it checks whether a whole token is left; envoyproxy/ratelimit denies only beyond the limit, so it allows one more",
     ),
     (
         "costs reported afterwards (apply_on_stream_done)",
-        "a rule that is asked and reported is recognized (hits: auto), and reports are then taken in any case, into debt; \
-         there, all hits always count. DEFAULT_HITS=postpaid says so for all rules, such as those of Envoy Gateway and \
-         Envoy AI Gateway; docs/costs.md",
+        "a rule with checks and usage reports is detected (hits: auto), and reports are then always charged, into debt if \
+         necessary; envoyproxy/ratelimit counts all hits. DEFAULT_HITS=postpaid sets this for all rules, such as those of \
+         Envoy Gateway and Envoy AI Gateway",
     ),
     (
         "hits given back (is_negative_hits)",
-        "hits of a denied request are taken until they are given back, once a rule is seen to give hits back; there, \
-         they always count. An estimate of a client that hangs up is given back in both",
+        "hits of a denied request are charged until they are refunded, once refunds of the rule have been seen; \
+         envoyproxy/ratelimit always counts them. Both refund the estimate of a client that disconnects",
     ),
     (
         "limit_remaining of a denied request",
-        "the whole tokens that are left; there, 0",
+        "the number of whole tokens that are left; in envoyproxy/ratelimit, 0",
     ),
     (
         "a request without a domain or descriptors",
-        "INVALID_ARGUMENT with a sentence; there, UNKNOWN",
+        "INVALID_ARGUMENT with an explanation; in envoyproxy/ratelimit, UNKNOWN",
     ),
     (
         "counters",
-        "they are not taken over: every bucket is full at the start, and Redis keys are called otherwise, so both \
-         can use one Redis while you move",
+        "they are not migrated: every bucket is full at the start. Redis keys have other names, so both servers can use \
+         one Redis during the migration",
     ),
 ];
 
-/// The rule files that were named, or those where the environment says.
+/// Reads the rule files at a path, or else at the location in the environment.
 ///
 /// # Errors
-/// A finding that says why there are none.
+/// A finding with the reason why they cannot be read.
 pub(super) fn read(
     path: Option<&Path>,
     environment: &Environment,
@@ -87,21 +88,22 @@ pub(super) fn read(
         watch_root: true,
     });
     source::read(&location).map_err(|error| {
-        let what = format!("they were not checked: {error}. Name them with --rules");
+        let what = format!("they were not checked: {error}. Set their path with --rules");
         Finding::new(Kind::ChangeFirst, "the rules", what)
     })
 }
 
-/// What is said of rules that a management server sends.
+/// The finding about rules that a management server sends.
 pub(super) fn of_management_server(environment: &Environment) -> Option<Finding> {
     let kind = environment.text("CONFIG_TYPE")?;
     (!kind.eq_ignore_ascii_case("file")).then(|| {
-        let what = "they come from the management server, which hears of every mistake (NACK)";
+        let what =
+            "they come from the management server, which receives every error in them (NACK)";
         Finding::new(Kind::Same, "the rules", what)
     })
 }
 
-/// The findings of rule files and of what requests will see.
+/// Findings about rule files and about behavior.
 pub(super) fn findings(files: &[SourceFile], environment: &Environment) -> Vec<Finding> {
     let algorithm = match environment.text("DEFAULT_ALGORITHM") {
         Some("fixed_window") => Algorithm::FixedWindow,
@@ -122,13 +124,13 @@ pub(super) fn findings(files: &[SourceFile], environment: &Environment) -> Vec<F
         }
         Err(mistakes) => findings.extend(mistakes.as_slice().iter().map(of_mistake)),
     }
-    // Rules that are not here to be read have limits, too.
+    // Rules that were not read have limits as well.
     let named = findings.iter().any(|finding| finding.parity.is_some());
     if files.is_empty() && algorithm == Algorithm::TokenBucket && !named {
         findings.push(of_difference(&Difference::Buckets { limits: 0 }));
     }
     findings.extend(
-        BEHAVIOUR
+        BEHAVIOR
             .iter()
             .map(|(about, what)| Finding::new(Kind::Differs, *about, *what)),
     );
@@ -139,8 +141,8 @@ fn of_difference(difference: &Difference) -> Finding {
     match difference {
         Difference::Buckets { limits } => {
             let what = match limits {
-                0 => "limits are token buckets here: what was taken comes back evenly, not all at once when a window \
-                      ends, and no edge of a window lets twice as much pass"
+                0 => "limits are token buckets: they are refilled continuously, not all at once when a window ends, so the \
+                      edge of a window does not allow twice the limit"
                     .to_owned(),
                 _ => difference.to_string(),
             };
@@ -150,15 +152,13 @@ fn of_difference(difference: &Difference) -> Finding {
         Difference::Joined { .. } | Difference::Order { .. } => {
             Finding::new(Kind::Differs, "matching", difference.to_string())
         }
-        Difference::Words { .. } => {
-            Finding::new(Kind::Differs, "the way back", difference.to_string())
-        }
+        Difference::Words { .. } => Finding::new(Kind::Differs, "rollback", difference.to_string()),
     }
 }
 
 fn of_warning(warning: &Mistake) -> Finding {
     let (place, what) = sentence(warning);
-    let what = format!("{what}. envoyproxy/ratelimit ignores it, too");
+    let what = format!("{what}. envoyproxy/ratelimit ignores it as well");
     Finding::new(Kind::NoEffect, place, what)
 }
 
@@ -167,7 +167,7 @@ fn of_mistake(mistake: &Mistake) -> Finding {
     Finding::new(Kind::ChangeFirst, place, what)
 }
 
-/// The place of a mistake, and what is wrong and to do.
+/// Splits an error into its position and its text with advice.
 fn sentence(mistake: &Mistake) -> (String, String) {
     let Mistake {
         file,

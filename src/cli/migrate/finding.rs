@@ -1,17 +1,17 @@
-//! One thing that is worth saying about a deployment.
+//! A finding about a deployment.
 
-/// How much it matters, most first.
+/// Kind of a finding, in order of severity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
-    /// ratekeeper would not start, or not do what is meant.
+    /// ratekeeper would not start, or not do what is intended.
     ChangeFirst,
-    /// It works, and does something otherwise.
+    /// It works, but behaves differently.
     Differs,
-    /// It means nothing here, and nothing is missing.
+    /// It has no effect, and needs no replacement.
     NoEffect,
-    /// Neither knows it.
+    /// Neither server reads it.
     Unknown,
-    /// It means the same.
+    /// It has the same meaning.
     Same,
 }
 
@@ -24,7 +24,7 @@ impl Kind {
         Self::Same,
     ];
 
-    /// What programs read.
+    /// Name in JSON.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::ChangeFirst => "change_first",
@@ -35,27 +35,27 @@ impl Kind {
         }
     }
 
-    /// What people read above the findings of this kind.
+    /// Title in the text report.
     pub(super) fn title(self) -> &'static str {
         match self {
             Self::ChangeFirst => "Change first",
             Self::Differs => "Will differ",
-            Self::NoEffect => "Has no effect, and needs none",
-            Self::Unknown => "Neither reads it",
-            Self::Same => "Will be the same",
+            Self::NoEffect => "Has no effect, and needs no replacement",
+            Self::Unknown => "Read by neither server",
+            Self::Same => "Will stay the same",
         }
     }
 }
 
-/// One thing that is worth saying.
+/// A finding about a deployment.
 #[derive(Debug, Clone)]
 pub(super) struct Finding {
     pub(super) kind: Kind,
-    /// The variable, the file or the behaviour.
+    /// The variable, file or behavior.
     pub(super) about: String,
-    /// What is so; empty when the kind says all.
+    /// Explanation; empty if the kind is enough.
     pub(super) what: String,
-    /// A variable and its value, for what envoyproxy/ratelimit does.
+    /// A variable and its value that give the behavior of envoyproxy/ratelimit.
     pub(super) parity: Option<(&'static str, String)>,
 }
 
@@ -69,7 +69,7 @@ impl Finding {
         }
     }
 
-    /// The same, with what to set for parity.
+    /// Adds the variable to set for parity.
     pub(super) fn with_parity(self, name: &'static str, value: impl Into<String>) -> Self {
         Self {
             parity: Some((name, value.into())),

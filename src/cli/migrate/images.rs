@@ -1,13 +1,13 @@
-//! The Redis that is in the same manifests: whether its version, by its image, can hold the buckets.
+//! Redis in the same manifests: whether the version in its image tag is new enough.
 
 use serde_json::Value as Json;
 
 use super::finding::{Finding, Kind};
 
-/// The oldest version, as major and minor, that runs the script.
+/// The oldest version, as major and minor, that can run the script.
 const OLDEST: (u32, u32) = (5, 0);
 
-/// What is worth saying about an image of a Redis; `None` for other images, and for tags that say no version.
+/// The finding about an image of Redis; `None` for other images, and for tags without a version.
 pub(super) fn finding(container: &Json, owner: &str) -> Option<Finding> {
     let (shown, version) = version(container["image"].as_str()?)?;
     let about = format!("Redis {shown} in {owner}");
@@ -15,14 +15,14 @@ pub(super) fn finding(container: &Json, owner: &str) -> Option<Finding> {
         true => Finding::new(
             Kind::ChangeFirst,
             about,
-            "its version is too old to run the script that decides; use Redis 5.0 or newer (redis:7), or each server \
-             limits alone",
+            "its version is too old for the script that decides, so each server would limit alone; use Redis 5.0 or newer \
+             (redis:7)",
         ),
         false => Finding::new(Kind::Same, about, ""),
     })
 }
 
-/// The version in the tag of an image of Redis, as it is written and as numbers.
+/// The version in the tag of an image of Redis, as text and as numbers.
 fn version(image: &str) -> Option<(&str, (u32, u32))> {
     let image = image.split('@').next().unwrap_or_default();
     let (name, tag) = image.rsplit('/').next()?.rsplit_once(':')?;
@@ -32,7 +32,7 @@ fn version(image: &str) -> Option<(&str, (u32, u32))> {
     let shown = tag.split('-').next().unwrap_or_default();
     let mut numbers = shown.split('.').map(str::parse);
     let major: u32 = numbers.next()?.ok()?;
-    // A tag such as 4 is the newest of its kind.
+    // A tag such as 4 means the newest minor version.
     let minor = numbers.next().and_then(Result::ok).unwrap_or(u32::MAX);
     Some((shown, (major, minor)))
 }

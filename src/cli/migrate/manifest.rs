@@ -1,5 +1,5 @@
-//! Kubernetes manifests: the container that runs the service, and its environment. Paths in manifests are those of
-//! the container: nothing is read from this machine but the manifests themselves.
+//! Finds the container that runs the service, and its environment, in Kubernetes manifests. Paths in manifests are paths
+//! in the container, so nothing but the manifests is read from this machine.
 
 use std::fs;
 use std::io::Read as _;
@@ -16,31 +16,31 @@ use super::mounts;
 use crate::rules::SourceFile;
 use crate::rules::yaml;
 
-/// What is known of a deployment.
+/// The known parts of a deployment.
 #[derive(Debug)]
 pub(super) struct Deployment {
     pub(super) environment: Environment,
-    /// The rule files that came with it.
+    /// Rule files in the manifests.
     pub(super) rules: Vec<SourceFile>,
-    /// What is worth saying beyond its environment.
+    /// Findings that are not about the environment.
     pub(super) findings: Vec<Finding>,
-    /// Why rules that it mounts could not be read.
-    pub(super) unread: Vec<Finding>,
+    /// Findings about mounted rules that are not in the manifests.
+    pub(super) missing_rules: Vec<Finding>,
 }
 
 impl Deployment {
-    /// One of which only the environment is known.
+    /// A deployment of which only the environment is known.
     pub(super) fn new(environment: Environment) -> Self {
         Self {
             environment,
             rules: Vec::new(),
             findings: Vec::new(),
-            unread: Vec::new(),
+            missing_rules: Vec::new(),
         }
     }
 }
 
-/// A container, and the pod that it is in.
+/// A container and its pod.
 pub(super) struct Container<'j> {
     /// Kind and name of the object.
     owner: String,
@@ -50,14 +50,14 @@ pub(super) struct Container<'j> {
     pub(super) container: &'j Json,
 }
 
-/// The objects of all manifests, as a container sees them.
+/// The objects of all manifests, as seen from the namespace of a container.
 #[derive(Clone, Copy)]
 pub(super) struct Objects<'j> {
     all: &'j [Json],
     namespace: &'j Json,
 }
 
-/// Reads manifests, and finds the service in them.
+/// Reads manifests and finds the service in them.
 pub(super) fn read(paths: &[PathBuf], name: Option<&str>) -> anyhow::Result<Deployment> {
     let mut objects = Vec::new();
     for path in paths {
@@ -97,7 +97,7 @@ fn text(path: &Path) -> std::io::Result<String> {
     Ok(text)
 }
 
-/// The objects of a document: a `kubectl get` prints a list as one.
+/// The objects of a document; `kubectl get` prints a list as one document.
 fn items(mut document: Json) -> Vec<Json> {
     match document.get_mut("items").map(Json::take) {
         Some(Json::Array(items)) => items,
@@ -111,7 +111,7 @@ fn choose<'j>(objects: &'j [Json], name: Option<&str>) -> anyhow::Result<Contain
     let all: Vec<_> = objects.iter().flat_map(containers).collect();
     if all.is_empty() {
         anyhow::bail!(
-            "--manifest: there is no container in it; name the file with the Deployment that runs ratelimit"
+            "--manifest: the files have no container; add the file with the Deployment that runs ratelimit"
         );
     }
     let is_meant = |container: &Json| match name {
@@ -145,14 +145,14 @@ fn choose<'j>(objects: &'j [Json], name: Option<&str>) -> anyhow::Result<Contain
                 .all(|other| other.container["name"] != last.container["name"]);
             let advice = match is_named_apart {
                 true => "name one with --container",
-                false => "their names are the same, so leave all but one out of the file",
+                false => "their names are the same, so remove all but one from the files",
             };
-            anyhow::bail!("--manifest: more than one container is meant; {advice}: {several}")
+            anyhow::bail!("--manifest: more than one container runs ratelimit; {advice}: {several}")
         }
     }
 }
 
-/// The containers of whatever holds pods.
+/// The containers of an object that has a pod template, or is a pod.
 fn containers(object: &Json) -> Vec<Container<'_>> {
     let paths = [
         "/spec/template/spec",
@@ -182,7 +182,7 @@ fn containers(object: &Json) -> Vec<Container<'_>> {
         .collect()
 }
 
-/// By its command, or else by its image.
+/// Whether a container runs ratelimit, by its command or its image.
 fn runs_ratelimit(container: &Json) -> bool {
     let words = list(&container["command"])
         .iter()
@@ -214,7 +214,7 @@ pub(super) fn list(json: &Json) -> &[Json] {
 
 // --- Variables ---
 
-/// Sets the variables of a container, and says which cannot be seen.
+/// Sets the variables of a container, and returns findings about those that are not in the manifests.
 fn variables(
     container: &Json,
     objects: Objects<'_>,
@@ -226,7 +226,7 @@ fn variables(
         let reference = &source["configMapRef"];
         let map = objects.config_map(&reference["name"]);
         if map.is_none() && reference["optional"] != true {
-            findings.extend(not_seen(source));
+            findings.extend(missing_source(source));
         }
         for (name, value) in map.into_iter().flatten() {
             environment.set(&format!("{prefix}{name}"), value_of(value));
@@ -250,8 +250,8 @@ fn variables(
     findings
 }
 
-/// What is said of an entry of `envFrom` whose variables are not in the manifests.
-fn not_seen(source: &Json) -> Option<Finding> {
+/// The finding about an entry of `envFrom` that is not in the manifests.
+fn missing_source(source: &Json) -> Option<Finding> {
     let kinds = [
         (
             "ConfigMap",
@@ -261,12 +261,12 @@ fn not_seen(source: &Json) -> Option<Finding> {
         (
             "Secret",
             "secretRef",
-            "hold its names against README's table of options",
+            "compare its names with ratekeeper serve --help",
         ),
     ];
     kinds.into_iter().find_map(|(kind, field, advice)| {
         let name = source[field]["name"].as_str()?;
-        let what = format!("its variables are set, but cannot be seen here: {advice}");
+        let what = format!("its variables are set, but are not in the manifests: {advice}");
         Some(Finding::new(
             Kind::Differs,
             format!("variables of {kind} {name}"),
@@ -284,8 +284,7 @@ fn value_of(json: &Json) -> Value {
 }
 
 impl<'j> Objects<'j> {
-    /// The contents of a ConfigMap that is among the objects, in the namespace of the container. Manifests that name
-    /// no namespace are for whichever they are applied to.
+    /// The data of a ConfigMap in the namespace of the container. An object without a namespace matches any.
     pub(super) fn config_map(self, name: &Json) -> Option<&'j serde_json::Map<String, Json>> {
         let is_here = |namespace: &Json| {
             namespace.is_null() || self.namespace.is_null() || namespace == self.namespace

@@ -1,4 +1,4 @@
-//! The rule files that a container mounts: ConfigMaps, alone or projected with others, whole or in part.
+//! The rule files that a container mounts from ConfigMaps, also from projected volumes and with a subPath.
 
 use serde_json::Value as Json;
 
@@ -26,17 +26,17 @@ pub(super) fn read(found: &Container<'_>, objects: Objects<'_>, deployment: &mut
                 Kind::Differs,
                 format!("the mount at {path}"),
                 "it has a subPath, and Kubernetes never updates such files in a running pod: mount the directory, \
-                 and changes of rules need no restart",
+                 so that changes of rules need no restart",
             ));
         }
         for map in maps {
             let name = map["name"].as_str().unwrap_or_default();
             let Some(data) = objects.config_map(&map["name"]) else {
-                deployment.unread.push(Finding::new(
+                deployment.missing_rules.push(Finding::new(
                     Kind::ChangeFirst,
                     format!("ConfigMap {name}"),
-                    "its rules are mounted, but it is not in the manifests, or in another namespace: add its file with \
-                     another --manifest, or name the rules with --rules",
+                    "its rules are mounted, but it is not in the manifests or in another namespace: add its file with \
+                     another --manifest, or set the path of the rules with --rules",
                 ));
                 continue;
             };
@@ -54,14 +54,14 @@ pub(super) fn read(found: &Container<'_>, objects: Objects<'_>, deployment: &mut
     let rules = &mut deployment.rules;
     rules.sort_by(|a, b| a.name.cmp(&b.name));
     rules.dedup_by(|a, b| a.name == b.name);
-    if rules.is_empty() && deployment.unread.is_empty() {
+    if rules.is_empty() && deployment.missing_rules.is_empty() {
         deployment
-            .unread
-            .extend(none_at(&target, &deployment.environment));
+            .missing_rules
+            .extend(no_rules_finding(&target, &deployment.environment));
     }
 }
 
-/// Where the service reads rules, in the container.
+/// Path of the rules in the container.
 fn target(environment: &Environment) -> String {
     let text = |name: &str, default| environment.text(name).unwrap_or(default);
     let parts = match environment.text("CONFIG_PATH") {
@@ -77,13 +77,13 @@ fn target(environment: &Environment) -> String {
     parts.map(|part| format!("/{part}")).collect()
 }
 
-/// Whether a path is another one or lies below it.
+/// Whether a path equals another one or is below it.
 fn is_within(path: &str, above: &str) -> bool {
     let rest = path.strip_prefix(above);
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// The ConfigMaps of a volume: what names each, and which of its keys are files.
+/// The references to ConfigMaps in a volume.
 fn config_maps(volume: &Json) -> Vec<&Json> {
     let sources = list(&volume["projected"]["sources"]).iter();
     let projected = sources.map(|source| &source["configMap"]);
@@ -91,7 +91,7 @@ fn config_maps(volume: &Json) -> Vec<&Json> {
     all.filter(|map| map["name"].is_string()).collect()
 }
 
-/// The files of a ConfigMap in a volume: path, key and text of each.
+/// The files of a ConfigMap in a volume.
 fn files_of<'j>(
     map: &Json,
     data: &'j serde_json::Map<String, Json>,
@@ -110,22 +110,22 @@ fn files_of<'j>(
         .collect()
 }
 
-/// Where a file of a volume is in the container; `None` when the mount has another part of the volume.
+/// Path of a file of a volume in the container; `None` if the mount has another part of the volume.
 fn placed(mount: &str, sub_path: Option<&str>, file: &str) -> Option<String> {
     let Some(sub_path) = sub_path.map(|path| path.trim_matches('/')) else {
         return Some(format!("{mount}/{file}"));
     };
-    // A file that is mounted alone, or a directory of the volume.
+    // The subPath is the file itself, or a directory of the volume.
     let rest = file.strip_prefix(sub_path)?;
     (rest.is_empty() || rest.starts_with('/')).then(|| format!("{mount}{rest}"))
 }
 
-/// What is said when no rule file is mounted.
-fn none_at(target: &str, environment: &Environment) -> Option<Finding> {
+/// The finding if no rule file is mounted.
+fn no_rules_finding(target: &str, environment: &Environment) -> Option<Finding> {
     files::of_management_server(environment).is_none().then(|| {
         let what = format!(
-            "they were not checked: no ConfigMap of the manifests is mounted at {target}, where the service reads them. \
-             Add its file with another --manifest, or name the rules with --rules"
+            "they were not checked: no ConfigMap in the manifests is mounted at {target}, where the service reads them. \
+             Add its file with another --manifest, or set the path of the rules with --rules"
         );
         Finding::new(Kind::ChangeFirst, "the rules", what)
     })

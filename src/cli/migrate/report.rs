@@ -1,4 +1,4 @@
-//! The findings, for people and for programs.
+//! The report, as text and as JSON.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -10,7 +10,7 @@ use super::super::output::counted;
 use super::environment::Environment;
 use super::finding::{Finding, Kind};
 
-/// Everything that was found, what matters most first.
+/// All findings, in order of severity.
 #[derive(Debug)]
 pub(super) struct Report {
     source: String,
@@ -22,7 +22,7 @@ pub(super) struct Report {
 impl Report {
     pub(super) fn new(environment: &Environment, files: usize, mut findings: Vec<Finding>) -> Self {
         findings.sort_by_key(|finding| finding.kind);
-        // One cause is reported once, wherever it was met.
+        // The same finding can come from several sources.
         let mut seen = HashSet::new();
         findings.retain(|finding| seen.insert((finding.about.clone(), finding.what.clone())));
         Self {
@@ -52,7 +52,7 @@ impl Report {
             })
     }
 
-    /// What to set for what envoyproxy/ratelimit does, each with the finding that it undoes.
+    /// Variables to set for the behavior of envoyproxy/ratelimit, each with its finding.
     fn parity(&self) -> impl Iterator<Item = (&Finding, &'static str, &str)> {
         self.findings.iter().filter_map(|finding| {
             let (name, value) = finding.parity.as_ref()?;
@@ -60,7 +60,7 @@ impl Report {
         })
     }
 
-    // --- For people ---
+    // --- Text ---
 
     pub(super) fn text(&self) -> String {
         let mut text = format!(
@@ -88,19 +88,21 @@ impl Report {
             }
         }
         if self.parity().next().is_some() {
-            text.push_str("\nTo have it exactly as it was, set:\n");
+            text.push_str("\nFor the behavior of envoyproxy/ratelimit, set:\n");
         }
         for (finding, name, value) in self.parity() {
             let _ = writeln!(text, "  {name}={value}    ({})", finding.about);
         }
         text.push_str(match self.verdict() {
-            Kind::ChangeFirst => "\nChange what is named first; the rest can move as it is.\n",
-            _ => "\nIt can move as it is. docs/moving.md has the steps, and the way back.\n",
+            Kind::ChangeFirst => {
+                "\nChange the items above first; the rest can be migrated unchanged.\n"
+            }
+            _ => "\nThe deployment can be migrated unchanged. docs/moving.md has the steps, and the rollback.\n",
         });
         text
     }
 
-    // --- For programs ---
+    // --- JSON ---
 
     pub(super) fn json(&self) -> Value {
         let findings = self.findings.iter().map(|finding| {

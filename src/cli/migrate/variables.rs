@@ -1,4 +1,4 @@
-//! What becomes of each variable, and of those that are not set but mean something.
+//! Findings about variables, and about defaults that differ.
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
@@ -29,9 +29,9 @@ fn of_variable(name: &str, value: &Value, options: &Options, environment: &Envir
         return finding;
     }
     if let (Value::Text(text), true) = (value, options.knows(name))
-        && let Err(said) = options.takes(name, text)
+        && let Err(error) = options.accepts(name, text)
     {
-        return Finding::new(Kind::ChangeFirst, name, said);
+        return Finding::new(Kind::ChangeFirst, name, error);
     }
     match reference::effect(name) {
         Some(Effect::Differs(how)) => Finding::new(Kind::Differs, name, how),
@@ -42,15 +42,15 @@ fn of_variable(name: &str, value: &Value, options: &Options, environment: &Envir
         Some(Effect::None(why)) => Finding::new(Kind::NoEffect, name, why),
         Some(Effect::Refused(instead)) => Finding::new(Kind::ChangeFirst, name, instead),
         None if options.knows(name) => {
-            Finding::new(Kind::Same, name, "an option of ratekeeper's own")
+            Finding::new(Kind::Same, name, "an option of ratekeeper alone")
         }
-        // Libraries read these by themselves.
+        // The OpenTelemetry libraries read these.
         None if name.starts_with("OTEL_") => Finding::new(Kind::Same, name, ""),
         None => Finding::new(Kind::Unknown, name, ""),
     }
 }
 
-/// What hangs on the value, or on what is set beside it.
+/// Findings that depend on the value or on other variables.
 fn by_value(name: &str, value: &Value, environment: &Environment) -> Option<Finding> {
     let is =
         |expected: &str| matches!(value, Value::Text(text) if text.eq_ignore_ascii_case(expected));
@@ -63,14 +63,14 @@ fn by_value(name: &str, value: &Value, environment: &Environment) -> Option<Find
         "STATSD_PROTOCOL" if is("udp") => (Kind::Same, ""),
         _ if MEMCACHED_PLACES.contains(&name) && has_other_store(environment) => (
             Kind::NoEffect,
-            "another store is named, and there is no memcached here",
+            "another store is configured, and ratekeeper does not use memcached",
         ),
         _ => return None,
     };
     Some(Finding::new(kind, name, what))
 }
 
-/// Whether a store is named that is not memcached.
+/// Whether a store other than memcached is configured.
 fn has_other_store(environment: &Environment) -> bool {
     let is_named = environment.is_set("REDIS_URL") || environment.is_set("BACKEND_TYPE");
     is_named && !is_memcached(environment)
@@ -81,7 +81,7 @@ fn is_memcached(environment: &Environment) -> bool {
     backend.is_some_and(|backend| backend.eq_ignore_ascii_case("memcache"))
 }
 
-/// Defaults that are not the same.
+/// Findings about defaults that differ.
 fn not_set(environment: &Environment) -> Vec<Finding> {
     let is_set = |name: &str| environment.is_set(name);
     let mut findings = Vec::new();
@@ -93,8 +93,8 @@ fn not_set(environment: &Environment) -> Vec<Finding> {
         findings.push(Finding::new(
             Kind::ChangeFirst,
             "REDIS_URL is not set",
-            "there, it is unix:///var/run/nutcracker/ratelimit.sock; here, each process would keep buckets of its own. \
-             Say where Redis is, or set BACKEND_TYPE=memory if you mean that",
+            "envoyproxy/ratelimit uses unix:///var/run/nutcracker/ratelimit.sock; ratekeeper would store buckets in each \
+             process. Set REDIS_URL, or BACKEND_TYPE=memory if that is intended",
         ));
     }
     let backend = environment.text("BACKEND_TYPE").unwrap_or("redis");
@@ -103,8 +103,8 @@ fn not_set(environment: &Environment) -> Vec<Finding> {
         findings.push(Finding::new(
             Kind::Differs,
             "REDIS_TIMEOUT is not set",
-            "a decision is had within 100ms, and within 80 % of what the caller waits, or is made by \
-             STORE_FAILURE_MODE; there, a request waits as long as its caller does",
+            "Redis has 100ms for a decision, and at most 80 % of the client's timeout; then STORE_FAILURE_MODE decides. In \
+             envoyproxy/ratelimit, a request waits as long as its client",
         ));
     }
     if is_redis && !is_set("STORE_FAILURE_MODE") {
@@ -112,8 +112,8 @@ fn not_set(environment: &Environment) -> Vec<Finding> {
             Finding::new(
                 Kind::Differs,
                 "STORE_FAILURE_MODE is not set",
-                "while Redis does not answer, this process goes on with buckets of its own (local); there, the request \
-                 gets an error, and Envoy's failure_mode_deny decides",
+                "while Redis is unavailable, each process decides with its own buckets (local); in envoyproxy/ratelimit, the \
+                 request fails, and Envoy's failure_mode_deny decides",
             )
             .with_parity("STORE_FAILURE_MODE", "error"),
         );
@@ -124,7 +124,7 @@ fn not_set(environment: &Environment) -> Vec<Finding> {
             Finding::new(
                 Kind::Differs,
                 "USE_STATSD is not set",
-                "there, that means StatsD over TCP to localhost:8125; here, StatsD is spoken over UDP",
+                "by default, envoyproxy/ratelimit sends StatsD over TCP to localhost:8125; ratekeeper sends it over UDP",
             )
             .with_parity("USE_STATSD", "true"),
         );
@@ -134,7 +134,7 @@ fn not_set(environment: &Environment) -> Vec<Finding> {
 
 // --- The options of the server ---
 
-/// What stands for a value that cannot be seen: one of these is such as most options take.
+/// Values to try for a variable whose value is unknown; most options accept one of them.
 const UNSEEN: [&str; 3] = ["localhost:6379", "true", "1"];
 
 /// The options of `ratekeeper serve` by their variables.
@@ -162,7 +162,7 @@ impl Options {
         self.flags.contains_key(variable)
     }
 
-    /// What does not go together of what is right by itself.
+    /// Findings about values that are valid alone but contradict each other.
     fn contradictions(&self, environment: &Environment) -> Vec<Finding> {
         let mut flags = vec!["serve".to_owned()];
         for (name, value) in environment.iter().filter(|(name, _)| self.knows(name)) {
@@ -170,10 +170,10 @@ impl Options {
                 Value::Text(text) => vec![text.as_str()],
                 Value::Hidden => UNSEEN.to_vec(),
             };
-            let takes = |text: &&str| self.takes(name, text).is_ok();
-            match candidates.into_iter().find(takes) {
+            let accepts = |text: &&str| self.accepts(name, text).is_ok();
+            match candidates.into_iter().find(accepts) {
                 Some(text) => flags.push(self.flag(name, text)),
-                // It is told by itself, and what goes with it cannot be known.
+                // This variable has a finding of its own; contradictions cannot be found without it.
                 None => return Vec::new(),
             }
         }
@@ -183,7 +183,7 @@ impl Options {
         };
         let sentences = args.contradictions().into_sentences().into_iter();
         sentences
-            .map(|sentence| Finding::new(Kind::ChangeFirst, "what is set together", sentence))
+            .map(|sentence| Finding::new(Kind::ChangeFirst, "combination of variables", sentence))
             .collect()
     }
 
@@ -191,9 +191,8 @@ impl Options {
         format!("--{}={value}", self.flags[variable])
     }
 
-    /// Whether the option of a variable takes a value; if not, what to write instead. The value is not
-    /// repeated: it may be a secret.
-    fn takes(&self, variable: &str, value: &str) -> Result<(), String> {
+    /// Checks whether the option of a variable accepts a value. The error does not repeat the value, which can be a secret.
+    fn accepts(&self, variable: &str, value: &str) -> Result<(), String> {
         let flag = self.flag(variable, value);
         let matched = self.command.clone().try_get_matches_from(["serve", &flag]);
         matched.map(drop).map_err(|error| {
@@ -209,8 +208,7 @@ impl Options {
     }
 }
 
-/// An option as a variable is read: with a value, also where the flag takes none. What is set around this
-/// process is not what is asked about.
+/// Makes an option accept a value, like its variable, and ignore the environment of this process.
 fn as_variable(arg: Arg) -> Arg {
     let arg = arg.env(Resettable::Reset);
     match arg.get_action() {

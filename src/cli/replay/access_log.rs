@@ -1,4 +1,4 @@
-//! Lines of Envoy's access log, JSON or text, made to requests: what Envoy would have asked for them.
+//! Turns lines of Envoy's access log, JSON or text, into the requests that Envoy would have sent for them.
 
 mod format;
 mod template;
@@ -6,13 +6,13 @@ mod template;
 use serde_json::Value;
 
 use super::recorded::{Answer, Recorded};
-use super::when;
+use super::timestamp;
 use crate::limiter::{Code, Descriptor, Request};
 
 pub(super) use format::Format;
 pub(super) use template::Template;
 
-/// Where a time is looked for, in this order, when no field is named for it.
+/// Fields that can contain the time, in order of precedence, unless `--time` names one.
 const TIMES: [&str; 6] = [
     "time",
     "start_time",
@@ -22,43 +22,43 @@ const TIMES: [&str; 6] = [
     "ts",
 ];
 
-/// Where Envoy says that it denied a request for its rate.
+/// Fields with Envoy's response flags; `RL` marks a request that was rate limited.
 const FLAGS: [&str; 2] = ["response_flags", "responseFlags"];
 
-/// How lines become requests.
+/// How lines of an access log become requests.
 #[derive(Debug)]
 pub(super) struct AccessLog {
     pub(super) domain: String,
     pub(super) descriptors: Vec<Template>,
-    /// The field that has the hits.
+    /// Field with the number of hits.
     pub(super) hits: Option<String>,
-    /// The field that has the time.
+    /// Field with the time.
     pub(super) time: Option<String>,
-    /// How lines are written that are no JSON.
+    /// Format of lines that are not JSON.
     pub(super) format: Option<Format>,
 }
 
-/// Reads a template of a descriptor.
+/// Parses the template of a descriptor.
 pub(super) fn template(text: &str) -> Result<Template, String> {
     text.parse()
 }
 
-/// Reads a format of lines.
+/// Parses a format of lines.
 pub(super) fn format(text: &str) -> Result<Format, String> {
     text.parse()
 }
 
-/// What a line says, by the names of its fields.
+/// The fields of a line by name.
 pub(super) trait Fields {
-    /// The text of a field; `None` when it is not there, or says nothing.
+    /// Text of a field; `None` if the field is missing or empty.
     fn get(&self, name: &str) -> Option<String>;
 
-    /// Whether there is such a field, even if it says nothing.
+    /// Whether the line has the field, even if it is empty.
     fn has(&self, name: &str) -> bool;
 }
 
 impl AccessLog {
-    /// The request that a line tells of; `None` for one that Envoy would not have asked anything for.
+    /// Parses a line; `None` if Envoy would have sent no request for it.
     pub(super) fn read(&self, line: &str) -> Result<Option<Recorded>, String> {
         if let Some(format) = &self.format
             && !line.starts_with('{')
@@ -66,18 +66,24 @@ impl AccessLog {
             return self.request(&format.read(line)?);
         }
         let value: Value = serde_json::from_str(line).map_err(|error| {
-            let cause = error.to_string().replace(" at line 1 column ", " at column ");
-            format!("this is no line of JSON ({cause}); of a text log, name the format with --log-format")
+            let cause = error
+                .to_string()
+                .replace(" at line 1 column ", " at column ");
+            format!(
+                "the line is not JSON ({cause}); set the format of a text log with --log-format"
+            )
         })?;
         if !value.is_object() {
-            return Err("this is no object of JSON, as a line of an access log is".to_owned());
+            return Err(
+                "the line is not a JSON object; each line of an access log must be one".to_owned(),
+            );
         }
         self.request(&value)
     }
 
     fn request(&self, fields: &impl Fields) -> Result<Option<Recorded>, String> {
-        let time = when::of_text(&self.time(fields)?)?;
-        // What Envoy's actions find nothing for makes no descriptor.
+        let time = timestamp::parse_text(&self.time(fields)?)?;
+        // Like an action of Envoy, a template without a value for a field produces no descriptor.
         let descriptors: Vec<Descriptor> = self
             .descriptors
             .iter()
@@ -93,7 +99,7 @@ impl AccessLog {
         let hits_addend = match self.hits.as_deref().and_then(|field| fields.get(field)) {
             None => 0,
             Some(hits) => hits.parse().map_err(|_| {
-                format!("{hits:?} are no hits; --hits names a field with a whole number")
+                format!("{hits:?} is not a whole number; name a field with the number of hits with --hits")
             })?,
         };
         let flags = FLAGS.iter().find_map(|name| fields.get(name));
@@ -117,17 +123,20 @@ impl AccessLog {
 
     fn time(&self, fields: &impl Fields) -> Result<String, String> {
         match &self.time {
-            Some(name) => fields
-                .get(name)
-                .ok_or_else(|| format!("the line has no field {name:?}, which --time names")),
-            None => TIMES.iter().find_map(|name| fields.get(name)).ok_or_else(|| {
-                "the line has no time, or not under a name that is known; name its field with --time".to_owned()
+            Some(name) => fields.get(name).ok_or_else(|| {
+                format!("the line has no field {name:?}; name the field with the time with --time")
             }),
+            None => TIMES
+                .iter()
+                .find_map(|name| fields.get(name))
+                .ok_or_else(|| {
+                    "the line has no known field with a time; name the field with --time".to_owned()
+                }),
         }
     }
 }
 
-/// A field by its name; where there is none, by the way to it, with dots.
+/// Finds a field by its name, or else by its path with dots.
 impl Fields for Value {
     fn get(&self, name: &str) -> Option<String> {
         let found = Value::get(self, name).or_else(|| {
@@ -135,7 +144,7 @@ impl Fields for Value {
                 .try_fold(self, |value, name| value.get(name))
         })?;
         match found {
-            Value::String(text) => said(text),
+            Value::String(text) => non_empty(text),
             Value::Number(number) => Some(number.to_string()),
             Value::Bool(truth) => Some(truth.to_string()),
             Value::Null | Value::Array(_) | Value::Object(_) => None,
@@ -147,8 +156,8 @@ impl Fields for Value {
     }
 }
 
-/// The text, unless it is the dash that Envoy writes for nothing.
-fn said(text: &str) -> Option<String> {
+/// Returns the text, or `None` for the dash that Envoy writes for an empty field.
+fn non_empty(text: &str) -> Option<String> {
     (text != "-").then(|| text.to_owned())
 }
 

@@ -1,21 +1,21 @@
-//! What occurs most, in bounded memory (Misra and Gries): exact as long as there is room for all, and otherwise too
-//! low by no more than it says.
+//! The most frequent texts, in bounded memory (Misra and Gries). Counts are exact while there is room for all texts, and
+//! otherwise too low by at most a known error.
 
 use std::collections::HashMap;
 
-/// How many are kept when there is no room for all. With a million different ones that occur equally often, counts are too low
-/// by some fifty.
+/// Number of texts that are kept when there is no room for all. With a million texts that occur equally often, counts are
+/// too low by about fifty.
 const KEPT: usize = 20_000;
 
-/// Counts of texts.
+/// Counts of the most frequent texts.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Frequent {
     counts: HashMap<String, u64>,
-    too_low_by: u64,
+    max_error: u64,
 }
 
 impl Frequent {
-    /// Counts one more.
+    /// Counts one occurrence of a text.
     pub(super) fn count(&mut self, text: &str) {
         if let Some(count) = self.counts.get_mut(text) {
             *count += 1;
@@ -23,22 +23,22 @@ impl Frequent {
         }
         self.counts.insert(text.to_owned(), 1);
         if self.counts.len() >= 2 * KEPT {
-            self.forget_the_rare();
+            self.drop_rare();
         }
     }
 
-    /// Takes from all what those have that are too many.
-    fn forget_the_rare(&mut self) {
+    /// Subtracts the median from all counts and removes the texts whose count reaches 0.
+    fn drop_rare(&mut self) {
         let mut counts: Vec<u64> = self.counts.values().copied().collect();
         let (_, &mut median, _) = counts.select_nth_unstable_by(KEPT, |one, two| two.cmp(one));
         self.counts.retain(|_, count| {
             *count = count.saturating_sub(median);
             *count > 0
         });
-        self.too_low_by += median;
+        self.max_error += median;
     }
 
-    /// Those that occur most, most first.
+    /// The most frequent texts, in descending order of their counts.
     pub(super) fn most(&self, count: usize) -> Vec<(&str, u64)> {
         let mut all: Vec<_> = self
             .counts
@@ -50,9 +50,9 @@ impl Frequent {
         all
     }
 
-    /// No count is too low by more than this; none is too high.
-    pub(super) fn too_low_by(&self) -> u64 {
-        self.too_low_by
+    /// Maximum error: counts are too low by at most this, and never too high.
+    pub(super) fn max_error(&self) -> u64 {
+        self.max_error
     }
 }
 
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_counted_is_right_within_the_error_that_is_told() {
+    fn counts_are_right_within_the_error() {
         let mut frequent = Frequent::default();
         let mut total = 0;
         for round in 0..100_000_u64 {
@@ -76,10 +76,10 @@ mod tests {
         let (text, count) = most[0];
         assert_eq!(text, "often");
         assert!(
-            count <= 10_000 && count + frequent.too_low_by() >= 10_000,
+            count <= 10_000 && count + frequent.max_error() >= 10_000,
             "{count}"
         );
-        assert!(frequent.too_low_by() > 0 && frequent.too_low_by() <= total / KEPT as u64);
+        assert!(frequent.max_error() > 0 && frequent.max_error() <= total / KEPT as u64);
         assert!(frequent.counts.len() < 2 * KEPT);
     }
 
@@ -90,6 +90,6 @@ mod tests {
             frequent.count(text);
         }
         assert_eq!(frequent.most(2), [("b", 2), ("a", 1)]);
-        assert_eq!(frequent.too_low_by(), 0);
+        assert_eq!(frequent.max_error(), 0);
     }
 }

@@ -1,8 +1,7 @@
-//! The report as one page of HTML that needs nothing else: no script, no font, no picture. It follows the reader's
-//! choice of light or dark, and prints.
+//! Formats the report as one self-contained HTML page without scripts, fonts or images. It follows the reader's light or
+//! dark mode and can be printed.
 //!
-//! All that files and clients said is escaped, and the page's own policy forbids whatever would be more than
-//! text and style.
+//! All texts from files and clients are escaped, and the page's Content-Security-Policy allows styles alone.
 
 mod plot;
 
@@ -10,15 +9,15 @@ use std::fmt::{self, Write as _};
 
 use super::comparison::Comparison;
 use super::frequent::Frequent;
-use super::report::{MOST, Report, Side, grouped, limits, percent};
+use super::report::{MOST, Report, Side, Span, grouped, limits, percent};
 use super::tally::{Denied, RuleTally};
 use super::text::duration;
-use super::when;
+use super::timestamp;
 use plot::{plot, spark};
 
 const STYLE: &str = include_str!("html/style.css");
 
-/// Text, as it can stand in HTML.
+/// Displays a text with HTML escapes.
 pub(super) struct Escaped<'a>(pub(super) &'a str);
 
 impl fmt::Display for Escaped<'_> {
@@ -38,9 +37,9 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// The page.
+/// Formats the page.
 pub(super) fn html(report: &Report) -> String {
-    let (first, last) = report.span;
+    let Span { first, last } = report.span;
     let mut page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
@@ -48,10 +47,10 @@ pub(super) fn html(report: &Report) -> String {
          <meta name=\"color-scheme\" content=\"light dark\">\n\
          <title>Rehearsal of {requests} requests</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n\
          <h1>Rehearsal</h1>\n<p class=\"lead\">{requests} requests from {from} to {to} <abbr title=\"Coordinated \
-         Universal Time\">UTC</abbr> ({long}), as they would be decided.</p>\n",
+         Universal Time\">UTC</abbr> ({long}), replayed.</p>\n",
         requests = grouped(report.requests),
-        from = when::shown(first),
-        to = when::shown(last),
+        from = timestamp::readable(first),
+        to = timestamp::readable(last),
         long = duration(last - first),
     );
     let notes = report.notes();
@@ -100,14 +99,14 @@ fn of_side(report: &Report, side: &Side) -> String {
         page += &rule_row(report, &rule.path, &limits(rule), tally);
     }
     if tally.own.asked.requests > 0 {
-        page += &rule_row(report, "limits of requests' own", "", &tally.own);
+        page += &rule_row(report, "limits in requests", "", &tally.own);
     }
     page.push_str("</tbody>\n</table></div>\n");
-    if side.unmet() > 0 {
+    if side.unmatched() > 0 {
         let _ = writeln!(
             page,
-            "<p>Rules that nothing met: {}.</p>",
-            grouped(side.unmet() as u64)
+            "<p>Rules that matched nothing: {}.</p>",
+            grouped(side.unmatched() as u64)
         );
     }
     if tally.free > 0 {
@@ -128,22 +127,25 @@ fn rule_row(report: &Report, path: &str, limits: &str, tally: &RuleTally) -> Str
     if !limits.is_empty() {
         let _ = write!(name, "<br><small>{}</small>", Escaped(limits));
     }
-    if tally.in_shadow.requests > 0 {
-        let count = grouped(tally.in_shadow.requests);
+    if tally.shadowed.requests > 0 {
+        let count = grouped(tally.shadowed.requests);
         let _ = write!(
             name,
             "<br><small>denied without shadow mode: {count}</small>"
         );
     }
-    if tally.given_back > 0 {
+    if tally.refunded > 0 {
         let _ = write!(
             name,
-            "<br><small>hits given back: {}</small>",
-            grouped(tally.given_back)
+            "<br><small>hits refunded: {}</small>",
+            grouped(tally.refunded)
         );
     }
     let first = tally.first_denied.as_ref();
-    let first = first.map_or_else(|| "never".to_owned(), |first| when::shown(first.time));
+    let first = first.map_or_else(
+        || "never".to_owned(),
+        |first| timestamp::readable(first.time),
+    );
     let class = if tally.denied.requests > 0 {
         " over"
     } else {
@@ -165,32 +167,20 @@ fn rule_row(report: &Report, path: &str, limits: &str, tally: &RuleTally) -> Str
 fn of_comparison(title: &str, comparison: &Comparison) -> String {
     let mut page = format!("<section>\n<h2>{}</h2>\n", Escaped(title));
     page += &figures(&[
+        ("newly denied", grouped(comparison.newly_denied), "over"),
+        ("newly admitted", grouped(comparison.newly_admitted), "ok"),
         (
-            "denied that passed before",
-            grouped(comparison.newly_denied),
-            "over",
-        ),
-        (
-            "admitted that were denied before",
-            grouped(comparison.newly_admitted),
-            "ok",
-        ),
-        (
-            "the same",
+            "unchanged",
             grouped(comparison.admitted + comparison.denied),
             "",
         ),
     ]);
     page += &by_rule(comparison);
-    page += &moves(comparison);
-    page += &denied_first("Denied first that passed before", &comparison.first);
+    page += &rule_changes(comparison);
+    page += &denied_first("First newly denied", &comparison.first);
+    page += &most("Most often newly denied", &comparison.most_denied, "denied");
     page += &most(
-        "Denied most that passed before",
-        &comparison.most_denied,
-        "denied",
-    );
-    page += &most(
-        "Admitted most that were denied before",
+        "Most often newly admitted",
         &comparison.most_admitted,
         "admitted",
     );
@@ -224,21 +214,21 @@ fn by_rule(comparison: &Comparison) -> String {
     page
 }
 
-fn moves(comparison: &Comparison) -> String {
+fn rule_changes(comparison: &Comparison) -> String {
     let mut page = String::new();
-    if !comparison.moves.is_empty() {
-        page.push_str("<h3>Another rule is met</h3>\n<ul>\n");
-        for ((from, to), count) in &comparison.moves {
+    if !comparison.rule_changes.is_empty() {
+        page.push_str("<h3>Descriptors that match another rule</h3>\n<ul>\n");
+        for (change, count) in &comparison.rule_changes {
             let name = |rule: &Option<String>| match rule {
                 Some(rule) => format!("<code>{}</code>", Escaped(rule)),
                 None => "no rule".to_owned(),
             };
             let _ = writeln!(
                 page,
-                "<li>{1} met before, {2} now: {0} descriptors</li>",
+                "<li>matched {1} before and {2} now: {0} descriptors</li>",
                 grouped(*count),
-                name(from),
-                name(to)
+                name(&change.from),
+                name(&change.to)
             );
         }
         page.push_str("</ul>\n");
@@ -246,13 +236,13 @@ fn moves(comparison: &Comparison) -> String {
     page
 }
 
-/// Large numbers, each with what it counts and its class.
+/// Large numbers, each with a label and a class.
 fn figures(figures: &[(&str, String, &str)]) -> String {
     let mut page = "<dl class=\"figures\">\n".to_owned();
-    for (what, number, class) in figures {
+    for (label, number, class) in figures {
         let _ = writeln!(
             page,
-            "<div><dt>{what}</dt><dd class=\"{class}\">{}</dd></div>",
+            "<div><dt>{label}</dt><dd class=\"{class}\">{}</dd></div>",
             Escaped(number)
         );
     }
@@ -272,9 +262,9 @@ fn denied_first(title: &str, first: &[Denied]) -> String {
         let _ = writeln!(
             page,
             "<tr><td>{}</td><td class=\"text\"><code>{}</code></td><td class=\"text\"><code>{}</code></td></tr>",
-            when::shown(denied.time),
+            timestamp::readable(denied.time),
             Escaped(&denied.descriptor),
-            Escaped(denied.rule.as_deref().unwrap_or("a limit of its own")),
+            Escaped(denied.rule.as_deref().unwrap_or("a limit in the request")),
         );
     }
     page.push_str("</tbody>\n</table></div>\n");
@@ -287,11 +277,11 @@ fn most(title: &str, frequent: &Frequent, class: &str) -> String {
         return String::new();
     };
     let mut page = format!("<h3>{title}</h3>\n");
-    if frequent.too_low_by() > 0 {
+    if frequent.max_error() > 0 {
         let _ = writeln!(
             page,
             "<p>Counts may be too low by up to {}.</p>",
-            grouped(frequent.too_low_by())
+            grouped(frequent.max_error())
         );
     }
     page.push_str(

@@ -1,7 +1,7 @@
-//! The lines of all files, as requests in the order of their times.
+//! Reads the lines of all files as requests in order of their times.
 //!
-//! Servers and proxies write lines nearly in order. So of each file, some lines are read ahead, and of those the
-//! earliest is next; files are merged the same way. What is later than that is played late, and told.
+//! Servers and proxies write lines nearly in order. So some lines of each file are read ahead, and the earliest of them
+//! comes next; files are merged the same way. A request that is further out of order is replayed late and counted.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -15,54 +15,55 @@ use crate::limiter::Code;
 use crate::telemetry::recording;
 use crate::time::Micros;
 
-/// How many requests are read ahead, all files together: about 100 MB, and some seconds of a busy server.
+/// Number of requests that are read ahead over all files: about 100 MB, and some seconds of a busy server.
 const AHEAD: usize = 200_000;
 
-/// The most bytes of a line; more is no log.
+/// Maximum length of a line, in bytes; a longer one is not a log line.
 const MAX_LINE: u64 = recording::MAX_LINE as u64;
 
-/// Standard input, as commands write it.
+/// Name of standard input on the command line.
 const STDIN: &str = "-";
 
-/// How lines are read.
+/// Format of the lines.
 #[derive(Debug)]
 pub(super) enum Reading {
-    /// As recordings.
+    /// A recording of a server.
     Recording,
-    /// As an access log.
+    /// An access log of Envoy.
     AccessLog(AccessLog),
 }
 
-/// What becomes of lines that cannot be read.
+/// How to treat lines that cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Broken {
-    /// They end it.
-    End,
-    /// They are counted.
+pub(super) enum BrokenLines {
+    /// Stop with an error.
+    Fail,
+    /// Skip and count them.
     Skip,
 }
 
-/// All files.
+/// The requests of all files, in order of time.
 pub(super) struct Input {
     sources: Vec<Source>,
     reading: Reading,
-    broken: Broken,
-    pub(super) told: Told,
-    /// The latest time so far.
+    broken: BrokenLines,
+    pub(super) stats: InputStats,
+    /// Time of the latest request so far.
     latest: Micros,
 }
 
-/// What was noticed beside the requests.
+/// Counts of lines and of problems with them.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct Told {
-    /// Lines that were read.
+pub(super) struct InputStats {
+    /// Number of lines that were read.
     pub(super) lines: u64,
-    /// Lines that could not be read, and why the first could not.
+    /// Number of lines that could not be read.
     pub(super) skipped: u64,
+    /// The error in the first skipped line.
     pub(super) first_skipped: Option<String>,
-    /// Lines that make no request.
+    /// Number of lines without a request.
     pub(super) without_request: u64,
-    /// Requests that came behind later ones, and were played late.
+    /// Number of requests that were replayed after a later one.
     pub(super) late: u64,
 }
 
@@ -71,11 +72,11 @@ struct Source {
     lines: Box<dyn BufRead>,
     line: u64,
     is_read: bool,
-    /// The earliest is on top.
+    /// Requests read ahead; the earliest is on top.
     ahead: BinaryHeap<Reverse<Next>>,
 }
 
-/// A request, and where it stands.
+/// A request and its position in the input.
 #[derive(Debug)]
 pub(super) struct Next {
     pub(super) recorded: Recorded,
@@ -84,8 +85,8 @@ pub(super) struct Next {
 }
 
 impl Next {
-    /// Of requests at the same instant nobody knows the order. With those first that ask, then those that passed, then
-    /// those that were denied, each can get what it got.
+    /// Key of the order. The true order of requests with the same timestamp is unknown. With queries first, then allowed
+    /// requests, then denied ones, each can get its recorded answer.
     fn order(&self) -> (Micros, u8, usize, u64) {
         let recorded = &self.recorded;
         let descriptors = &recorded.request.descriptors;
@@ -125,28 +126,28 @@ impl Ord for Next {
 }
 
 impl Input {
-    /// Opens all files.
+    /// Opens the files.
     pub(super) fn open(
         paths: &[PathBuf],
         reading: Reading,
-        broken: Broken,
+        broken: BrokenLines,
     ) -> anyhow::Result<Self> {
         let is_stdin = |path: &&PathBuf| path.as_os_str() == STDIN;
         anyhow::ensure!(
             paths.iter().filter(is_stdin).count() < 2,
-            "standard input (-) can be read once; name it once"
+            "standard input (-) can be read only once; remove the second -"
         );
         let sources = paths.iter().map(|path| Source::open(path));
         Ok(Self {
             sources: sources.collect::<Result<_, _>>()?,
             reading,
             broken,
-            told: Told::default(),
+            stats: InputStats::default(),
             latest: 0,
         })
     }
 
-    /// The next request; `None` at the end of all files.
+    /// Returns the next request, or `None` at the end of all files.
     pub(super) fn next(&mut self) -> anyhow::Result<Option<Next>> {
         let room = (AHEAD / self.sources.len()).max(1);
         for index in 0..self.sources.len() {
@@ -163,29 +164,29 @@ impl Input {
             return Ok(None);
         };
         if next.recorded.time < self.latest {
-            self.told.late += 1;
+            self.stats.late += 1;
         }
         self.latest = self.latest.max(next.recorded.time);
         Ok(Some(next))
     }
 
-    /// Where a request stands, as `file:line`.
+    /// Position of a request, as `file:line`.
     pub(super) fn place(&self, next: &Next) -> String {
         format!("{}:{}", self.sources[next.source].name, next.line)
     }
 
-    /// Notes that something cannot be played.
+    /// Counts a line that cannot be replayed.
     ///
     /// # Errors
-    /// When that ends it.
-    pub(super) fn cannot(&mut self, place: &str, why: &str) -> anyhow::Result<()> {
+    /// Unless such lines are skipped.
+    pub(super) fn reject_line(&mut self, place: &str, why: &str) -> anyhow::Result<()> {
         let sentence = format!("{place}: {why}");
         anyhow::ensure!(
-            self.broken == Broken::Skip,
-            "{sentence} (--skip-broken leaves such lines out)"
+            self.broken == BrokenLines::Skip,
+            "{sentence} (--skip-broken skips such lines)"
         );
-        self.told.skipped += 1;
-        self.told.first_skipped.get_or_insert(sentence);
+        self.stats.skipped += 1;
+        self.stats.first_skipped.get_or_insert(sentence);
         Ok(())
     }
 
@@ -199,7 +200,7 @@ impl Input {
         let read = match text {
             Ok(text) if text.trim().is_empty() => return Ok(()),
             Ok(text) => {
-                self.told.lines += 1;
+                self.stats.lines += 1;
                 match &self.reading {
                     Reading::Recording => Recorded::read(text.trim_end()).map(Some),
                     Reading::AccessLog(log) => log.read(text.trim_end_matches(['\r', '\n'])),
@@ -213,10 +214,10 @@ impl Input {
                 source: index,
                 line,
             })),
-            Ok(None) => self.told.without_request += 1,
+            Ok(None) => self.stats.without_request += 1,
             Err(why) => {
                 let place = format!("{}:{line}", source.name);
-                self.cannot(&place, &why)?;
+                self.reject_line(&place, &why)?;
             }
         }
         Ok(())
@@ -250,7 +251,7 @@ impl Source {
         })
     }
 
-    /// The next line, or why it is none; `None` at the end.
+    /// Returns the next line, the error in it, or `None` at the end.
     fn next_line(&mut self) -> anyhow::Result<Option<Result<String, String>>> {
         let cannot = |error| anyhow::anyhow!("{} cannot be read: {error}", self.name);
         if self.line == 0
@@ -261,7 +262,7 @@ impl Source {
                 .starts_with(b"\x1f\x8b")
         {
             anyhow::bail!(
-                "{name} is compressed; unpack it on the way: gunzip -c {name} | ratekeeper replay ... -",
+                "{name} is compressed; decompress it first: gunzip -c {name} | ratekeeper replay ... -",
                 name = self.name
             );
         }
@@ -278,7 +279,7 @@ impl Source {
         self.line += 1;
         if read == MAX_LINE && !bytes.ends_with(b"\n") {
             anyhow::bail!(
-                "{}:{}: the line has more than {} MiB; this is no log of requests",
+                "{}:{}: the line has more than {} MiB; this is not a log of requests",
                 self.name,
                 self.line,
                 MAX_LINE >> 20
@@ -295,7 +296,7 @@ impl Source {
 impl std::fmt::Debug for Input {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Input")
-            .field("told", &self.told)
+            .field("stats", &self.stats)
             .finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! The report as JSON, for programs. docs/rehearsal.md has the fields.
+//! Formats the report as JSON.
 
 use serde_json::{Value, json};
 
@@ -7,30 +7,30 @@ use super::frequent::Frequent;
 use super::report::{Report, Side, limits};
 use super::series::{Axis, Series};
 use super::tally::{Count, Denied, RuleTally};
-use super::when;
+use super::timestamp;
 use crate::rules::Rule;
 
-/// How many of the most programs are told.
+/// Number of entries in lists of the most frequent descriptors.
 const MOST: usize = 100;
 
-/// The report.
+/// Formats the report.
 pub(super) fn json(report: &Report) -> Value {
-    let told = &report.told;
+    let input = &report.input;
     let of = |comparison: &Option<Comparison>| comparison.as_ref().map(of_comparison);
     json!({
         "requests": report.requests,
-        "from_us": report.span.0,
-        "to_us": report.span.1,
+        "from_us": report.span.first,
+        "to_us": report.span.last,
         "lines": {
-            "read": told.lines,
-            "left_out": told.skipped,
-            "first_left_out": told.first_skipped,
-            "without_request": told.without_request,
-            "late": told.late,
+            "read": input.lines,
+            "left_out": input.skipped,
+            "first_left_out": input.first_skipped,
+            "without_request": input.without_request,
+            "late": input.late,
         },
         "configurations": report.sides.iter().map(|side| of_side(side, &report.axis)).collect::<Vec<_>>(),
-        "compared_with_answers": of(&report.with_answered),
-        "compared_with_each_other": of(&report.with_other),
+        "compared_with_answers": of(&report.with_recorded),
+        "compared_with_each_other": of(&report.with_second),
         "notes": report.notes(),
     })
 }
@@ -44,12 +44,12 @@ fn of_side(side: &Side, axis: &Axis) -> Value {
         "denied": tally.denied,
         "over_time": over_time(&tally.series, axis),
         "rules": rules.collect::<Vec<_>>(),
-        "rules_not_met": side.unmet(),
+        "rules_not_met": side.unmatched(),
         "own_limits": (tally.own.asked.requests > 0).then(|| counts(&tally.own, axis)),
         "descriptors_without_limit": tally.free,
         "denied_first": tally.first.iter().map(denied).collect::<Vec<_>>(),
         "denied_most": most(&tally.most),
-        "denied_most_too_low_by": tally.most.too_low_by(),
+        "denied_most_too_low_by": tally.most.max_error(),
         "dropped_buckets": side.dropped_buckets,
     })
 }
@@ -73,8 +73,8 @@ fn counts(tally: &RuleTally, axis: &Axis) -> Value {
     json!({
         "asked": count(tally.asked),
         "denied": count(tally.denied),
-        "would_deny_without_shadow_mode": count(tally.in_shadow),
-        "hits_given_back": tally.given_back,
+        "would_deny_without_shadow_mode": count(tally.shadowed),
+        "hits_given_back": tally.refunded,
         "first_denied": tally.first_denied.as_ref().map(denied),
         "over_time": over_time(&tally.series, axis),
     })
@@ -88,10 +88,9 @@ fn of_comparison(comparison: &Comparison) -> Value {
             "now_admitted": count(change.newly_admitted),
         })
     });
-    let moves = comparison.moves.iter();
-    let moves = moves.map(
-        |((from, to), descriptors)| json!({"from": from, "to": to, "descriptors": descriptors}),
-    );
+    let rule_changes = comparison.rule_changes.iter().map(|(change, descriptors)| {
+        json!({"from": change.from, "to": change.to, "descriptors": descriptors})
+    });
     json!({
         "admitted": comparison.admitted,
         "denied": comparison.denied,
@@ -100,7 +99,7 @@ fn of_comparison(comparison: &Comparison) -> Value {
         "not_compared": comparison.not_compared,
         "changed_descriptors": comparison.changed_descriptors,
         "rules": rules.collect::<Vec<_>>(),
-        "other_rule_met": moves.collect::<Vec<_>>(),
+        "other_rule_met": rule_changes.collect::<Vec<_>>(),
         "now_denied_first": comparison.first.iter().map(denied).collect::<Vec<_>>(),
         "now_denied_most": most(&comparison.most_denied),
         "now_admitted_most": most(&comparison.most_admitted),
@@ -113,7 +112,7 @@ fn count(count: Count) -> Value {
 
 fn denied(denied: &Denied) -> Value {
     json!({
-        "time": when::stamp(denied.time),
+        "time": timestamp::rfc3339(denied.time),
         "time_us": denied.time,
         "descriptor": denied.descriptor,
         "rule": denied.rule,

@@ -1,10 +1,10 @@
-//! What can be typed for `replay`, and what it means.
+//! Options of `replay`.
 
 use std::path::{Path, PathBuf};
 
 use super::super::options::{Configuration, boolean};
 use super::access_log::{self, AccessLog};
-use super::input::{Broken, Reading};
+use super::input::{BrokenLines, Reading};
 use crate::key::KeyFormat;
 use crate::limiter::{Bounds, LimiterSettings};
 use crate::rules::LoadOptions;
@@ -21,7 +21,7 @@ Try:  ratekeeper replay --config envoy/ratelimit.yaml requests.jsonl
 
 Exit code: 0 replayed, 1 failed, 2 wrong options.";
 
-/// What can be typed.
+/// Options of the command.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(in super::super) struct Args {
@@ -55,7 +55,7 @@ pub(in super::super) struct Args {
     pub(super) json: bool,
 }
 
-/// How the server decides, apart from the rules.
+/// Server settings that affect decisions, apart from the rules.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Server settings")]
 struct Verdicts {
@@ -76,7 +76,7 @@ struct Verdicts {
     memory_max_buckets: u64,
 }
 
-/// How lines of an access log become requests.
+/// Options for access logs.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Lines")]
 struct LogOptions {
@@ -107,7 +107,7 @@ struct LogOptions {
 }
 
 impl Args {
-    /// The configurations to play against.
+    /// Locations of the configurations to replay against.
     pub(super) fn locations(&self) -> Vec<Location> {
         let other = self.against.clone().map(Location::Path);
         [self.configuration.location()]
@@ -116,7 +116,7 @@ impl Args {
             .collect()
     }
 
-    /// The file for the report, if it is one of those that are read.
+    /// Path of the HTML report, if it would overwrite an input file.
     pub(super) fn overwritten(&self) -> Option<&Path> {
         let report = self.html.as_deref()?;
         let found = |path: &Path| path.canonicalize().ok();
@@ -131,14 +131,14 @@ impl Args {
         self.configuration.load_options()
     }
 
-    /// How lines are read.
+    /// Format of the lines.
     pub(super) fn reading(&self) -> anyhow::Result<Reading> {
         let Some(domain) = &self.log.domain else {
             return Ok(Reading::Recording);
         };
         anyhow::ensure!(
             !domain.is_empty(),
-            "--domain is empty; write the domain that Envoy's filter names"
+            "--domain is empty; write the domain in the configuration of Envoy's filter"
         );
         Ok(Reading::AccessLog(AccessLog {
             domain: domain.clone(),
@@ -149,10 +149,10 @@ impl Args {
         }))
     }
 
-    pub(super) fn broken(&self) -> Broken {
+    pub(super) fn broken(&self) -> BrokenLines {
         match self.skip_broken {
-            true => Broken::Skip,
-            false => Broken::End,
+            true => BrokenLines::Skip,
+            false => BrokenLines::Fail,
         }
     }
 
@@ -160,7 +160,7 @@ impl Args {
         usize::try_from(self.verdicts.memory_max_buckets).unwrap_or(usize::MAX)
     }
 
-    /// How requests are decided. How large they may be was for the server to say, or is for the file.
+    /// Settings of the limiter. Requests have no size limit: the server applied it when it recorded them.
     pub(super) fn limiter(&self) -> LimiterSettings {
         LimiterSettings {
             keys: KeyFormat::new(""),

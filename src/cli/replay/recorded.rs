@@ -4,7 +4,7 @@ mod line;
 
 use serde_json::Value;
 
-use super::when;
+use super::timestamp;
 use crate::limiter::{Code, Descriptor, Override, Pattern, RECORD_VERSION, Request};
 use crate::rules::Unit;
 use crate::time::Micros;
@@ -54,10 +54,10 @@ impl Recorded {
             // Ours are microseconds, however few.
             Time::Number(number) if line.v.is_some() => number
                 .as_u64()
-                .filter(|&time| time < when::END)
+                .filter(|&time| time < timestamp::END)
                 .ok_or_else(|| format!("{number} is no time in microseconds"))?,
-            Time::Number(number) => when::of_number(number)?,
-            Time::Text(text) => when::of_text(text)?,
+            Time::Number(number) => timestamp::parse_number(number)?,
+            Time::Text(text) => timestamp::parse_text(text)?,
         };
         let tells_each = line.v.is_some()
             || line.descriptors.iter().any(|descriptor| {
@@ -279,11 +279,11 @@ mod tests {
             ),
             (
                 r#"{"time":-1,"domain":"d","descriptors":["a=1"]}"#,
-                "-1 is no time",
+                "-1 is not a timestamp",
             ),
             (
                 r#"{"time":"soon","domain":"d","descriptors":["a=1"]}"#,
-                "\"soon\" is no time",
+                "\"soon\" is not a timestamp",
             ),
             (
                 r#"{"v":2,"time":1,"more":{},"domain":"d","descriptors":["a=1"]}"#,

@@ -1,5 +1,5 @@
-//! One configuration, rehearsed: the limiter of the server on a memory store, whose clock shows the times of the
-//! recording.
+//! Decides requests with one configuration: the server's limiter on a memory store whose clock shows the recorded
+//! times.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +16,7 @@ use crate::store::memory::{BucketBasis, MemoryStore};
 use crate::store::{Charge, Decision, Payment, Store, StoreError};
 use crate::time::Micros;
 
-/// A configuration that requests are played against.
+/// The limiter of one configuration, on a clock that shows the recorded times.
 pub(super) struct Rehearsal {
     limiter: Limiter<Arc<Buckets>>,
     settings: LimiterSettings,
@@ -25,10 +25,10 @@ pub(super) struct Rehearsal {
     now: Arc<AtomicU64>,
 }
 
-/// The buckets. Some of a request may stand as they are said to, because not all that was asked of them is known.
+/// The buckets. A bucket whose requests are not all recorded is set to full or empty, so that it answers as recorded.
 struct Buckets {
     memory: MemoryStore,
-    stands: Mutex<Vec<(u128, BucketBasis)>>,
+    bases: Mutex<Vec<(u128, BucketBasis)>>,
 }
 
 impl Store for Buckets {
@@ -37,26 +37,26 @@ impl Store for Buckets {
         charges: Arc<[Charge]>,
         _deadline: std::time::Instant,
     ) -> Result<Decision, StoreError> {
-        let stands = self.stands.lock().unwrap_or_else(PoisonError::into_inner);
-        let stand = |charge: &Charge| {
-            let said = stands.iter().find(|(hash, _)| *hash == charge.key.hash());
-            said.map_or(BucketBasis::Stored, |&(_, stand)| stand)
+        let bases = self.bases.lock().unwrap_or_else(PoisonError::into_inner);
+        let basis = |charge: &Charge| {
+            let known = bases.iter().find(|(hash, _)| *hash == charge.key.hash());
+            known.map_or(BucketBasis::Stored, |&(_, basis)| basis)
         };
-        // Whatever was asked of a bucket that is not recorded whole, its answer is the recorded one.
+        // The answer of a bucket that is only sampled is the recorded one, whatever the hits are.
         let charges: Vec<Charge> = charges
             .iter()
-            .map(|charge| match stand(charge) {
+            .map(|charge| match basis(charge) {
                 BucketBasis::Stored => charge.clone(),
-                BucketBasis::Full => certain(charge, -1),
-                BucketBasis::Empty => certain(charge, 1),
+                BucketBasis::Full => forced_charge(charge, -1),
+                BucketBasis::Empty => forced_charge(charge, 1),
             })
             .collect();
-        Ok(self.memory.decide_on(&charges, stand))
+        Ok(self.memory.decide_on(&charges, basis))
     }
 }
 
-/// A charge that a full bucket allows for certain (hits given back), or an empty one denies (a hit).
-fn certain(charge: &Charge, hits: i64) -> Charge {
+/// Returns a charge with a certain result: a refund, which a full bucket allows, or a hit, which an empty one denies.
+fn forced_charge(charge: &Charge, hits: i64) -> Charge {
     Charge {
         hits,
         payment: Payment::Prepaid,
@@ -65,14 +65,14 @@ fn certain(charge: &Charge, hits: i64) -> Charge {
 }
 
 impl Rehearsal {
-    /// Nothing has been taken yet.
+    /// Starts with full buckets.
     pub(super) fn new(rules: RuleSet, settings: LimiterSettings, max_buckets: usize) -> Self {
         let now = Arc::new(AtomicU64::new(0));
         let shown = Arc::clone(&now);
         let clock: Clock = Arc::new(move || shown.load(Ordering::Relaxed));
         let buckets = Arc::new(Buckets {
             memory: MemoryStore::new(max_buckets, clock),
-            stands: Mutex::default(),
+            bases: Mutex::default(),
         });
         let in_force = Arc::new(InForce::default());
         in_force.install(rules);
@@ -89,31 +89,31 @@ impl Rehearsal {
         }
     }
 
-    /// What the request gets.
+    /// Decides a recorded request.
     ///
     /// # Errors
-    /// When it cannot be decided, now or ever.
+    /// If the limiter cannot decide it.
     pub(super) fn play(&self, recorded: &Recorded) -> Result<Verdict, LimitError> {
         self.now.store(recorded.time, Ordering::Relaxed);
-        self.take_as_they_were(recorded);
+        self.apply_recorded_state(recorded);
         let deciding = self.limiter.decide(&recorded.request, None);
         deciding.now_or_never().expect("memory waits for nothing")
     }
 
-    /// Has what is known from elsewhere be so: how rules were used, buckets that are not recorded whole.
-    fn take_as_they_were(&self, recorded: &Recorded) {
-        let mut stands = self
+    /// Applies recorded state that this replay cannot derive: how rules were used, and buckets that are only sampled.
+    fn apply_recorded_state(&self, recorded: &Recorded) {
+        let mut bases = self
             .buckets
-            .stands
+            .bases
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        stands.clear();
+        bases.clear();
         let Some(snapshot) = self.rules.snapshot() else {
             return;
         };
         let request = &recorded.request;
         let marked = || recorded.marks.iter().zip(&request.descriptors);
-        // Where descriptors share a rule, the one that says most is the last.
+        // If descriptors share a rule, the last one wins, so a refund pattern must come last.
         for is_last in [false, true] {
             for (mark, descriptor) in marked() {
                 if (mark.pattern == Some(Pattern::Refunded)) == is_last {
@@ -123,28 +123,28 @@ impl Rehearsal {
         }
         for (mark, descriptor) in marked() {
             if !mark.is_sampled {
-                let stand = match mark.code {
+                let basis = match mark.code {
                     Code::Ok => BucketBasis::Full,
                     Code::OverLimit => BucketBasis::Empty,
                 };
                 let keys =
                     charged_keys(&snapshot.rules, &self.settings, &request.domain, descriptor);
-                stands.extend(keys.iter().map(|key| (key.hash(), stand)));
+                bases.extend(keys.iter().map(|key| (key.hash(), basis)));
             }
         }
     }
 
-    /// Buckets that had to go for others, and would not have with more room.
+    /// Number of buckets that were dropped because the store was full.
     pub(super) fn dropped(&self) -> u64 {
         self.buckets.memory.dropped()
     }
 
-    /// When it is.
+    /// The current time of the replay.
     pub(super) fn now(&self) -> Micros {
         self.now.load(Ordering::Relaxed)
     }
 
-    /// The rules.
+    /// The rules of this configuration.
     pub(super) fn rules(&self) -> Arc<crate::limiter::Snapshot> {
         self.rules.snapshot().expect("rules were installed")
     }

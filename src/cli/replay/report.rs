@@ -1,35 +1,56 @@
-//! What there is to report, and words that all kinds of report have in common.
+//! The contents of the report, and texts that all its formats share.
 
 use std::sync::Arc;
 
 use super::comparison::Comparison;
-use super::input::Told;
+use super::input::InputStats;
 use super::series::Axis;
 use super::tally::{RuleTally, Tally};
 use crate::rules::{Limits, Rule};
 use crate::time::Micros;
 
-/// How many of the most are told.
+/// Number of entries in lists of the most frequent descriptors.
 pub(super) const MOST: usize = 10;
 
-/// All that was found.
+/// The results of a replay.
 #[derive(Debug)]
 pub(super) struct Report {
-    /// Requests that were played.
+    /// Number of requests that were replayed.
     pub(super) requests: u64,
-    /// The first and the last time.
-    pub(super) span: (Micros, Micros),
-    pub(super) told: Told,
+    /// Time range of the requests.
+    pub(super) span: Span,
+    pub(super) input: InputStats,
     pub(super) axis: Axis,
-    /// One or two.
+    /// One configuration, or two.
     pub(super) sides: Vec<Side>,
-    /// From what was answered to the first configuration.
-    pub(super) with_answered: Option<Comparison>,
-    /// From the first configuration to the second.
-    pub(super) with_other: Option<Comparison>,
+    /// Recorded answers compared with the first configuration.
+    pub(super) with_recorded: Option<Comparison>,
+    /// The first configuration compared with the second.
+    pub(super) with_second: Option<Comparison>,
 }
 
-/// A configuration and what it did.
+/// Time range of the requests.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Span {
+    pub(super) first: Micros,
+    pub(super) last: Micros,
+}
+
+impl Span {
+    /// Extends the range to a time.
+    pub(super) fn extended(range: Option<Self>, time: Micros) -> Self {
+        let Self { first, last } = range.unwrap_or(Self {
+            first: time,
+            last: time,
+        });
+        Self {
+            first: first.min(time),
+            last: last.max(time),
+        }
+    }
+}
+
+/// A configuration and its results.
 #[derive(Debug)]
 pub(super) struct Side {
     pub(super) name: String,
@@ -39,14 +60,14 @@ pub(super) struct Side {
 }
 
 impl Side {
-    /// The rules that were met, in the order of the files.
+    /// Rules that matched a request, in the order of the files.
     pub(super) fn met(&self) -> impl Iterator<Item = (&Rule, &RuleTally)> {
         let rules = self.rules.iter().zip(&self.tally.rules);
         rules.filter_map(|(rule, tally)| Some((&**rule, tally.as_deref()?)))
     }
 
-    /// How many rules nothing met.
-    pub(super) fn unmet(&self) -> usize {
+    /// Number of rules that matched no request.
+    pub(super) fn unmatched(&self) -> usize {
         self.rules.len() - self.met().count()
     }
 
@@ -56,56 +77,60 @@ impl Side {
 }
 
 impl Report {
-    /// The comparisons that there are, each with what it is from and to.
+    /// The comparisons, each with a title that names both sides.
     pub(super) fn comparisons(&self) -> impl Iterator<Item = (String, &Comparison)> {
         let first = &self.sides[0].name;
-        let answered = self.with_answered.as_ref();
-        let answered =
-            answered.map(|comparison| (format!("From what was answered to {first}"), comparison));
-        let other = self.with_other.as_ref().map(|comparison| {
+        let answered = self.with_recorded.as_ref();
+        let answered = answered.map(|comparison| {
+            (
+                format!("Recorded answers compared with {first}"),
+                comparison,
+            )
+        });
+        let other = self.with_second.as_ref().map(|comparison| {
             let second = self.sides.last().map_or("", |side| &side.name);
-            (format!("From {first} to {second}"), comparison)
+            (format!("{first} compared with {second}"), comparison)
         });
         answered.into_iter().chain(other)
     }
 
-    /// Sentences that one should have read.
+    /// Warnings about the input and the results.
     pub(super) fn notes(&self) -> Vec<String> {
-        let told = &self.told;
+        let input = &self.input;
         let mut notes = Vec::new();
-        if told.skipped > 0 {
-            let first = told.first_skipped.as_deref().unwrap_or_default();
+        if input.skipped > 0 {
+            let first = input.first_skipped.as_deref().unwrap_or_default();
             notes.push(format!(
-                "lines that cannot be read, and were left out: {}; the first: {first}",
-                grouped(told.skipped)
+                "lines that cannot be read and were skipped: {}; the first: {first}",
+                grouped(input.skipped)
             ));
         }
-        if told.without_request > 0 {
+        if input.without_request > 0 {
             notes.push(format!(
-                "lines that make no request, since a field of each descriptor is missing in them: {}",
-                grouped(told.without_request)
+                "lines without a request, because each descriptor lacks a field in them: {}",
+                grouped(input.without_request)
             ));
         }
-        if told.late > 0 {
+        if input.late > 0 {
             notes.push(format!(
-                "requests that stand too far behind later ones to be put in order, and were played late: {}",
-                grouped(told.late)
+                "requests that are too far out of order to be sorted, and were replayed late: {}",
+                grouped(input.late)
             ));
         }
         for side in self.sides.iter().filter(|side| side.dropped_buckets > 0) {
             notes.push(format!(
-                "{}: buckets that had to go for others and counted as full from then on: {}; raise --memory-max-buckets",
+                "{}: buckets that were dropped for lack of room and then counted as full: {}; raise --memory-max-buckets",
                 side.name,
                 grouped(side.dropped_buckets)
             ));
         }
         if let Some(comparison) = self
-            .with_answered
+            .with_recorded
             .as_ref()
             .filter(|comparison| comparison.not_compared > 0)
         {
             notes.push(format!(
-                "requests that were answered while the store failed, and are not compared: {}",
+                "requests that were decided by the failure policy, and are not compared: {}",
                 grouped(comparison.not_compared)
             ));
         }
@@ -113,7 +138,7 @@ impl Report {
     }
 }
 
-/// The limits of a rule in words.
+/// Describes the limits of a rule.
 pub(super) fn limits(rule: &Rule) -> String {
     let mut text = match &rule.limits {
         Limits::Unlimited { .. } => "unlimited".to_owned(),
@@ -132,7 +157,7 @@ pub(super) fn limits(rule: &Rule) -> String {
     text
 }
 
-/// A number with commas.
+/// Formats a number with commas between groups of three digits.
 pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -145,7 +170,7 @@ pub(super) fn grouped(number: u64) -> String {
     text
 }
 
-/// A part of a whole in percent.
+/// Formats a part of a whole in percent.
 pub(super) fn percent(part: u64, whole: u64) -> String {
     if part == 0 {
         return "0 %".to_owned();
@@ -164,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_told_as_people_read_them() {
+    fn numbers_are_formatted_for_people() {
         assert_eq!(grouped(0), "0");
         assert_eq!(grouped(1_234_567), "1,234,567");
         assert_eq!(grouped(999), "999");

@@ -1,13 +1,13 @@
-//! Counts over time, in a bounded number of spans however long it is: when there are too many, the spans grow.
+//! Counts over time in a bounded number of spans: spans become longer when there are too many.
 
 use std::collections::BTreeMap;
 
 use crate::time::Micros;
 
-/// The most spans.
+/// Maximum number of spans.
 const MOST: u64 = 200;
 
-/// How long spans are, in seconds; each is a multiple of the one before.
+/// Possible lengths of spans, in seconds; each is a multiple of the one before.
 const LENGTHS: [u64; 19] = [
     1,
     5,
@@ -30,7 +30,7 @@ const LENGTHS: [u64; 19] = [
     24_192_000_000,
 ];
 
-/// The times that all series have in common.
+/// The time axis that all series share.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Axis {
     length: usize,
@@ -39,7 +39,7 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// Reaches to that time.
+    /// Extends the axis to a time.
     pub(super) fn reach(&mut self, time: Micros) {
         let second = time / 1_000_000;
         let (first, last) = self.ends.unwrap_or((second, second));
@@ -52,12 +52,12 @@ impl Axis {
         }
     }
 
-    /// How long a span is, in seconds.
+    /// Length of a span, in seconds.
     pub(super) fn seconds(&self) -> u64 {
         LENGTHS[self.length]
     }
 
-    /// The begins of all spans, in seconds.
+    /// Starts of all spans, in seconds since 1970.
     pub(super) fn spans(&self) -> impl Iterator<Item = u64> + use<> {
         let seconds = self.seconds();
         let ends = self
@@ -67,16 +67,16 @@ impl Axis {
     }
 }
 
-/// Admitted and denied over time.
+/// Counts of admitted and denied requests over time.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Series {
     length: usize,
-    /// By the begin of the span, in seconds.
+    /// By start of the span, in seconds since 1970.
     spans: BTreeMap<u64, [u64; 2]>,
 }
 
 impl Series {
-    /// Counts something at a time that the axis reaches to.
+    /// Counts a verdict at a time that is on the axis.
     pub(super) fn count(&mut self, axis: &Axis, time: Micros, is_denied: bool) {
         if self.length != axis.length {
             self.length = axis.length;
@@ -98,7 +98,7 @@ impl Series {
         span[usize::from(is_denied)] += 1;
     }
 
-    /// Admitted and denied in each span of the axis.
+    /// Counts of admitted and denied requests in each span of the axis.
     pub(super) fn all(&self, axis: &Axis) -> Vec<[u64; 2]> {
         let seconds = axis.seconds();
         let mut counts: BTreeMap<u64, [u64; 2]> = BTreeMap::new();

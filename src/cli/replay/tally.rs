@@ -1,4 +1,4 @@
-//! What one configuration did with the requests: per rule, over time, and to whom.
+//! Counts the verdicts of one configuration: per rule, over time, and per descriptor.
 
 use super::frequent::Frequent;
 use super::recorded::Recorded;
@@ -7,13 +7,13 @@ use crate::limiter::{Code, Descriptor, Request, Status, Verdict};
 use crate::text::{Text, readable};
 use crate::time::Micros;
 
-/// How many are told of who was denied first.
+/// Number of descriptors in the list of those denied first.
 pub(super) const FIRST: usize = 10;
 
-/// The longest descriptor that is told whole, in bytes.
+/// Maximum length of a descriptor in the report, in bytes; longer ones are cut.
 const LONGEST: usize = 300;
 
-/// Requests, and the hits that they asked for.
+/// Number of requests and of their hits.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Count {
     pub(super) requests: u64,
@@ -29,44 +29,44 @@ impl Count {
     }
 }
 
-/// Somebody who was denied.
+/// The first denial of a descriptor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Denied {
     pub(super) time: Micros,
     pub(super) descriptor: String,
-    /// The rule that denied; `None` for a limit of the request's own.
+    /// The rule that denied it; `None` for a limit in the request itself.
     pub(super) rule: Option<String>,
 }
 
-/// What became of the descriptors that a rule met.
+/// Counts of the descriptors that matched a rule.
 #[derive(Debug, Default, Clone)]
 pub(super) struct RuleTally {
     pub(super) asked: Count,
-    /// By this rule.
+    /// Denied by this rule.
     pub(super) denied: Count,
-    /// The rule would have, but is in shadow mode.
-    pub(super) in_shadow: Count,
-    /// Hits that were given back.
-    pub(super) given_back: u64,
+    /// Over the limit, but allowed because the rule is in shadow mode.
+    pub(super) shadowed: Count,
+    /// Hits that were refunded.
+    pub(super) refunded: u64,
     pub(super) first_denied: Option<Denied>,
     pub(super) series: Series,
 }
 
-/// What became of all.
+/// Counts of all requests.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) requests: u64,
     pub(super) denied: u64,
     pub(super) series: Series,
-    /// By the ids of rules; `None` for those that nothing met.
+    /// By rule id; `None` for rules that matched nothing.
     pub(super) rules: Vec<Option<Box<RuleTally>>>,
-    /// Of limits that requests brought themselves.
+    /// Counts of limits in the requests themselves.
     pub(super) own: RuleTally,
-    /// Descriptors that no limit applied to.
+    /// Number of descriptors that no limit applied to.
     pub(super) free: u64,
-    /// The first that were denied, each once.
+    /// The descriptors that were denied first, each once.
     pub(super) first: Vec<Denied>,
-    /// Those that were denied most.
+    /// The descriptors that were denied most often.
     pub(super) most: Frequent,
 }
 
@@ -78,7 +78,7 @@ impl Tally {
         }
     }
 
-    /// Counts a request.
+    /// Counts the verdict on a request.
     pub(super) fn count(&mut self, axis: &Axis, recorded: &Recorded, verdict: &Verdict) {
         let is_denied = verdict.code == Code::OverLimit;
         self.requests += 1;
@@ -96,7 +96,7 @@ impl Tally {
             };
             rule.count(axis, recorded.time, request.hits(descriptor), status);
             if status.code == Code::OverLimit {
-                let text = typed(request, descriptor);
+                let text = descriptor_text(request, descriptor);
                 let denied = || Denied {
                     time: recorded.time,
                     descriptor: text.clone(),
@@ -105,7 +105,7 @@ impl Tally {
                 if rule.first_denied.is_none() {
                     rule.first_denied = Some(denied());
                 }
-                note_first(&mut self.first, &text, denied);
+                add_first(&mut self.first, &text, denied);
                 self.most.count(&text);
             }
         }
@@ -116,25 +116,25 @@ impl RuleTally {
     fn count(&mut self, axis: &Axis, time: Micros, hits: i64, status: &Status) {
         let is_denied = status.code == Code::OverLimit;
         self.asked.add(hits);
-        self.given_back = self.given_back.saturating_add(hits.min(0).unsigned_abs());
+        self.refunded = self.refunded.saturating_add(hits.min(0).unsigned_abs());
         if is_denied {
             self.denied.add(hits);
         } else if status.is_over {
-            self.in_shadow.add(hits);
+            self.shadowed.add(hits);
         }
         self.series.count(axis, time, is_denied);
     }
 }
 
-/// Notes somebody, unless there are enough, or this one is among them.
-pub(super) fn note_first(first: &mut Vec<Denied>, text: &str, denied: impl FnOnce() -> Denied) {
+/// Adds a denial to the first ones, unless the list is full or has this descriptor.
+pub(super) fn add_first(first: &mut Vec<Denied>, text: &str, denied: impl FnOnce() -> Denied) {
     if first.len() < FIRST && first.iter().all(|noted| noted.descriptor != text) {
         first.push(denied());
     }
 }
 
-/// Domain and descriptor as the commands take them, on one line whatever they say.
-pub(super) fn typed(request: &Request, descriptor: &Descriptor) -> String {
+/// Formats domain and descriptor as the commands accept them, on one line whatever they contain.
+pub(super) fn descriptor_text(request: &Request, descriptor: &Descriptor) -> String {
     let mut text = String::with_capacity(64);
     push(&mut text, &request.domain, &[]);
     text.push(' ');
@@ -175,7 +175,7 @@ fn push_text(text: &mut String, more: &str, escaped: &[char]) {
     }
 }
 
-/// Whether a character changes how others are shown, such as their direction.
+/// Whether a character changes the display of others, such as their direction.
 fn is_format(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
@@ -197,11 +197,11 @@ mod tests {
             domain: "d".into(),
             ..Request::default()
         };
-        assert_eq!(typed(&request, &descriptor), expected);
+        assert_eq!(descriptor_text(&request, &descriptor), expected);
     }
 
     #[test]
-    fn a_descriptor_is_told_as_it_is_typed() {
+    fn a_descriptor_is_formatted_as_it_is_typed() {
         check("a", "d k=a");
         check("a=b,c\\", "d k=a\\=b\\,c\\\\");
         check(b"caf\xe9,", "d k=caf\\xE9\\,");
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_one_is_cut_but_not_taken_for_another() {
+    fn a_long_descriptor_is_cut_and_stays_distinct() {
         let text = |last: char| {
             let descriptor = Descriptor {
                 entries: vec![Entry {
@@ -218,7 +218,7 @@ mod tests {
                 }],
                 ..Descriptor::default()
             };
-            typed(&Request::default(), &descriptor)
+            descriptor_text(&Request::default(), &descriptor)
         };
         assert!(text('a').len() < LONGEST + 30);
         assert_ne!(text('a'), text('b'));

@@ -153,7 +153,8 @@ fn played(lines: &str, text: &str) -> Report {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("requests.jsonl");
     fs::write(&path, lines).unwrap();
-    let mut input = Input::open(&[path], input::Reading::Recording, input::Broken::End).unwrap();
+    let mut input =
+        Input::open(&[path], input::Reading::Recording, input::BrokenLines::Fail).unwrap();
     let rules = rules(text);
     let side = Play {
         name: "test.yaml".to_owned(),
@@ -177,7 +178,7 @@ fn a_bucket_outside_the_sample_answers_as_recorded_whatever_is_asked_of_it() {
 "#
         );
         let report = played(&lines, RULES);
-        let compared = report.with_answered.as_ref().unwrap();
+        let compared = report.with_recorded.as_ref().unwrap();
         assert_eq!(
             (compared.changed(), compared.denied),
             (0, denied),
@@ -193,7 +194,7 @@ proptest! {
     fn a_recording_replayed_gives_the_verdicts_that_were_given(requests in requests()) {
         let (codes, lines) = live(&requests, 1.0);
         let report = played(&lines, RULES);
-        let compared = report.with_answered.as_ref().unwrap();
+        let compared = report.with_recorded.as_ref().unwrap();
         prop_assert_eq!((compared.changed(), compared.changed_descriptors), (0, 0), "{}", lines);
         let denied = codes.iter().filter(|code| **code == Code::OverLimit).count();
         prop_assert_eq!(compared.denied, denied as u64);
@@ -207,7 +208,7 @@ proptest! {
         prop_assert!(recorded <= codes.len());
         if recorded > 0 {
             let report = played(&lines, RULES);
-            let compared = report.with_answered.as_ref().unwrap();
+            let compared = report.with_recorded.as_ref().unwrap();
             prop_assert_eq!(compared.changed(), 0, "{}", lines);
             prop_assert_eq!(compared.compared(), recorded as u64);
         }

@@ -1,21 +1,21 @@
-//! The report as text, for people with a terminal.
+//! Formats the report as text.
 
 use std::fmt::Write as _;
 
 use super::comparison::Comparison;
 use super::frequent::Frequent;
-use super::report::{MOST, Report, Side, grouped, limits, percent};
+use super::report::{MOST, Report, Side, Span, grouped, limits, percent};
 use super::tally::{Denied, RuleTally};
-use super::when;
+use super::timestamp;
 
-/// The report.
+/// Formats the report.
 pub(super) fn text(report: &Report) -> String {
-    let (first, last) = report.span;
+    let Span { first, last } = report.span;
     let mut text = format!(
         "requests: {}, from {} to {} (UTC, {})\n",
         grouped(report.requests),
-        when::shown(first),
-        when::shown(last),
+        timestamp::readable(first),
+        timestamp::readable(last),
         duration(last - first)
     );
     for note in report.notes() {
@@ -32,7 +32,7 @@ pub(super) fn text(report: &Report) -> String {
     text
 }
 
-/// How long something was.
+/// Formats a duration.
 pub(super) fn duration(micros: u64) -> String {
     let whole = std::time::Duration::from_micros(micros);
     let seconds = whole.as_secs();
@@ -52,11 +52,11 @@ fn of_side(side: &Side) -> String {
         percent(tally.denied, tally.requests)
     );
     text += &rules(side);
-    if side.unmet() > 0 {
+    if side.unmatched() > 0 {
         let _ = writeln!(
             text,
-            "  rules that nothing met: {}",
-            grouped(side.unmet() as u64)
+            "  rules that matched nothing: {}",
+            grouped(side.unmatched() as u64)
         );
     }
     if tally.free > 0 {
@@ -71,7 +71,7 @@ fn of_side(side: &Side) -> String {
     text
 }
 
-/// The rules that were met, each with its limits and what else there is to say.
+/// Table of the rules that matched, each with its limits and notes.
 fn rules(side: &Side) -> String {
     let own = &side.tally.own;
     let mut text = String::new();
@@ -87,30 +87,30 @@ fn rules(side: &Side) -> String {
     let mut notes = Vec::new();
     for (rule, tally) in side.met() {
         rows.push(rule_row(&rule.path, tally));
-        notes.push((limits(rule), tally.in_shadow.requests, tally.given_back));
+        notes.push((limits(rule), tally.shadowed.requests, tally.refunded));
     }
     if own.asked.requests > 0 {
-        rows.push(rule_row("limits of requests' own", own));
-        notes.push((String::new(), 0, own.given_back));
+        rows.push(rule_row("limits in requests", own));
+        notes.push((String::new(), 0, own.refunded));
     }
     if rows.len() > 1 {
         let lines = table(&rows);
         let mut lines = lines.into_iter();
         let _ = writeln!(text, "  {}", lines.next().unwrap_or_default());
-        for (line, (limits, in_shadow, given_back)) in lines.zip(notes) {
+        for (line, (limits, shadowed, refunded)) in lines.zip(notes) {
             let _ = writeln!(text, "  {line}");
             if !limits.is_empty() {
                 let _ = writeln!(text, "      {limits}");
             }
-            if in_shadow > 0 {
+            if shadowed > 0 {
                 let _ = writeln!(
                     text,
                     "      denied without shadow mode: {}",
-                    grouped(in_shadow)
+                    grouped(shadowed)
                 );
             }
-            if given_back > 0 {
-                let _ = writeln!(text, "      hits given back: {}", grouped(given_back));
+            if refunded > 0 {
+                let _ = writeln!(text, "      hits refunded: {}", grouped(refunded));
             }
         }
     }
@@ -126,7 +126,10 @@ fn rule_row(name: &str, tally: &RuleTally) -> [String; 7] {
         &percent(tally.denied.requests, tally.asked.requests),
         &grouped(tally.asked.hits),
         &grouped(tally.denied.hits),
-        &first.map_or_else(|| "never".to_owned(), |first| when::shown(first.time)),
+        &first.map_or_else(
+            || "never".to_owned(),
+            |first| timestamp::readable(first.time),
+        ),
     ])
 }
 
@@ -135,7 +138,7 @@ fn of_comparison(comparison: &Comparison) -> String {
     if comparison.changed() == 0 && comparison.changed_descriptors == 0 {
         let _ = writeln!(
             text,
-            "  the same for all, {}: {} admitted, {} denied",
+            "  all {} requests have the same verdict: {} admitted, {} denied",
             grouped(comparison.compared()),
             grouped(comparison.admitted),
             grouped(comparison.denied)
@@ -143,7 +146,7 @@ fn of_comparison(comparison: &Comparison) -> String {
     } else {
         let _ = writeln!(
             text,
-            "  denied that passed before: {}; admitted that were denied before: {}; the same: {}",
+            "  newly denied: {}; newly admitted: {}; unchanged: {}",
             grouped(comparison.newly_denied),
             grouped(comparison.newly_admitted),
             grouped(comparison.admitted + comparison.denied)
@@ -164,22 +167,19 @@ fn of_comparison(comparison: &Comparison) -> String {
             let _ = writeln!(text, "  {line}");
         }
     }
-    for ((from, to), count) in &comparison.moves {
+    for (change, count) in &comparison.rule_changes {
         let name = |rule: &Option<String>| rule.clone().unwrap_or_else(|| "no rule".to_owned());
         let _ = writeln!(
             text,
-            "  {1} met before, {2} now: {0} descriptors",
+            "  matched {1} before and {2} now: {0} descriptors",
             grouped(*count),
-            name(from),
-            name(to)
+            name(&change.from),
+            name(&change.to)
         );
     }
-    text += &denied_first("denied first that passed before (UTC)", &comparison.first);
-    text += &most("denied most that passed before", &comparison.most_denied);
-    text += &most(
-        "admitted most that were denied before",
-        &comparison.most_admitted,
-    );
+    text += &denied_first("first newly denied (UTC)", &comparison.first);
+    text += &most("most often newly denied", &comparison.most_denied);
+    text += &most("most often newly admitted", &comparison.most_admitted);
     text
 }
 
@@ -187,9 +187,9 @@ fn denied_first(title: &str, first: &[Denied]) -> String {
     let rows: Vec<_> = first
         .iter()
         .map(|denied| {
-            let rule = denied.rule.as_deref().unwrap_or("a limit of its own");
+            let rule = denied.rule.as_deref().unwrap_or("a limit in the request");
             row([
-                &when::shown(denied.time),
+                &timestamp::readable(denied.time),
                 &denied.descriptor,
                 &format!("by {rule}"),
             ])
@@ -212,7 +212,7 @@ fn most(title: &str, frequent: &Frequent) -> String {
         return text;
     }
     let _ = write!(text, "  {title}");
-    match frequent.too_low_by() {
+    match frequent.max_error() {
         0 => text.push('\n'),
         error => {
             let _ = writeln!(text, " (counts may be too low by up to {})", grouped(error));
@@ -231,12 +231,12 @@ fn row<const N: usize>(cells: [&str; N]) -> [String; N] {
     cells.map(str::to_owned)
 }
 
-/// Lines with aligned columns: the first to the left, the others to the right, where numbers belong.
+/// Lines with aligned columns: the first column to the left, the others, which are numbers, to the right.
 fn table<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
     lines(rows, |column| column > 0)
 }
 
-/// The same, all to the left.
+/// Lines with aligned columns, all to the left.
 fn left_table<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
     lines(rows, |_| false)
 }

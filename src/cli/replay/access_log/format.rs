@@ -1,30 +1,30 @@
-//! Lines of text as an Envoy format string writes them, taken apart again.
+//! Parses lines of text with the Envoy format string that wrote them.
 //!
-//! A field is called as its operator in lower case; one of a request header like the header: `%REQ(X-Client)%` is
+//! A field has the name of its operator in lower case, and a request header the name of the header: `%REQ(X-Client)%` is
 //! `x_client`, `%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%` is `path`, `%RESPONSE_FLAGS%` is `response_flags`.
 
 use std::str::FromStr;
 
-use super::{Fields, said};
+use super::{Fields, non_empty};
 
-/// What Envoy writes where no format is configured.
+/// Envoy's default format.
 const ENVOY: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% \
     %RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \
     \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" \"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\"";
 
-/// What Envoy writes in a mesh of Istio where no format is configured.
+/// Istio's default format.
 const ISTIO: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% \
     %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% \"%UPSTREAM_TRANSPORT_FAILURE_REASON%\" \
     %BYTES_RECEIVED% %BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" \
     \"%REQ(USER-AGENT)%\" \"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\" %UPSTREAM_CLUSTER_RAW% \
     %UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% %ROUTE_NAME%";
 
-/// How lines are written.
+/// Format of the lines of a text log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in super::super) struct Format {
-    /// What stands before the first field.
+    /// Text before the first field.
     begin: String,
-    /// The names of the fields, each with what stands behind it.
+    /// Names of the fields, each with the text that follows it.
     fields: Vec<(String, String)>,
 }
 
@@ -50,7 +50,7 @@ impl FromStr for Format {
             format.push(before);
             let (operator, after) = operator(behind).ok_or_else(advice)?;
             if operator.is_empty() {
-                // A doubled percent sign stands for itself.
+                // Two percent signs are an escaped one.
                 format.push("%");
             } else {
                 format.fields.push((name(operator), String::new()));
@@ -63,19 +63,19 @@ impl FromStr for Format {
         }
         let inner = format.fields.split_last().map(|(_, inner)| inner);
         if inner.is_some_and(|inner| inner.iter().any(|(_, behind)| behind.is_empty())) {
-            return Err("two operators stand side by side, so that nobody can tell where one ends; have a text between them".to_owned());
+            return Err("two operators have no text between them, so the end of the first is unknown; put a separator between them".to_owned());
         }
         Ok(format)
     }
 }
 
 fn advice() -> String {
-    "write envoy, istio, or a format string of Envoy's, such as '[%START_TIME%] %REQ(X-CLIENT)%'"
+    "write envoy, istio, or a format string of Envoy, such as '[%START_TIME%] %REQ(X-CLIENT)%'"
         .to_owned()
 }
 
-/// The operator that a text begins with behind its percent sign, and what stands behind it. An argument in
-/// parentheses may have percent signs of its own.
+/// Splits the text after a percent sign into the operator and the rest. An argument in parentheses can contain percent
+/// signs.
 fn operator(text: &str) -> Option<(&str, &str)> {
     let end = text.find('%')?;
     let end = match text.find('(').filter(|open| *open < end) {
@@ -88,14 +88,14 @@ fn operator(text: &str) -> Option<(&str, &str)> {
     Some((&text[..end], &text[end + 1..]))
 }
 
-/// What a field is called.
+/// Returns the name of an operator's field.
 fn name(operator: &str) -> String {
     let (command, argument) = operator.split_once('(').unwrap_or((operator, ""));
     let argument = argument.split(')').next().unwrap_or_default();
     let plain = |text: &str| text.to_lowercase().replace(['-', ':', '.', ' '], "_");
     match command {
         "REQ" | "REQUEST_HEADER" => {
-            // The header that is taken where the first is missing is the plainer one.
+            // The alternative header, such as PATH, has the better known name.
             let header = argument.rsplit('?').next().unwrap_or_default();
             plain(header.trim_start_matches(':'))
         }
@@ -106,18 +106,18 @@ fn name(operator: &str) -> String {
 }
 
 impl Format {
-    /// Adds text behind what there is.
+    /// Appends text after the last field.
     fn push(&mut self, text: &str) {
         let last = self.fields.last_mut();
         last.map_or(&mut self.begin, |last| &mut last.1)
             .push_str(text);
     }
 
-    /// Takes a line apart.
+    /// Parses a line.
     pub(super) fn read<'a>(&'a self, line: &'a str) -> Result<Split<'a>, String> {
         let mut rest = line.strip_prefix(self.begin.as_str()).ok_or_else(|| {
             format!(
-                "the line does not begin with {:?}, as --log-format says",
+                "the line does not begin with {:?}; check --log-format",
                 self.begin
             )
         })?;
@@ -129,7 +129,7 @@ impl Format {
                 false => rest.split_once(behind.as_str()),
             };
             let (value, after) = split.ok_or_else(|| {
-                format!("the line has no {behind:?} behind the field {name}, as --log-format says")
+                format!("the line has no {behind:?} after the field {name}; check --log-format")
             })?;
             fields.push((name.as_str(), value));
             rest = after;
@@ -145,7 +145,7 @@ pub(super) struct Split<'a>(Vec<(&'a str, &'a str)>);
 impl Fields for Split<'_> {
     fn get(&self, name: &str) -> Option<String> {
         let (_, value) = self.0.iter().find(|(field, _)| *field == name)?;
-        said(value)
+        non_empty(value)
     }
 
     fn has(&self, name: &str) -> bool {

@@ -1,4 +1,4 @@
-//! A descriptor as it is made of the fields of a line: `client={x_client},path={path|no_query}`.
+//! Templates that build a descriptor from the fields of a line: `client={x_client},path={path|no_query}`.
 
 use std::str::FromStr;
 
@@ -6,25 +6,25 @@ use super::Fields;
 use crate::limiter::{Entry, Typed};
 use crate::text::Text;
 
-/// What makes a descriptor.
+/// Template of a descriptor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in super::super) struct Template(Vec<(Text, Vec<Piece>)>);
 
-/// A part of a value.
+/// Part of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Piece {
     Text(String),
     Field { name: String, filters: Vec<Filter> },
 }
 
-/// What is made of the text of a field.
+/// Conversion of the text of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Filter {
     /// An address without its port.
     Host,
-    /// What stands before the first comma.
+    /// Text before the first comma.
     First,
-    /// What stands behind the last comma.
+    /// Text after the last comma.
     Last,
     /// A path without its query.
     NoQuery,
@@ -57,7 +57,7 @@ impl Filter {
     }
 }
 
-/// `192.0.2.1:443` and `[2001:db8::1]:443` without the port; what has none stays.
+/// Removes the port of `192.0.2.1:443` and `[2001:db8::1]:443`; returns other texts unchanged.
 fn host(address: &str) -> &str {
     if let Some((host, _)) = address
         .strip_prefix('[')
@@ -80,7 +80,7 @@ impl FromStr for Template {
         let entries = entries.map(|entry| {
             let value = entry.value.as_str().ok_or_else(|| {
                 format!(
-                    "{} has bytes that are no UTF-8; the lines of a log have none",
+                    "{} is not UTF-8, but lines of a log are; write it in UTF-8",
                     entry.value
                 )
             })?;
@@ -119,7 +119,7 @@ fn field_of(text: &str) -> Result<Piece, String> {
         let known = Filter::ALL.iter().find(|(name, _)| *name == part);
         known.map(|&(_, filter)| filter).ok_or_else(|| {
             let known = Filter::ALL.map(|(name, _)| name).join(", ");
-            format!("{{{text}}}: {part:?} is unknown behind a bar; write one of {known}")
+            format!("{{{text}}}: unknown filter {part:?}; write one of {known}")
         })
     });
     Ok(Piece::Field {
@@ -129,7 +129,7 @@ fn field_of(text: &str) -> Result<Piece, String> {
 }
 
 impl Template {
-    /// The entries; `None` when a field of them says nothing.
+    /// Builds the entries; `None` if a field of them is missing or empty.
     pub(super) fn fill(&self, fields: &impl Fields) -> Option<Vec<Entry>> {
         let entries = self.0.iter().map(|(key, pieces)| {
             let value = pieces.iter().map(|piece| piece.fill(fields));

@@ -17,7 +17,7 @@ fn log(descriptors: &[&str]) -> AccessLog {
     }
 }
 
-/// The descriptors of a line, as they are typed.
+/// The descriptors of a line, as they are descriptor_text.
 fn descriptors(log: &AccessLog, line: &str) -> Vec<String> {
     let read = log.read(line).unwrap();
     let descriptors = read
@@ -102,8 +102,8 @@ fn hits_and_times_are_where_they_are_said_to_be() {
     assert_eq!((read.time, read.request.hits_addend), (7_500_000, 30));
     for (line, expected) in [
         (r#"{"time":1,"bytes_sent":30}"#, "no field \"when\""),
-        (r#"{"when":1,"bytes_sent":-30}"#, "no hits"),
-        ("[1]", "no object"),
+        (r#"{"when":1,"bytes_sent":-30}"#, "not a whole number"),
+        ("[1]", "not a JSON object"),
         ("GET /", "--log-format"),
     ] {
         let mistake = log.read(line).unwrap_err();
@@ -134,7 +134,7 @@ fn text_is_taken_apart_by_its_format() {
     assert!(
         log.read("[2025-11-24T21:38:54.500Z] x")
             .unwrap_err()
-            .contains("behind the field")
+            .contains("after the field")
     );
 }
 
@@ -163,7 +163,7 @@ fn wrong_templates_and_formats_are_refused_with_advice() {
         ("", "format string"),
         ("json", "format string"),
         ("%A", "format string"),
-        ("%A%%B%", "side by side"),
+        ("%A%%B%", "no text between them"),
     ] {
         let mistake = format(text).unwrap_err();
         assert!(mistake.contains(expected), "{text}: {mistake}");

@@ -1,13 +1,13 @@
-//! Counts over time as bars: what was denied stands on what was admitted.
+//! Bar charts of counts over time: denied requests are stacked on admitted ones.
 
 use std::fmt::Write as _;
 
 use super::super::report::grouped;
 use super::super::series::{Axis, Series};
-use super::super::when;
+use super::super::timestamp;
 use super::Escaped;
 
-/// The size of a plot, and what its bars leave free for the numbers.
+/// Size of a plot, and the margins for the numbers.
 const WIDTH: f64 = 1000.0;
 const HEIGHT: f64 = 220.0;
 const LEFT: f64 = 70.0;
@@ -28,7 +28,7 @@ pub(super) fn plot(axis: &Axis, series: &Series, title: &str) -> String {
     for part in [0.0, 0.5, 1.0] {
         let y = low - part * (low - TOP);
         let count = part * float(most);
-        // Half of an odd number is no count.
+        // Half of an odd number is not a count.
         if count.fract() == 0.0 {
             let _ = writeln!(
                 svg,
@@ -51,7 +51,7 @@ pub(super) fn plot(axis: &Axis, series: &Series, title: &str) -> String {
                 svg,
                 "<text x=\"{x}\" y=\"{}\" text-anchor=\"{anchor}\">{}</text>",
                 HEIGHT - 5.0,
-                when::shown(begin.saturating_mul(1_000_000))
+                timestamp::readable(begin.saturating_mul(1_000_000))
             );
         }
     }
@@ -63,7 +63,7 @@ pub(super) fn plot(axis: &Axis, series: &Series, title: &str) -> String {
     svg
 }
 
-/// A small one for a row of a table, whose numbers tell the same.
+/// A small plot for a row of a table, which has the same data as numbers.
 pub(super) fn spark(axis: &Axis, series: &Series) -> String {
     let bars = bars(&series.all(axis), (0.0, 100.0), (0.0, 20.0), None);
     format!(
@@ -71,12 +71,12 @@ pub(super) fn spark(axis: &Axis, series: &Series) -> String {
     )
 }
 
-/// What a bar tells when it is pointed at.
+/// Tooltips of the bars.
 struct Tips<'a> {
     begins: &'a [u64],
 }
 
-/// A bar for each span, as wide and as high as there is room.
+/// Draws a bar for each span, scaled to the area.
 fn bars(
     spans: &[[u64; 2]],
     (left, width): (f64, f64),
@@ -100,7 +100,7 @@ fn bars(
             let _ = write!(
                 svg,
                 "<title>{}: {} admitted, {} denied</title>",
-                when::shown(begin.saturating_mul(1_000_000)),
+                timestamp::readable(begin.saturating_mul(1_000_000)),
                 grouped(admitted),
                 grouped(denied)
             );
@@ -121,7 +121,7 @@ fn bars(
     svg
 }
 
-/// How long a span is.
+/// Name of the length of a span.
 fn span(seconds: u64) -> String {
     match seconds {
         1 => "second".to_owned(),
@@ -132,7 +132,7 @@ fn span(seconds: u64) -> String {
     }
 }
 
-/// The highest bar, but at least one.
+/// The highest bar, at least 1.
 fn highest(spans: &[[u64; 2]]) -> u64 {
     spans
         .iter()
@@ -144,7 +144,7 @@ fn highest(spans: &[[u64; 2]]) -> u64 {
 
 #[expect(
     clippy::cast_precision_loss,
-    reason = "nobody sees the fraction of a pixel"
+    reason = "a fraction of a pixel is invisible"
 )]
 fn float(count: u64) -> f64 {
     count as f64

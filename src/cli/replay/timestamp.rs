@@ -1,4 +1,4 @@
-//! When something was: the ways in which recordings and logs write it.
+//! Timestamps in the formats of recordings and access logs.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -6,7 +6,7 @@ use serde_json::Number;
 
 use crate::time::Micros;
 
-/// What is told of a time that cannot be read.
+/// Advice for a timestamp that cannot be parsed.
 const ADVICE: &str = "write a time as 2026-11-24T21:00:00.5Z, or as seconds, milliseconds or microseconds since 1970";
 
 /// Numbers from here on are milliseconds, then microseconds, then nanoseconds: as seconds, they would be the year
@@ -15,15 +15,15 @@ const MILLISECONDS_FROM: f64 = 1e11;
 const MICROSECONDS_FROM: f64 = 1e14;
 const NANOSECONDS_FROM: f64 = 1e17;
 
-/// Later is no time: as microseconds, the year 5138.
+/// Upper bound of timestamps: the year 5138, in microseconds.
 pub(super) const END: Micros = 100_000_000_000_000_000;
 
-/// Reads a time that is a text: a number, or as RFC 3339 has it, with the offset in Envoy's ways, too.
-pub(super) fn of_text(text: &str) -> Result<Micros, String> {
+/// Parses a timestamp that is a text: a number, or RFC 3339, also with an offset as Envoy writes it.
+pub(super) fn parse_text(text: &str) -> Result<Micros, String> {
     let text = text.trim();
-    let mistake = || format!("{text:?} is no time; {ADVICE}");
+    let mistake = || format!("{text:?} is not a timestamp; {ADVICE}");
     if let Ok(number) = text.parse::<Number>() {
-        return of_number(&number);
+        return parse_number(&number);
     }
     let (time, offset) = offset(text).ok_or_else(mistake)?;
     let time = humantime::parse_rfc3339_weak(time).map_err(|_| mistake())?;
@@ -33,10 +33,10 @@ pub(super) fn of_text(text: &str) -> Result<Micros, String> {
     u64::try_from(micros).map_err(|_| mistake())
 }
 
-/// Reads a time that is a number, whose size tells its unit.
-pub(super) fn of_number(number: &Number) -> Result<Micros, String> {
+/// Parses a timestamp that is a number; its size determines its unit.
+pub(super) fn parse_number(number: &Number) -> Result<Micros, String> {
     if let Some(whole) = number.as_u64() {
-        #[expect(clippy::cast_precision_loss, reason = "only its size matters")]
+        #[expect(clippy::cast_precision_loss, reason = "only the magnitude matters")]
         let size = whole as f64;
         if size < MILLISECONDS_FROM {
             return Ok(whole * 1_000_000);
@@ -68,10 +68,10 @@ pub(super) fn of_number(number: &Number) -> Result<Micros, String> {
         .map(f64::round)
         .filter(|micros| *micros < END as f64)
         .map(|micros| micros as u64)
-        .ok_or_else(|| format!("{number} is no time; {ADVICE}"))
+        .ok_or_else(|| format!("{number} is not a timestamp; {ADVICE}"))
 }
 
-/// The time without its offset from UTC, and that in microseconds.
+/// Splits a timestamp into the time without its offset from UTC, and the offset in microseconds.
 fn offset(text: &str) -> Option<(&str, i64)> {
     // A date has dashes of its own.
     let Some(at) = text.get(11..)?.find(['+', '-']).map(|at| at + 11) else {
@@ -87,9 +87,9 @@ fn offset(text: &str) -> Option<(&str, i64)> {
     Some((time, sign * minutes * 60_000_000))
 }
 
-/// A time for people, in UTC.
-pub(super) fn shown(time: Micros) -> String {
-    let exact = stamp(time).replace('T', " ");
+/// Formats a time for people, in UTC.
+pub(super) fn readable(time: Micros) -> String {
+    let exact = rfc3339(time).replace('T', " ");
     let text = exact.trim_end_matches('Z');
     let text = text.trim_end_matches('0').trim_end_matches('.');
     match text.len() {
@@ -99,13 +99,13 @@ pub(super) fn shown(time: Micros) -> String {
     }
 }
 
-/// A time for programs.
-pub(super) fn stamp(time: Micros) -> String {
+/// Formats a time as RFC 3339 with microseconds, for programs.
+pub(super) fn rfc3339(time: Micros) -> String {
     let time = UNIX_EPOCH + Duration::from_micros(time.min(MAX_SHOWN));
     humantime::format_rfc3339_micros(time).to_string()
 }
 
-/// The last second of the year 9999, the last that has a text.
+/// The last second of the year 9999, the last one that RFC 3339 can represent.
 const MAX_SHOWN: Micros = 253_402_300_799_000_000;
 
 #[cfg(test)]
@@ -116,15 +116,15 @@ mod tests {
 
     fn check(text: &str, expected: Option<Micros>) {
         let read = match serde_json::from_str(text).unwrap() {
-            Value::Number(number) => of_number(&number),
-            Value::String(text) => of_text(&text),
+            Value::Number(number) => parse_number(&number),
+            Value::String(text) => parse_text(&text),
             _ => panic!("{text} is neither"),
         };
         assert_eq!(read.ok(), expected, "{text}");
     }
 
     #[test]
-    fn the_size_of_a_number_tells_its_unit() {
+    fn the_size_of_a_number_determines_its_unit() {
         let time = 1_764_020_334_123_456;
         check("1764020334", Some(1_764_020_334_000_000));
         check("1764020334.123456", Some(time));
@@ -157,10 +157,13 @@ mod tests {
 
     #[test]
     fn times_are_shown_as_short_as_they_are_exact() {
-        assert_eq!(shown(1_764_020_334_500_000), "2025-11-24 21:38:54.5");
-        assert_eq!(shown(1_764_020_330_000_000), "2025-11-24 21:38:50");
-        assert_eq!(shown(1_764_028_800_000_000), "2025-11-25 00:00:00");
-        assert_eq!(shown(1_764_020_334_000_001), "2025-11-24 21:38:54.000001");
-        assert_eq!(shown(u64::MAX), "9999-12-31 23:59:59");
+        assert_eq!(readable(1_764_020_334_500_000), "2025-11-24 21:38:54.5");
+        assert_eq!(readable(1_764_020_330_000_000), "2025-11-24 21:38:50");
+        assert_eq!(readable(1_764_028_800_000_000), "2025-11-25 00:00:00");
+        assert_eq!(
+            readable(1_764_020_334_000_001),
+            "2025-11-24 21:38:54.000001"
+        );
+        assert_eq!(readable(u64::MAX), "9999-12-31 23:59:59");
     }
 }
