@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 use super::mistake::Report;
 use super::read::{self, Descriptor};
 use super::rule::Rule;
@@ -42,7 +44,7 @@ pub(super) fn build_values(
 #[derive(Default)]
 struct Builder {
     domains: Vec<Domain>,
-    names: HashMap<String, usize>,
+    names: HashMap<Box<[u8]>, usize, RandomState>,
     /// The position at which each domain was defined first.
     origins: Vec<String>,
     rules: Vec<Arc<Rule>>,
@@ -82,7 +84,7 @@ impl Builder {
             self.grow_apart("", &source, file.descriptors);
             return;
         };
-        if let Some(&id) = self.names.get(domain_name) {
+        if let Some(&id) = self.names.get(domain_name.as_bytes()) {
             if options.merge_domains {
                 self.domains[id].add_file(&source);
                 self.grow(id, None, domain_name, &source, file.descriptors);
@@ -102,7 +104,7 @@ impl Builder {
         let mut domain = Domain::new(domain_name.clone(), id);
         domain.add_file(&source);
         self.domains.push(domain);
-        self.names.insert(domain_name.clone(), id);
+        self.names.insert(domain_name.as_bytes().into(), id);
         self.origins.push(self.report.place(name, file.at));
         self.grow(id, None, domain_name, &source, file.descriptors);
     }

@@ -49,6 +49,8 @@ pub mod yaml;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 pub use diff::{Buckets, Change, Kind};
 pub use limit::{Algorithm, Hits, Limit, Unit};
 pub use mistake::{MAX_LISTED, Mistake, Mistakes, Position, and_more};
@@ -94,7 +96,7 @@ pub struct LoadOptions {
 #[derive(Debug, Clone, Default)]
 pub struct RuleSet {
     domains: Vec<Domain>,
-    names: HashMap<String, usize>,
+    names: HashMap<Box<[u8]>, usize, RandomState>,
     rules: Vec<Arc<Rule>>,
     default_algorithm: Algorithm,
     warnings: Vec<Mistake>,
@@ -160,8 +162,7 @@ impl RuleSet {
     /// The domain with this name.
     #[must_use]
     pub fn domain(&self, name: impl AsRef<[u8]>) -> Option<&Domain> {
-        let name = std::str::from_utf8(name.as_ref()).ok()?;
-        self.names.get(name).map(|&id| &self.domains[id])
+        self.names.get(name.as_ref()).map(|&id| &self.domains[id])
     }
 
     /// All domains. The index of each is its [`id`](Domain::id).

@@ -9,6 +9,8 @@ use std::collections::HashMap;
 use std::iter::FusedIterator;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 use super::pattern::{self, is_wildcard};
 use super::rule::Rule;
 
@@ -72,7 +74,7 @@ pub fn composite(key: &str, value: Option<&str>) -> String {
 /// The children of a node, indexed for lookups.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Level {
-    keys: HashMap<Box<[u8]>, Named>,
+    keys: HashMap<Box<[u8]>, Named, RandomState>,
     /// Nodes whose key contains a `*`, in the order of the file.
     wild_keys: Vec<usize>,
 }
@@ -81,7 +83,7 @@ pub(super) struct Level {
 #[derive(Debug, Clone, Default)]
 struct Named {
     /// Patterns are included, because a value can equal the text of a pattern.
-    values: HashMap<Box<[u8]>, usize>,
+    values: HashMap<Box<[u8]>, usize, RandomState>,
     /// Nodes whose value, but not the key, contains a `*`, in the order of the file.
     wild_values: Vec<usize>,
     bare: Option<usize>,

@@ -27,8 +27,8 @@ pub(crate) struct ResponseBody {
     first: Bytes,
     /// Length of the part that HTTP/2 received last, of which it can still hold all.
     in_flight: usize,
-    /// The frame that came instead of a first message; `Some(None)` if the body is empty.
-    other: Option<Option<Result<Frame<Bytes>, Status>>>,
+    /// The frame that came instead of a first message; `Some(None)` if the body is empty. Boxed, as it is rare and large.
+    other: Option<Box<Option<Result<Frame<Bytes>, Status>>>>,
     rest: Body,
     usage: Arc<ConnectionUsage>,
 }
@@ -43,9 +43,9 @@ impl ResponseBody {
             match Pin::new(&mut rest).poll_frame(&mut context) {
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) => first = data,
-                    Err(trailers) => other = Some(Some(Ok(trailers))),
+                    Err(trailers) => other = Some(Box::new(Some(Ok(trailers)))),
                 },
-                Poll::Ready(frame) => other = Some(frame),
+                Poll::Ready(frame) => other = Some(Box::new(frame)),
                 Poll::Pending => {}
             }
         }
@@ -77,7 +77,7 @@ impl hyper::body::Body for ResponseBody {
         if this.first.is_empty() {
             return match &mut this.other {
                 // The next poll returns the end.
-                Some(other) => Poll::Ready(mem::take(other)),
+                Some(other) => Poll::Ready(other.take()),
                 None => Pin::new(&mut this.rest).poll_frame(context),
             };
         }
