@@ -12,7 +12,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Either};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
-use hyper::body::Frame;
+use hyper::body::{Body as _, Frame};
 use percent_encoding::percent_decode;
 use prost::Message as _;
 use tonic::body::Body;
@@ -62,8 +62,19 @@ impl<S> GrpcRouter<S> {
     }
 }
 
+/// Whether a path, `/service/method`, is of this service.
+fn is_of_service(path: &str, service: &str) -> bool {
+    let rest = path
+        .strip_prefix('/')
+        .and_then(|path| path.strip_prefix(service));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// Method of health probes of Kubernetes and Envoy.
 const CHECK: &str = "/grpc.health.v1.Health/Check";
+
+/// The method of the health service with streams.
+const WATCH: &str = "/grpc.health.v1.Health/Watch";
 
 /// The other unary method of the health service.
 const LIST: &str = "/grpc.health.v1.Health/List";
@@ -81,9 +92,7 @@ where
         Either<ServiceCall<S::Future>, BoxFuture<'static, Result<Self::Response, Infallible>>>;
 
     fn call(&self, mut request: Request<RequestBody>) -> Self::Future {
-        // A path is /service/method.
-        let mut parts = request.uri().path().split('/');
-        if parts.nth(1) == Some(S::NAME) {
+        if is_of_service(request.uri().path(), S::NAME) {
             request.body_mut().set_timeout();
             return Either::Left(ServiceCall {
                 response: self.service.clone().call(request),
@@ -96,6 +105,10 @@ where
         };
         if recorded.is_some() || request.uri().path() == LIST {
             request.body_mut().set_timeout();
+        }
+        if request.uri().path() == WATCH {
+            let watches = request.body().watches();
+            request.extensions_mut().insert(watches);
         }
         let (began, shared) = (Instant::now(), Arc::clone(&self.shared));
         let response = self.others.clone().call(request);
@@ -140,6 +153,9 @@ impl Shared {
     /// Returns the response, or what replaces the error of a message that is too large.
     fn replace_too_large(&self, response: Response<Body>) -> Response<Body> {
         // Only a response without a message has its status in the headers.
+        if !response.body().is_end_stream() {
+            return response;
+        }
         let Some(status) = response.headers().get(GRPC_STATUS) else {
             return response;
         };
