@@ -11,6 +11,7 @@ use std::process::Command;
 use ratekeeper::service::pb::RateLimitRequest;
 use ratekeeper::service::pb::rate_limit_service_client::RateLimitServiceClient;
 use tokio::runtime::Runtime;
+use tonic::Code;
 use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
@@ -206,6 +207,28 @@ fn what_goes_on_for_too_long_on_an_old_connection_is_cut() {
         let mut watch = client.watch(request).await.unwrap().into_inner();
         assert!(watch.message().await.unwrap().is_some());
         assert!(watch.message().await.is_err(), "it is cut");
+    });
+    assert_eq!(server.stop().code(), Some(0));
+}
+
+#[test]
+fn health_watches_of_a_connection_are_bounded() {
+    let server = with(&[]);
+    Runtime::new().unwrap().block_on(async {
+        let endpoint = Endpoint::from_shared(format!("http://{}", server.address())).unwrap();
+        let connect = async || HealthClient::new(endpoint.connect().await.unwrap());
+        let mut client = connect().await;
+        let mut watches = Vec::new();
+        for _ in 0..16 {
+            let watch = client.watch(HealthCheckRequest::default()).await.unwrap();
+            watches.push(watch.into_inner());
+        }
+        let rejected = client.watch(HealthCheckRequest::default()).await;
+        assert_eq!(rejected.unwrap_err().code(), Code::ResourceExhausted);
+        let mut other = connect().await;
+        let request = HealthCheckRequest::default();
+        let mut watch = other.watch(request).await.unwrap().into_inner();
+        assert!(watch.message().await.unwrap().is_some());
     });
     assert_eq!(server.stop().code(), Some(0));
 }

@@ -424,12 +424,35 @@ fn json_of_a_page_of_another_origin_is_rejected() {
         ("sec-fetch-site", "same-site", 403),
         ("sec-fetch-site", "same-origin", 200),
         ("origin", own.as_str(), 200),
+        ("origin", "http://127.0.0.1:1", 403),
         // What curl and forms send.
         ("content-type", "application/x-www-form-urlencoded", 200),
     ] {
         let page = http.send_with("POST", "/json", &[(name, value)], body);
         assert_eq!(page.status, status, "{name}: {value}: {}", page.body);
     }
+    // A page whose name resolves to this server (DNS rebinding) is of the same origin for the browser.
+    for (host, is_rejected) in [
+        ("localhost:8080", false),
+        ("LOCALHOST", false),
+        ("192.0.2.1", false),
+        ("[::1]:8080", false),
+        ("evil.example:8080", true),
+        ("127.0.0.1.evil.example", true),
+        ("localhost.evil.example", true),
+        ("1", true),
+    ] {
+        let origin = format!("http://{host}");
+        let headers = [("host", host), ("origin", &origin)];
+        let page = http.send_with("POST", "/json", &headers, body);
+        assert_eq!(page.status == 403, is_rejected, "{host}: {}", page.body);
+    }
+    let headers = [
+        ("origin", "http://evil.example"),
+        ("sec-fetch-site", "same-origin"),
+    ];
+    let page = http.send_with("POST", "/json", &headers, body);
+    assert_eq!(page.status, 403, "{}", page.body);
 }
 
 #[test]

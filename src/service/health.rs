@@ -4,9 +4,11 @@
 //! envoyproxy/ratelimit: the stream stays open.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
+use futures_util::StreamExt as _;
 use futures_util::stream::unfold;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
@@ -23,6 +25,21 @@ const NAMES: [&str; 3] = [
     "envoy.service.ratelimit.v3.RateLimitService",
 ];
 
+/// Maximum number of streams of `Watch`: of a connection, and of all connections. Each takes about 8 KiB, and clients have one per
+/// connection and name.
+const MAX_WATCHES_OF_A_CONNECTION: usize = 16;
+const MAX_WATCHES: usize = 8_192;
+
+/// The streams of `Watch` that a connection can still open; an extension of its requests.
+#[derive(Debug, Clone)]
+pub(super) struct ConnectionWatches(Arc<Semaphore>);
+
+impl Default for ConnectionWatches {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_WATCHES_OF_A_CONNECTION)))
+    }
+}
+
 /// The health of the server.
 #[derive(Debug, Clone, Copy)]
 struct Report {
@@ -33,32 +50,40 @@ struct Report {
 
 /// The health service of a server. Clones share the health.
 #[derive(Debug, Clone)]
-pub(crate) struct HealthService(watch::Sender<Report>);
+pub(crate) struct HealthService {
+    report: watch::Sender<Report>,
+    /// The streams of `Watch` that can still be opened.
+    watches: Arc<Semaphore>,
+}
 
 impl Default for HealthService {
     /// Creates a service that reports NOT_SERVING.
     fn default() -> Self {
-        Self(watch::Sender::new(Report {
-            is_serving: false,
-            is_over: false,
-        }))
+        Self {
+            report: watch::Sender::new(Report {
+                is_serving: false,
+                is_over: false,
+            }),
+            watches: Arc::new(Semaphore::new(MAX_WATCHES)),
+        }
     }
 }
 
 impl HealthService {
     /// Reports SERVING or NOT_SERVING from now on.
     pub(crate) fn report(&self, is_serving: bool) {
-        self.0.send_modify(|report| report.is_serving = is_serving);
+        self.report
+            .send_modify(|report| report.is_serving = is_serving);
     }
 
     /// Ends the streams of `Watch` after they have reported the last change.
     pub(crate) fn end_watching(&self) {
-        self.0.send_modify(|report| report.is_over = true);
+        self.report.send_modify(|report| report.is_over = true);
     }
 
     /// Returns the status of a service; `None` if its name is unknown.
     fn status(&self, name: &str) -> Option<ServingStatus> {
-        status(*self.0.borrow(), NAMES.contains(&name))
+        status(*self.report.borrow(), NAMES.contains(&name))
     }
 }
 
@@ -67,6 +92,13 @@ fn status(report: Report, is_known: bool) -> Option<ServingStatus> {
         true => ServingStatus::Serving,
         false => ServingStatus::NotServing,
     })
+}
+
+/// Takes one of the streams of `Watch` that can still be opened.
+fn permit(left: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Status> {
+    Arc::clone(left)
+        .try_acquire_owned()
+        .map_err(|_| Status::resource_exhausted("too many streams of Watch are open; close some"))
 }
 
 fn response(status: ServingStatus) -> HealthCheckResponse {
@@ -106,7 +138,12 @@ impl Health for HealthService {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let is_known = NAMES.contains(&request.get_ref().service.as_str());
-        let start = (self.0.subscribe(), None);
+        let of_connection = request.extensions().get::<ConnectionWatches>();
+        let of_connection = of_connection
+            .map(|ConnectionWatches(left)| permit(left))
+            .transpose()?;
+        let permits = (permit(&self.watches)?, of_connection);
+        let start = (self.report.subscribe(), None);
         let changes = unfold(start, move |(mut reports, last)| async move {
             loop {
                 let report = *reports.borrow_and_update();
@@ -119,13 +156,14 @@ impl Health for HealthService {
                 }
             }
         });
+        // The permits are returned when the stream is dropped.
+        let changes = changes.inspect(move |_| _ = &permits);
         Ok(Response::new(Box::pin(changes)))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio_stream::StreamExt as _;
     use tonic::Code;
 
     use super::*;
@@ -163,6 +201,36 @@ mod tests {
             Some(ServingStatus::ServiceUnknown)
         );
         assert_eq!(next(&mut unknown).await, None);
+    }
+
+    #[tokio::test]
+    async fn streams_of_a_connection_and_of_all_are_bounded() {
+        let health = HealthService::default();
+        let connection = ConnectionWatches(Arc::new(Semaphore::new(2)));
+        let watch = async || {
+            let mut request = request("");
+            request.extensions_mut().insert(connection.clone());
+            health.watch(request).await.map(Response::into_inner)
+        };
+        let (first, _second) = (watch().await.unwrap(), watch().await.unwrap());
+        let third = watch().await.err().map(|status| status.code());
+        assert_eq!(third, Some(Code::ResourceExhausted));
+        drop(first);
+        let mut first = watch().await.unwrap();
+        assert!(first.next().await.is_some_and(|response| response.is_ok()));
+        // Another connection has its own, within the bound of all.
+        let others: Vec<_> = (2..MAX_WATCHES)
+            .map(|_| health.watch(request("")))
+            .collect();
+        let others = futures_util::future::try_join_all(others).await.unwrap();
+        let one_more = health
+            .watch(request(""))
+            .await
+            .err()
+            .map(|status| status.code());
+        assert_eq!(one_more, Some(Code::ResourceExhausted));
+        drop(others);
+        assert!(health.watch(request("")).await.is_ok());
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use super::ThreadUsage;
 use super::request::IncompleteRequest;
+use crate::service::health::ConnectionWatches;
 
 /// Number of bytes that one connection holds.
 pub(in crate::service) struct ConnectionUsage {
@@ -24,6 +25,7 @@ pub(in crate::service) struct ConnectionUsage {
     /// The connection is being closed. Its bytes do not count for the thread any more.
     pub(super) is_closed: AtomicBool,
     pub(super) close: Notify,
+    pub(super) watches: ConnectionWatches,
 }
 
 impl fmt::Debug for ConnectionUsage {
@@ -48,6 +50,7 @@ impl ConnectionUsage {
             next_request: AtomicU64::new(0),
             is_closed: AtomicBool::new(false),
             close: Notify::new(),
+            watches: ConnectionWatches::default(),
         }
     }
 

@@ -14,6 +14,7 @@ use tokio::time::{Sleep, sleep};
 use tonic::Status;
 
 use super::ConnectionUsage;
+use crate::service::health::ConnectionWatches;
 
 /// Maximum time in which the message of a unary call must arrive after its headers.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -70,6 +71,11 @@ impl RequestBody {
             this.add(header_fields * FIELD_BYTES);
         }
         this
+    }
+
+    /// The health watches that the connection can still open.
+    pub(in crate::service) fn watches(&self) -> ConnectionWatches {
+        self.usage.watches.clone()
     }
 
     /// Bounds the time in which the message of a unary call must arrive. Messages of a stream can be far apart.

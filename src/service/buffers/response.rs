@@ -20,6 +20,9 @@ const PART_BYTES: usize = 16 << 10;
 /// nearly all of it was sent; until then its bytes are counted here.
 pub(in crate::service) const MAX_SEND_BUFFER: usize = 1 << 10;
 
+/// What a poll of a body returns when it is ready.
+type PolledFrame = Option<Result<Frame<Bytes>, Status>>;
+
 /// The body of a response. The bytes that were not sent yet are counted.
 #[derive(Debug)]
 pub(crate) struct ResponseBody {
@@ -28,7 +31,7 @@ pub(crate) struct ResponseBody {
     /// Length of the part that HTTP/2 received last, of which it can still hold all.
     in_flight: usize,
     /// The frame that came instead of a first message; `Some(None)` if the body is empty. Boxed, as it is rare and large.
-    other: Option<Box<Option<Result<Frame<Bytes>, Status>>>>,
+    other: Option<Box<PolledFrame>>,
     rest: Body,
     usage: Arc<ConnectionUsage>,
 }

@@ -4,6 +4,7 @@
 
 mod duplicate_fields;
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use axum::Router;
@@ -101,13 +102,20 @@ fn http_response(messages: &Messages, response: &RateLimitResponse) -> Response 
     answer
 }
 
-/// Returns whether a browser sends the request for a page of another origin.
+/// Returns whether a browser sends the request for a page of another origin, or for one whose origin has a name.
+///
+/// Whoever controls a name can have it resolve to this server (DNS rebinding): then a page of that name sends requests of its own origin.
+/// Therefore only the origins of IP addresses and of `localhost` are accepted.
 ///
 /// Any media type is accepted, as in envoyproxy/ratelimit, so that an HTML form could send a request without a CORS preflight.
 /// Clients other than browsers send neither of the headers.
 fn is_of_another_origin(headers: &HeaderMap) -> bool {
-    if let Some(site) = headers.get("sec-fetch-site") {
-        return site != "same-origin" && site != "none";
+    let is_of_another_site = |site: &HeaderValue| site != "same-origin" && site != "none";
+    if headers
+        .get("sec-fetch-site")
+        .is_some_and(is_of_another_site)
+    {
+        return true;
     }
     let Some(origin) = headers.get(header::ORIGIN) else {
         return false;
@@ -116,7 +124,25 @@ fn is_of_another_origin(headers: &HeaderMap) -> bool {
     let authority = [&b"http://"[..], b"https://"]
         .iter()
         .find_map(|scheme| origin.as_bytes().strip_prefix(*scheme));
-    authority.is_none() || authority != host
+    authority.is_none() || authority != host || !authority.is_some_and(is_without_name)
+}
+
+/// Returns whether the host of an authority is an IP address or `localhost`.
+fn is_without_name(authority: &[u8]) -> bool {
+    let Ok(authority) = std::str::from_utf8(authority) else {
+        return false;
+    };
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if is_port(port) => host,
+        _ => authority,
+    };
+    let six = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<Ipv4Addr>().is_ok()
+        || six.is_some_and(|host| host.parse::<Ipv6Addr>().is_ok())
 }
 
 fn failed(failure: Failure) -> Response {

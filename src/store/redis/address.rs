@@ -88,6 +88,11 @@ impl Address {
         let (rest, parameters) = rest.split_once('?').unwrap_or((rest, ""));
         let scheme = if is_tls { "redis" } else { scheme };
         // The driver's own text may repeat the address, credentials included, so it is not shown.
+        if has_invalid_port(rest) {
+            return Err(refused(
+                "the port is no number from 1 to 65535; write host:port",
+            ));
+        }
         let info = format!("{scheme}://{rest}")
             .as_str()
             .into_connection_info()
@@ -122,6 +127,17 @@ impl Address {
             is_tls,
         })
     }
+}
+
+/// Whether the part of an address after its scheme ends in digits that are no port.
+fn has_invalid_port(rest: &str) -> bool {
+    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    let host = host.split('/').next().unwrap_or_default();
+    host.rsplit_once(':').is_some_and(|(_, port)| {
+        port.bytes().all(|byte| byte.is_ascii_digit())
+            && port.len() > 4
+            && port.parse::<u16>().is_err()
+    })
 }
 
 /// What an address may say in two places.
@@ -172,9 +188,15 @@ impl Parts {
         let Some(text) = &self.database else {
             return Ok(0);
         };
-        let database = text.parse().ok().filter(|database| *database >= 0);
+        // Redis reads the number as an `int`.
+        let database = text
+            .parse()
+            .ok()
+            .filter(|database: &i64| (0..=i64::from(i32::MAX)).contains(database));
         database.ok_or_else(|| {
-            refused("the database, behind the last slash or as ?db=, is a number from 0")
+            refused(
+                "the database, behind the last slash or as ?db=, is a number from 0 to 2147483647",
+            )
         })
     }
 }
@@ -203,6 +225,7 @@ mod tests {
             ("h:1", "h:1", None, None, 0),
             ("redis://h:1/3", "h:1", None, None, 3),
             ("redis://h:1?db=3", "h:1", None, None, 3),
+            ("h:65535/2147483647", "h:65535", None, None, 2_147_483_647),
             ("redis://h:1/?db=3", "h:1", None, None, 3),
             ("redis://h:1/3?db=3", "h:1", None, None, 3),
             ("h:1?db=3", "h:1", None, None, 3),
@@ -255,6 +278,12 @@ mod tests {
             ("redis://h:1?SECRET!=1", "an unknown parameter"),
             ("redis://h:1/1/2", "not a Redis address"),
             ("redis://h:0", "port 0"),
+            ("redis://h:99999", "from 1 to 65535"),
+            ("h:65536", "from 1 to 65535"),
+            ("redis://u:SEC@[::1]:123456/1", "from 1 to 65535"),
+            ("redis://u:123456/SEC@h:x", "percent-encode"),
+            ("redis://h:1/99999999999", "a number from 0 to 2147483647"),
+            ("redis://h:1?db=2147483648", "a number from 0 to 2147483647"),
         ] {
             let error = Address::parse(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");
