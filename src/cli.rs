@@ -1,20 +1,21 @@
 //! The command line: what was typed (and the environment), turned into what it means, once.
 
-mod bench;
 mod check;
 mod diff;
 mod explain;
-mod harmless;
-mod hit;
+#[cfg(feature = "tools")]
 mod migrate;
 mod mistakes;
 mod option_table;
 mod options;
-mod output;
+#[cfg_attr(
+    not(feature = "tools"),
+    expect(dead_code, reason = "only `migrate` needs all of it")
+)]
 mod reference;
+#[cfg(feature = "tools")]
 mod replay;
 mod serve;
-mod top;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -24,28 +25,28 @@ use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use ratekeeper_tools::output;
+#[cfg(feature = "tools")]
+use ratekeeper_tools::{bench, hit, top};
+
 use crate::rules;
 
 use mistakes::Mistakes;
 use output::{stderr, stdout, unless_closed};
 
-/// What a command came to, for `main` to make an exit code of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// It did what was asked. Exit code 0.
-    Done,
-    /// The answer is no: mistakes were found. Exit code 1.
-    Mistakes,
-    /// Two things differ. Exit code 1.
-    Differ,
-    /// The request was denied. Exit code 2.
-    Denied,
-    /// What was typed makes no sense. Exit code 2, but 1 for `hit`, where 2 means denied.
-    Usage {
-        /// Whether it was `hit` that was typed.
-        of_hit: bool,
-    },
-}
+pub use ratekeeper_tools::Outcome;
+
+/// The end of the help text. The last example needs the feature `tools`.
+const EXAMPLES: &str = if cfg!(feature = "tools") {
+    "Without a command, ratekeeper runs the server (serve).\n\n\
+    Try:  ratekeeper --config envoy/ratelimit.yaml\n      \
+          ratekeeper explain --config envoy/ratelimit.yaml DOMAIN key=value\n      \
+          ratekeeper hit DOMAIN key=value"
+} else {
+    "Without a command, ratekeeper runs the server (serve).\n\n\
+    Try:  ratekeeper --config envoy/ratelimit.yaml\n      \
+          ratekeeper explain --config envoy/ratelimit.yaml DOMAIN key=value"
+};
 
 /// A gRPC rate limit server for Envoy.
 ///
@@ -55,10 +56,7 @@ pub enum Outcome {
 #[derive(Debug, Parser)]
 #[command(name = "ratekeeper", version, args_conflicts_with_subcommands = true)]
 #[command(
-    after_help = "Without a command, ratekeeper runs the server (serve).\n\n\
-    Try:  ratekeeper --config envoy/ratelimit.yaml\n      \
-          ratekeeper explain --config envoy/ratelimit.yaml DOMAIN key=value\n      \
-          ratekeeper hit DOMAIN key=value"
+    after_help = EXAMPLES
 )]
 struct Cli {
     #[command(flatten)]
@@ -75,16 +73,21 @@ enum Command {
     Check(check::Args),
     /// Show which rule and buckets apply to a descriptor, and why others do not
     Explain(explain::Args),
+    #[cfg(feature = "tools")]
     /// Report what changes when a deployment of envoyproxy/ratelimit migrates to ratekeeper
     Migrate(migrate::Args),
     /// Describe what a change of the configuration means
     Diff(diff::Args),
+    #[cfg(feature = "tools")]
     /// Send one request to a server and print the response
     Hit(hit::Args),
+    #[cfg(feature = "tools")]
     /// Send load to a server and measure latency, throughput and CPU time
     Bench(Box<bench::Args>),
+    #[cfg(feature = "tools")]
     /// Replay recorded requests against a configuration and report which are denied
     Replay(Box<replay::Args>),
+    #[cfg(feature = "tools")]
     /// Monitor a running server: rates, hot buckets, denials
     Top(top::Args),
     /// Print the JSON Schema of configuration files, for editors
@@ -126,11 +129,16 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<Outcome> 
         _ if !mistakes.is_empty() => tell_mistakes(&mistakes, of_hit),
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::Explain(args)) => explain::run(&args),
+        #[cfg(feature = "tools")]
         Some(Command::Migrate(args)) => migrate::run(&args),
         Some(Command::Diff(args)) => diff::run(&args),
+        #[cfg(feature = "tools")]
         Some(Command::Hit(args)) => hit::run(&args),
+        #[cfg(feature = "tools")]
         Some(Command::Bench(args)) => bench::run(&args),
+        #[cfg(feature = "tools")]
         Some(Command::Replay(args)) => replay::run(&args),
+        #[cfg(feature = "tools")]
         Some(Command::Top(args)) => top::run(&args),
         Some(Command::Schema) => {
             writeln!(stdout(), "{:#}", rules::schema())?;
@@ -233,4 +241,26 @@ fn unset_empty(command: clap::Command) -> clap::Command {
             }
         })
         .mut_subcommands(unset_empty)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_lists_the_tools_if_they_are_built_in() {
+        let help = Cli::command().render_long_help().to_string();
+        let is_listed = |name: &str| {
+            help.contains(&format!("\n  {name} ")) || help.contains(&format!("ratekeeper {name} "))
+        };
+        for name in ["migrate", "hit", "bench", "replay", "top"] {
+            assert_eq!(is_listed(name), cfg!(feature = "tools"), "{name}: {help}");
+        }
+        assert!(
+            ["serve", "check", "explain", "diff"]
+                .into_iter()
+                .all(is_listed),
+            "{help}"
+        );
+    }
 }

@@ -13,7 +13,6 @@ mod record;
 mod request;
 mod tally;
 pub mod top;
-mod typed;
 mod usage;
 mod verdict;
 
@@ -34,12 +33,13 @@ use crate::telemetry::metrics::{Metrics, Recorder, Series};
 use crate::time::Micros;
 
 pub use explain::{Explanation, explain};
+pub use ratekeeper_core::descriptor::Typed;
 pub use record::{Record, Sample};
 pub use request::{BadRequest, Bounds, Descriptor, Entry, Override, Request};
-pub use typed::Typed;
 pub use usage::{CallCounts, Pattern};
 pub use verdict::{Code, ShownLimit, Status, Verdict};
 
+#[cfg(feature = "tools")]
 pub(crate) use plan::charged_keys;
 pub use plan::{bucket_keys, candidate_keys};
 

@@ -38,6 +38,5 @@ pub(crate) use rls::RateLimit;
 pub(crate) use shared_connections::{FailedConnections, SharedConnections};
 pub use socket::{Detached, Listener, Socket};
 
-pub(crate) use ratekeeper_api::admin as admin_api;
 pub(crate) use ratekeeper_api::codec::{MAX_DESCRIPTORS_DECODED, MAX_ENTRIES_DECODED};
 pub use ratekeeper_api::pb;

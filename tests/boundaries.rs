@@ -10,14 +10,23 @@ use crate::support::root;
 use crate::tidy::texts;
 
 /// The packages of the workspace, each with those that it depends on directly.
-const PACKAGES: [(&str, &[&str]); 4] = [
+const PACKAGES: [(&str, &[&str]); 5] = [
     (
         "ratekeeper",
-        &["ratekeeper-api", "ratekeeper-core", "ratekeeper-rules"],
+        &[
+            "ratekeeper-api",
+            "ratekeeper-core",
+            "ratekeeper-rules",
+            "ratekeeper-tools",
+        ],
     ),
     ("ratekeeper-api", &[]),
     ("ratekeeper-core", &[]),
     ("ratekeeper-rules", &["ratekeeper-core"]),
+    (
+        "ratekeeper-tools",
+        &["ratekeeper-api", "ratekeeper-core", "ratekeeper-rules"],
+    ),
 ];
 
 /// Packages that do no I/O, and the libraries that none of them may reach, not even through others.

@@ -31,6 +31,7 @@ impl Mistakes {
     }
 
     /// The sentences.
+    #[cfg(feature = "tools")]
     pub(super) fn into_sentences(self) -> Vec<String> {
         self.0
     }

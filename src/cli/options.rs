@@ -2,7 +2,6 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::time::Duration;
 use std::{fmt, str::FromStr};
 
 use clap::{Args, ValueEnum};
@@ -10,6 +9,8 @@ use clap::{Args, ValueEnum};
 use crate::key::{HashTag, KeyFormat};
 use crate::rules::{Algorithm, Hits, LoadOptions};
 use crate::watch::Location;
+
+pub(super) use ratekeeper_tools::values::{boolean, some_time, time};
 
 /// Where the rules are and how they are read.
 #[derive(Debug, Args)]
@@ -239,63 +240,6 @@ impl From<AlgorithmName> for Algorithm {
     }
 }
 
-/// Reads a boolean in the spellings that envoyproxy/ratelimit takes (Go's `strconv.ParseBool`).
-pub(super) fn boolean(text: &str) -> Result<bool, String> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err("write true or false".to_owned()),
-    }
-}
-
-/// Longer than anything lasts, and short enough to be added to any clock.
-const LONGEST: Duration = Duration::from_secs(1_000 * 365 * 86_400);
-
-/// Reads a time, also as Go writes it, such as 1.5h.
-pub(super) fn time(text: &str) -> Result<Duration, String> {
-    let time = humantime::parse_duration(text)
-        .ok()
-        .or_else(|| go_time(text))
-        .ok_or_else(|| "write a time such as 20s or 100ms".to_owned())?;
-    if time > LONGEST {
-        return Err("write a time of at most 1000 years".to_owned());
-    }
-    Ok(time)
-}
-
-/// Reads numbers with units, such as `1h0.5s`.
-fn go_time(text: &str) -> Option<Duration> {
-    let mut rest = text;
-    let mut total = Duration::ZERO;
-    while !rest.is_empty() {
-        let unit_at = rest.find(|c: char| c != '.' && !c.is_ascii_digit())?;
-        let (number, unit) = rest.split_at(unit_at);
-        let unit_ends = unit.find(|c: char| c == '.' || c.is_ascii_digit());
-        let (unit, next) = unit.split_at(unit_ends.unwrap_or(unit.len()));
-        let seconds = match unit {
-            "ns" => 1e-9,
-            "us" | "µs" | "μs" => 1e-6,
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3_600.0,
-            _ => return None,
-        };
-        let seconds = number.parse::<f64>().ok()? * seconds;
-        total = total.checked_add(Duration::try_from_secs_f64(seconds).ok()?)?;
-        rest = next;
-    }
-    (!text.is_empty()).then_some(total)
-}
-
-/// Reads a time that is longer than none.
-pub(super) fn some_time(text: &str) -> Result<Duration, String> {
-    match time(text)? {
-        Duration::ZERO => Err("write a time longer than 0, such as 100ms".to_owned()),
-        time => Ok(time),
-    }
-}
-
 /// Reads a number of at least one.
 pub(super) fn some(text: &str) -> Result<usize, String> {
     let number = text.parse().map(NonZeroUsize::get);
@@ -323,22 +267,6 @@ pub(super) fn port(text: &str) -> Result<u16, String> {
             advice
         }
     })
-}
-
-/// Reads the address of a server as host:port, also out of a URL.
-pub(super) fn address(text: &str) -> Result<String, String> {
-    let address = text.strip_prefix("http://").unwrap_or(text);
-    let address = address.strip_suffix('/').unwrap_or(address);
-    if address.contains("://") {
-        return Err("write host:port; only plaintext is spoken".to_owned());
-    }
-    let port = address
-        .rsplit_once(':')
-        .map(|(_, port)| port.parse::<u16>());
-    match port {
-        Some(Ok(1..)) => Ok(address.to_owned()),
-        _ => Err("write host:port".to_owned()),
-    }
 }
 
 /// Reads the name of an HTTP header.
@@ -371,33 +299,5 @@ impl FromStr for Secret {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Ok(Self(text.to_owned()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_read_as_people_and_as_go_write_them() {
-        for (text, expected) in [
-            ("24h", Some(86_400_000)),
-            ("24h0m0s", Some(86_400_000)),
-            ("1h30m", Some(5_400_000)),
-            ("1.5h", Some(5_400_000)),
-            ("1m0.5s", Some(60_500)),
-            ("100ms", Some(100)),
-            ("1day", Some(86_400_000)),
-            ("0s", Some(0)),
-            ("", None),
-            ("5", None),
-            ("-1s", None),
-            ("1..5s", None),
-            ("s", None),
-            ("999999999999999999999h", None),
-        ] {
-            let expected = expected.map(Duration::from_millis);
-            assert_eq!(time(text).ok(), expected, "{text}");
-        }
     }
 }

@@ -157,6 +157,7 @@ fn signals(
 
 impl Args {
     /// What is wrong with options that can be read, but do not go together. No file is looked at.
+    #[cfg(feature = "tools")]
     pub(super) fn contradictions(&self) -> Mistakes {
         let mut mistakes = Mistakes::default();
         self.settings(watch::channel(()).1, &mut mistakes);

@@ -226,6 +226,7 @@ fn met<'r>(
 }
 
 /// Likewise, also when it brings a limit of its own.
+#[cfg(feature = "tools")]
 pub(crate) fn charged_keys(
     rules: &RuleSet,
     settings: &LimiterSettings,

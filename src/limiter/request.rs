@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+pub use ratekeeper_core::descriptor::Entry;
+
 use crate::rules::Unit;
 use crate::text::{Text, readable, truncated};
 
@@ -27,15 +29,6 @@ pub struct Descriptor {
     pub hits_addend: Option<u64>,
     /// The hits are given back.
     pub is_negative_hits: bool,
-}
-
-/// One `(key, value)` of a descriptor.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Entry {
-    /// The key.
-    pub key: Text,
-    /// The value; may be empty.
-    pub value: Text,
 }
 
 /// A limit that a request brings itself.

@@ -2,6 +2,7 @@
 //!
 //! - [`time`]: the unit of time that all of ratekeeper uses.
 //! - [`text`]: text of clients, which can be any bytes.
+//! - [`descriptor`]: entries of descriptors.
 //! - [`key`]: names of buckets.
 //! - [`bucket`]: the arithmetic of one limit.
 //! - [`charge`]: what a request sends to a store, and the decision that the store returns.
@@ -12,6 +13,7 @@
 
 pub mod bucket;
 pub mod charge;
+pub mod descriptor;
 pub mod key;
 pub mod settle;
 pub mod text;

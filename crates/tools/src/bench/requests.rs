@@ -4,9 +4,9 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
 use prost::Message as _;
 
-use crate::limiter;
-use crate::service::pb::rate_limit_descriptor::Entry;
-use crate::service::pb::{RateLimitDescriptor, RateLimitRequest};
+use ratekeeper_api::pb::rate_limit_descriptor::Entry;
+use ratekeeper_api::pb::{RateLimitDescriptor, RateLimitRequest};
+use ratekeeper_core::descriptor;
 
 /// Placeholder of the key number in a descriptor.
 pub(super) const PLACEHOLDER: &str = "{}";
@@ -19,7 +19,7 @@ pub(super) struct Shared<'a> {
     /// `hits_addend` of the request.
     pub hits: u32,
     /// The entries of a descriptor, [`PLACEHOLDER`]s included.
-    pub entries: &'a [limiter::Entry],
+    pub entries: &'a [descriptor::Entry],
     /// Number of such descriptors in each request, each with its own key number.
     pub descriptors: usize,
 }
@@ -116,8 +116,8 @@ mod tests {
 
     use super::*;
 
-    fn entry(key: &str, value: &str) -> limiter::Entry {
-        limiter::Entry {
+    fn entry(key: &str, value: &str) -> descriptor::Entry {
+        descriptor::Entry {
             key: key.into(),
             value: value.into(),
         }

@@ -3,13 +3,13 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::service::admin_api::{
+use ratekeeper_api::admin::{
     Breaker, ConfigurationSummary, Decisions, DistributionBucket, Errors, Limit, Rejected, Source,
     Store,
 };
 
 /// A server that has decided so much by then, and was asked something odd.
-pub(in crate::cli::top) fn sample(second: u64, admitted: u64, denied: u64) -> Sample {
+pub(in crate::top) fn sample(second: u64, admitted: u64, denied: u64) -> Sample {
     let rule = |path: &str, within: u64, denied: u64| Rule {
         path: path.to_owned(),
         limits: vec![Limit {
@@ -127,7 +127,7 @@ fn top(second: u64) -> Top {
     }
 }
 
-pub(in crate::cli::top) fn view() -> View {
+pub(in crate::top) fn view() -> View {
     View {
         address: "localhost:6070".to_owned(),
         window: Window::Minute,

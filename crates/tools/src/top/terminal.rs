@@ -11,11 +11,11 @@ use ratatui::DefaultTerminal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::super::harmless::plain;
 use super::client::Client;
 use super::report::{Report, View};
 use super::sample::{Sample, Window};
 use super::screen::{Colours, Screen};
+use crate::harmless::plain;
 
 /// What a key means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 /// A text that clients may have chosen, without what a terminal would obey, or what turns the text around it.
-pub(super) fn plain(text: &str) -> String {
+pub fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for char in text.chars() {
         if is_harmful(char) {
@@ -17,7 +17,7 @@ pub(super) fn plain(text: &str) -> String {
 }
 
 /// Lines of text or JSON with the same characters written as JSON can. Line feeds and tabs stay.
-pub(super) fn harmless(text: &str) -> String {
+pub fn harmless(text: &str) -> String {
     let mut harmless = String::with_capacity(text.len());
     for char in text.chars() {
         if is_harmful(char) && !matches!(char, '\n' | '\t') {

@@ -3,12 +3,12 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-use super::super::harmless::plain;
 use super::sample::{Histogram, Sample, Window};
-use crate::service::admin_api::{
+use crate::harmless::plain;
+use clap::ValueEnum;
+use ratekeeper_api::admin::{
     Causes, DeniedBucket, Distribution, Hits, HotBucket, Rule, Status, Top,
 };
-use clap::ValueEnum;
 
 /// What somebody wants to see.
 #[derive(Debug, Clone)]

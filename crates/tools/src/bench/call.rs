@@ -12,8 +12,8 @@ use prost::Message;
 use tokio::time::timeout;
 use tonic::{Code, Status};
 
-use crate::service::pb::rate_limit_response;
-use crate::service::pb::rate_limit_service_server::SERVICE_NAME;
+use ratekeeper_api::pb::rate_limit_response;
+use ratekeeper_api::pb::rate_limit_service_server::SERVICE_NAME;
 
 /// Result of a call.
 #[derive(Debug)]

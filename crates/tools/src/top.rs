@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::Outcome;
-use super::options::{address, some_time};
-use super::output::stdout;
+use crate::Outcome;
+use crate::output::stdout;
+use crate::values::{address, some_time};
 use client::Client;
 use report::{Report, Sort, View};
 use sample::{Sample, Window, documents};
@@ -31,7 +31,7 @@ use screen::Colours;
           ratekeeper top --once --window hour\n      \
           kubectl exec deploy/ratekeeper -- ratekeeper top --json"
 )]
-pub(super) struct Args {
+pub struct Args {
     /// Address of the server's debug port, as host:port
     #[arg(long, short, value_name = "ADDRESS", default_value = "localhost:6070", value_parser = address)]
     address: String,
@@ -62,7 +62,7 @@ pub(super) struct Args {
 }
 
 /// Shows what a server does.
-pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
+pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

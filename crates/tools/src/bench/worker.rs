@@ -19,7 +19,7 @@ use super::connection::{BACK_OFF, Connection};
 use super::load::{Extent, Load, Pace, Part};
 use super::schedule::Schedule;
 use super::tally::{Interval, Tally};
-use crate::timer::Timer;
+use crate::kernel_timer::Timer;
 
 /// Maximum number of calls of an open loop that are sent in a row before responses are read.
 const BURST: u32 = 32;

@@ -10,16 +10,16 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tonic::transport::Endpoint;
 
-use super::Outcome;
-use super::harmless::plain;
-use super::options::{address, boolean, some_time};
-use super::output::stdout;
-use crate::limiter::Typed;
-use crate::rules::Unit;
-use crate::service::pb::rate_limit_descriptor::{Entry, RateLimitOverride};
-use crate::service::pb::rate_limit_response::{Code, DescriptorStatus, rate_limit};
-use crate::service::pb::rate_limit_service_client::RateLimitServiceClient;
-use crate::service::pb::{RateLimitDescriptor, RateLimitRequest, RateLimitResponse};
+use crate::Outcome;
+use crate::harmless::plain;
+use crate::output::stdout;
+use crate::values::{address, boolean, some_time};
+use ratekeeper_api::pb::rate_limit_descriptor::{Entry, RateLimitOverride};
+use ratekeeper_api::pb::rate_limit_response::{Code, DescriptorStatus, rate_limit};
+use ratekeeper_api::pb::rate_limit_service_client::RateLimitServiceClient;
+use ratekeeper_api::pb::{RateLimitDescriptor, RateLimitRequest, RateLimitResponse};
+use ratekeeper_core::descriptor::Typed;
+use ratekeeper_rules::Unit;
 
 /// Options of the command.
 #[derive(Debug, clap::Args)]
@@ -28,7 +28,7 @@ use crate::service::pb::{RateLimitDescriptor, RateLimitRequest, RateLimitRespons
     Try:  ratekeeper hit shop client=alice\n      \
           ratekeeper hit shop client=alice,path=/cart method=GET --hits 5 --json"
 )]
-pub(super) struct Args {
+pub struct Args {
     /// Domain of the request
     domain: String,
 
@@ -67,7 +67,7 @@ pub(super) struct Args {
 }
 
 /// Sends the request; the outcome is its verdict.
-pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
+pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::super::options::{address, time};
 use super::call::Caller;
 use super::keys::{Keys, Shape};
 use super::load::{Extent, Load, Pace};
 use super::process::Watched;
 use super::requests::{PLACEHOLDER, Shared, Template};
-use crate::limiter::Typed;
+use crate::values::{address, time};
+use ratekeeper_core::descriptor::Typed;
 
 /// Defaults of the measured time and of the warm-up.
 const DURATION: Duration = Duration::from_secs(10);
@@ -27,7 +27,7 @@ const FIRST_RATE: NonZeroU64 = NonZeroU64::new(1000).expect("1000 is not 0");
 /// Options of the command.
 #[derive(Debug, clap::Args)]
 #[command(after_help = super::AFTER_HELP, after_long_help = super::AFTER_LONG_HELP)]
-pub(in crate::cli) struct Args {
+pub struct Args {
     #[command(flatten)]
     target: Target,
     #[command(flatten)]

@@ -68,7 +68,7 @@ impl Client {
             (StatusCode::OK, Some(_)) => decode(&body),
             (_, Some(answer)) if answer["error"].is_string() => bail!(
                 "{address} answered: {}",
-                super::super::harmless::plain(answer["error"].as_str().unwrap_or_default())
+                crate::harmless::plain(answer["error"].as_str().unwrap_or_default())
             ),
             _ => bail!(stranger()),
         }
@@ -114,7 +114,7 @@ fn decode<T: DeserializeOwned>(text: &[u8]) -> anyhow::Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::admin_api::Status;
+    use ratekeeper_api::admin::Status;
 
     #[test]
     fn another_version_is_told_of() {

@@ -27,11 +27,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::Outcome;
-use super::output::stdout;
+use crate::Outcome;
+use crate::output::stdout;
 use load::{Load, Pace};
 use measure::{CutShort, Interrupt, Measurement, measure};
-pub(super) use options::Args;
+pub use options::Args;
 use ramp::Ramp;
 use report::Report;
 
@@ -65,7 +65,7 @@ CPU times are read from /proc/PID/stat, in steps of 10 ms.
 Exit code: 0 measured, 1 the server made no decision, 2 wrong options.";
 
 /// Runs the measurement and prints the report.
-pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
+pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let load = args.load()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::call::{self, Answer};
-use crate::service::pb::rate_limit_response::Code;
+use ratekeeper_api::pb::rate_limit_response::Code;
 
 /// Longest recorded duration; longer ones are recorded as this.
 const LONGEST: Duration = Duration::from_secs(600);

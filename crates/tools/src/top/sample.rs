@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use super::client::Client;
-use crate::service::admin_api::{Distribution, Rule, Rules, Status, Top};
+use ratekeeper_api::admin::{Distribution, Rule, Rules, Status, Top};
 
 /// Rules asked for at once, and in all: more of them than anybody reads.
 const PAGE: usize = 500;

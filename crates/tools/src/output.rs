@@ -5,21 +5,21 @@
 
 use std::io::{self, ErrorKind, Stderr, Stdout, Write};
 
-use super::harmless::harmless;
+use crate::harmless::harmless;
 
 /// Standard output.
-pub(super) fn stdout() -> Output<Stdout> {
+pub fn stdout() -> Output<Stdout> {
     Output(io::stdout())
 }
 
 /// Standard error.
-pub(super) fn stderr() -> Output<Stderr> {
+pub fn stderr() -> Output<Stderr> {
     Output(io::stderr())
 }
 
 /// An output that escapes control characters, and takes in silence what nobody reads any more.
 #[derive(Debug)]
-pub(super) struct Output<W>(W);
+pub struct Output<W>(W);
 
 impl<W: Write> Write for Output<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -35,7 +35,7 @@ impl<W: Write> Write for Output<W> {
 }
 
 /// A number of things: `1 file`, `2 files`.
-pub(super) fn counted(count: usize, thing: &str) -> String {
+pub fn counted(count: usize, thing: &str) -> String {
     match count {
         1 => format!("1 {thing}"),
         count => format!("{count} {thing}s"),
@@ -43,7 +43,7 @@ pub(super) fn counted(count: usize, thing: &str) -> String {
 }
 
 /// What came of printing; of a pipe that is closed, this.
-pub(super) fn unless_closed<T>(printed: io::Result<T>, of_closed: T) -> io::Result<T> {
+pub fn unless_closed<T>(printed: io::Result<T>, of_closed: T) -> io::Result<T> {
     match printed {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(of_closed),
         printed => printed,

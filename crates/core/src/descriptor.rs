@@ -1,15 +1,25 @@
-//! How people write descriptors: `key=value,key2=value2`.
+//! Entries of descriptors, and the text in which they are typed: `key=value,key2=value2`.
 
 use std::str::FromStr;
 
-use super::request::Entry;
 use crate::text::Text;
 
-/// A descriptor as it was typed. A backslash takes the meaning from the comma, equals sign or
-/// backslash behind it. `\xFF` is the byte of that number, from `\x80` on, which no other text stands for.
+/// A key and a value of a descriptor.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// The key.
+    pub key: Text,
+    /// The value; may be empty.
+    pub value: Text,
+}
+
+/// A descriptor as it is typed.
+///
+/// A backslash escapes the comma, equals sign or backslash that follows it. `\x80` to `\xFF` are single bytes, for values
+/// that are not UTF-8.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Typed(
-    /// Its entries.
+    /// The entries of the descriptor.
     pub Vec<Entry>,
 );
 
@@ -40,7 +50,7 @@ fn entry(text: &str) -> Result<Entry, String> {
     Ok(Entry { key, value })
 }
 
-/// The pieces between unescaped separators, still escaped.
+/// Splits a text at unescaped separators, without removing the escapes.
 fn split(text: &str, separator: char) -> Vec<&str> {
     let mut pieces = Vec::new();
     let mut start = 0;
@@ -69,7 +79,7 @@ fn unescaped(text: &str) -> Text {
             rest = &behind[3..];
             continue;
         }
-        // The character behind it stands for itself; at the end, the backslash does.
+        // Any other character after the backslash is literal, and so is a backslash at the end.
         let length = behind.chars().next().map_or(0, char::len_utf8);
         let escaped = if length == 0 { "\\" } else { &behind[..length] };
         plain.extend_from_slice(escaped.as_bytes());
@@ -79,7 +89,7 @@ fn unescaped(text: &str) -> Text {
     plain.into()
 }
 
-/// The byte that `xFF` at the beginning of a text stands for.
+/// Parses `xFF` at the beginning of a text as a byte.
 fn byte(text: &str) -> Option<u8> {
     let digits = text.strip_prefix('x')?.get(..2)?;
     let byte = u8::from_str_radix(digits, 16).ok()?;
@@ -111,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_are_typed_by_their_numbers() {
+    fn bytes_that_are_not_utf8_are_typed_as_numbers() {
         for (text, expected) in [
             (r"k=a\xFFb", &b"a\xffb"[..]),
             (r"k=\xe9\x80", b"\xe9\x80"),
@@ -126,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_with_advice() {
+    fn anything_else_is_rejected_with_advice() {
         for text in ["", "a", "a=1,", "a=b=c", "=1"] {
             let error = text.parse::<Typed>().unwrap_err();
             assert!(error.contains("key=value"), "{text}: {error}");
