@@ -1,5 +1,5 @@
-//! Requests over several places: when nothing interleaves, they are answered as one store answers them, to the
-//! last field, and leave the same buckets behind.
+//! Requests over several partitions: if nothing interleaves, their decisions and the buckets afterwards are those of one store,
+//! to the last field.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use proptest::test_runner::{TestCaseError, TestRunner};
 use ratekeeper::key::Placement;
 use ratekeeper::store::denied::RememberedDenials;
 use ratekeeper::store::memory::MemoryStore;
-use ratekeeper::store::split::{PerSecond, Places, Split, SplitContext};
+use ratekeeper::store::split::{PartitionedStore, PerSecond, Split, SplitContext};
 use ratekeeper::store::{Basis, Cause, Charge, Decision, Outcome, Store, StoreError};
 use ratekeeper::time::Micros;
 use tokio::runtime;
@@ -17,37 +17,39 @@ use tokio::time::Duration;
 
 use crate::stores::{InMemory, START, Subject, calls, in_order, part, payment};
 
-/// A place for each of two buckets.
-struct TwoPlaces([MemoryStore; 2]);
+/// A store with two partitions.
+struct TwoPartitions([MemoryStore; 2]);
 
-impl Store for TwoPlaces {
+impl Store for TwoPartitions {
     async fn decide(
         &self,
         charges: Arc<[Charge]>,
         deadline: std::time::Instant,
     ) -> Result<Decision, StoreError> {
-        let place = self.place(&charges[0]);
-        let elsewhere = charges.iter().find(|charge| self.place(charge) != place);
-        assert_eq!(elsewhere, None, "a place is asked for what is elsewhere");
-        self.0[place as usize].decide(charges, deadline).await
+        let partition = self.partition(&charges[0]);
+        let other = charges
+            .iter()
+            .find(|charge| self.partition(charge) != partition);
+        assert_eq!(other, None, "a call has charges of two partitions");
+        self.0[partition as usize].decide(charges, deadline).await
     }
 }
 
-impl Places for TwoPlaces {
-    fn place(&self, charge: &Charge) -> u32 {
+impl PartitionedStore for TwoPartitions {
+    fn partition(&self, charge: &Charge) -> u32 {
         u32::from(charge.key.as_str().as_bytes().last().unwrap() % 2)
     }
 }
 
-/// Buckets in four places: those of limits of a second apart from the others, and these in two. Time here passes with
-/// theirs, on a runtime whose clock is stopped.
+/// A store with four partitions: two for limits per second and two for others. The runtime's clock is paused and follows the
+/// clock of the stores.
 struct Apart<S> {
     store: S,
     now: Arc<AtomicU64>,
     context: SplitContext,
 }
 
-type Four = Split<PerSecond<TwoPlaces>>;
+type Four = Split<PerSecond<TwoPartitions>>;
 
 impl Apart<Four> {
     fn new() -> Self {
@@ -56,11 +58,11 @@ impl Apart<Four> {
             let clock = Arc::clone(&now);
             MemoryStore::new(1_000_000, Arc::new(move || clock.load(Ordering::SeqCst)))
         };
-        let places = || TwoPlaces([store(), store()]);
+        let partitions = || TwoPartitions([store(), store()]);
         let context = SplitContext::default();
         let store = PerSecond {
-            seconds: places(),
-            others: places(),
+            seconds: partitions(),
+            others: partitions(),
         };
         Self {
             store: Split::new(store, context.clone()),
@@ -124,7 +126,7 @@ fn of_seconds(requests: Vec<Vec<Charge>>) -> Vec<Vec<Charge>> {
         .collect()
 }
 
-/// Makes calls at stores in several places, and at one store.
+/// Makes the same calls to a store with several partitions and to one without.
 async fn compare<S: Store>(
     mut apart: Apart<S>,
     calls: Vec<(i64, Vec<Vec<Charge>>)>,
@@ -132,8 +134,8 @@ async fn compare<S: Store>(
     let mut one = InMemory::new();
     let mut now = START;
     for (step, requests) in calls {
-        // What is taken and given back is seen, and written, at its time; a clock that steps back
-        // would then find the later time where one store has written nothing.
+        // A refund writes the time of the bucket, so a clock that is set back would find a later time than in the store that
+        // wrote nothing.
         now = now.saturating_add_signed(step.max(0));
         for charges in of_seconds(requests) {
             let expected = one.decide(now, &charges).await;
@@ -179,17 +181,17 @@ fn check(is_remembering: bool) {
         })
         .unwrap_or_else(|failure| panic!("{failure}"));
     let (given, remembered) = (given.into_inner(), remembered.into_inner());
-    assert!(given > 100, "only {given} times was anything given back");
+    assert!(given > 100, "only {given} refunds");
     assert_eq!(remembered > 100, is_remembering, "{remembered}");
 }
 
 #[test]
-fn several_places_answer_as_one() {
+fn several_partitions_decide_as_one() {
     check(false);
 }
 
-/// What is known of buckets that denied changes how a request is decided, and no answer.
+/// Remembered denials change the calls but no decision.
 #[test]
-fn several_places_answer_as_one_whatever_is_known_of_them() {
+fn several_partitions_decide_as_one_with_remembered_denials() {
     check(true);
 }

@@ -1,11 +1,12 @@
-//! Whether a store is worth asking, as all threads of a server see it.
+//! Circuit breakers, shared by all threads of a server.
 //!
-//! Whoever calls the store tells how each call ended. When most of the latest calls failed, the breaker opens:
-//! from then on no request waits. It is closed again by whoever probes the store meanwhile.
+//! The result of each call to a server is reported to its breaker. When most of the latest calls have failed, the breaker
+//! opens, and no request waits for the server any more. A [prober](super::fallback::Prober) closes it when the server
+//! decides again.
 //!
-//! A store of several parts has a breaker for each, and one for all.
+//! A store of several parts, as the nodes of a cluster, has a breaker for each part and one for the whole store.
 
-mod whole;
+mod store_status;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,93 +17,99 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::{FailureKind, ServerInfo, StoreError};
-use whole::Whole;
+use store_status::StoreStatus;
 
-pub use whole::{Condition, Lack};
+pub use store_status::{Condition, Missing};
 
-/// How many of the latest calls are looked at, from a failed one on. Calls and not seconds: a store that
-/// hangs ends few calls, and many good ones of a moment ago must not speak for it.
+/// Maximum number of latest calls that count, starting with a failed one. It is a number of calls and not a time, because
+/// few calls to a hanging server end, and they must not be outweighed by many earlier successes.
 const LATEST: usize = 10;
 
-/// The fewest failed calls that open it. One or two are a connection that broke.
-const ENOUGH: usize = 3;
+/// Minimum number of failed calls that opens the breaker. One or two can be caused by a single closed connection.
+const MIN_FAILURES: usize = 3;
 
-/// What happened longer ago than this tells nothing of now.
+/// Age from which on calls are ignored.
 const STALE: Duration = Duration::from_secs(10);
 
-/// A breaker; its clones are the same one.
+/// A circuit breaker. Clones share the state.
 #[derive(Debug, Clone)]
 pub struct Breaker(Arc<Inner>);
 
-/// Whether the store is asked.
+/// The state of a [`Breaker`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum BreakerState {
-    /// By every request.
+    /// Requests are sent to the server.
     #[default]
     Closed,
-    /// By a probe, right now.
+    /// No requests are sent; a probe is in flight.
     HalfOpen,
-    /// By nobody.
+    /// No requests are sent.
     Open,
 }
 
 #[derive(Debug)]
 struct Inner {
-    /// Requests must not wait for the store: anything but closed.
+    /// Whether the state is not [`BreakerState::Closed`]. An atomic, because every request reads it.
     is_open: AtomicBool,
-    /// One of the latest calls failed. While none has, good calls need not be written down.
-    is_troubled: AtomicBool,
-    record: Mutex<Record>,
+    /// Whether any of the latest calls failed. If not, successes need not be recorded.
+    has_failures: AtomicBool,
+    calls: Mutex<Calls>,
     state: watch::Sender<BreakerState>,
-    /// Told when a call failed that was not the last straw.
-    trouble: Notify,
-    /// The store that it is of, with all its parts.
-    whole: Arc<Whole>,
+    /// Notified when a call fails without opening the breaker.
+    failure: Notify,
+    /// The store that the server is a part of.
+    store: Arc<StoreStatus>,
 }
 
 impl Inner {
-    fn of(whole: Arc<Whole>) -> Self {
+    fn new(store: Arc<StoreStatus>) -> Self {
         Self {
             is_open: AtomicBool::new(false),
-            is_troubled: AtomicBool::new(false),
-            record: Mutex::default(),
+            has_failures: AtomicBool::new(false),
+            calls: Mutex::default(),
             state: watch::Sender::default(),
-            trouble: Notify::new(),
-            whole,
+            failure: Notify::new(),
+            store,
         }
     }
 }
 
 impl Default for Breaker {
-    /// That of a store, closed.
+    /// Creates a closed breaker of a whole store.
     fn default() -> Self {
         Self(Arc::new_cyclic(|this| {
-            Inner::of(Arc::new(Whole::of(this.clone())))
+            Inner::new(Arc::new(StoreStatus::new(this.clone())))
         }))
     }
 }
 
+/// A call that ended.
+#[derive(Debug)]
+struct Call {
+    ended: Instant,
+    has_failed: bool,
+}
+
 #[derive(Debug, Default)]
-struct Record {
-    /// When each of the latest calls ended, and whether it failed.
-    latest: VecDeque<(Instant, bool)>,
+struct Calls {
+    latest: VecDeque<Call>,
     last_failure: Option<StoreError>,
 }
 
 impl Breaker {
-    /// Whether requests are to do without the store.
+    /// Returns whether requests must not be sent to the server.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.0.is_open.load(Ordering::Relaxed)
     }
 
-    /// Its state.
+    /// Returns the state.
     #[must_use]
     pub fn state(&self) -> BreakerState {
         *self.0.state.borrow()
     }
 
-    /// Its state, and what becomes of it.
+    /// Returns a receiver of the state and its changes.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<BreakerState> {
         self.0.state.subscribe()
@@ -110,180 +117,183 @@ impl Breaker {
 
     /// Completes when a call fails without opening the breaker.
     pub async fn wait_for_failure(&self) {
-        self.0.trouble.notified().await;
+        self.0.failure.notified().await;
     }
 
-    /// How often it has opened, or one of a part.
+    /// Returns how often breakers of the store and its parts have opened.
     #[must_use]
     pub fn times_opened(&self) -> u64 {
-        self.0.whole.times_opened()
+        self.0.store.times_opened()
     }
 
-    /// How many calls of the store failed in this way, whatever part they were for.
+    /// Returns the number of calls to the store, including all parts, that failed with an error of a kind.
     #[must_use]
     pub fn failures(&self, kind: FailureKind) -> u64 {
-        self.0.whole.failures(kind)
+        self.0.store.failures(kind)
     }
 
-    /// How the last call that failed did.
+    /// Returns the latest error of this server.
     #[must_use]
     pub fn last_failure(&self) -> Option<StoreError> {
-        self.record().last_failure.clone()
+        self.calls().last_failure.clone()
     }
 
-    /// The same of the whole store, whatever part it was of.
+    /// Returns the latest error of the store, including all parts.
     #[must_use]
-    pub fn last_failure_of_all(&self) -> Option<StoreError> {
-        self.0.whole.last_failure()
+    pub fn last_store_failure(&self) -> Option<StoreError> {
+        self.0.store.last_failure()
     }
 
-    /// The server that a connection was last made to, of whatever part.
+    /// Returns the software of the server that was connected to last, of any part.
     #[must_use]
     pub fn server(&self) -> Option<ServerInfo> {
-        self.0.whole.server()
+        self.0.store.server()
     }
 
-    /// A connection was made to this server; whether it is another one than before.
+    /// Records the software of a server that was connected to. Returns whether it differs from the last one.
     pub fn connected_to(&self, server: &ServerInfo) -> bool {
-        self.0.whole.connected_to(server)
+        self.0.store.connected_to(server)
     }
 
     // --- For a store of several parts ---
 
-    /// A breaker of a part of the store. What it counts is counted for the whole store; how it is tells of the
-    /// store once it is [a part](Self::consists_of).
+    /// Creates a breaker for a part of the store. Its calls are counted for the whole store from now on; its state is part of
+    /// the store's condition once it is passed to [`set_parts`](Self::set_parts).
     #[must_use]
-    pub fn part(&self) -> Self {
-        Self(Arc::new(Inner::of(Arc::clone(&self.0.whole))))
+    pub fn new_part(&self) -> Self {
+        Self(Arc::new(Inner::new(Arc::clone(&self.0.store))))
     }
 
-    /// From now on, the store has the parts of these breakers.
-    pub fn consists_of<'b>(&self, parts: impl IntoIterator<Item = &'b Self>) {
+    /// Sets the parts of the store by their breakers.
+    pub fn set_parts<'b>(&self, parts: impl IntoIterator<Item = &'b Self>) {
         let parts = parts.into_iter().map(|part| Arc::downgrade(&part.0));
-        self.0.whole.consists_of(parts.collect());
+        self.0.store.set_parts(parts.collect());
     }
 
-    /// There is something that the store lacks beside parts that are down.
-    pub fn lacks(&self, lack: Lack) {
-        self.0.whole.lacks(lack);
+    /// Sets what is missing from the store apart from parts whose breaker is open.
+    pub fn set_missing(&self, missing: Missing) {
+        self.0.store.set_missing(missing);
     }
 
-    /// How the store is, all parts together.
+    /// Returns the condition of the store, including all parts.
     #[must_use]
     pub fn condition(&self) -> Condition {
-        *self.0.whole.condition().borrow()
+        *self.0.store.condition().borrow()
     }
 
-    /// The same, and what becomes of it.
+    /// Returns a receiver of the condition of the store and its changes.
     #[must_use]
     pub fn watch_condition(&self) -> watch::Receiver<Condition> {
-        self.0.whole.condition().subscribe()
+        self.0.store.condition().subscribe()
     }
 
-    // --- For those who call the store ---
+    // --- Reports of calls ---
 
-    /// A call was answered.
+    /// Records a call that succeeded.
     pub fn succeeded(&self) {
-        if self.0.is_troubled.load(Ordering::Relaxed) {
-            self.note(&mut self.record(), false);
+        if self.0.has_failures.load(Ordering::Relaxed) {
+            self.record(&mut self.calls(), false);
         }
     }
 
-    /// A call failed. Only a failure that others would have met as well counts towards opening.
+    /// Records a call that failed. Errors that concern only one request do not count towards opening.
     pub fn failed(&self, error: &StoreError) {
-        self.0.whole.failed(error);
+        self.0.store.failed(error);
         if error.kind() == FailureKind::Refused {
             return;
         }
-        let mut record = self.record();
-        record.last_failure = Some(error.clone());
+        let mut calls = self.calls();
+        calls.last_failure = Some(error.clone());
         if error.kind() == FailureKind::Unfit {
-            // Whoever serves nobody may still answer what takes no write: that speaks for nothing.
-            record.latest.retain(|(_, is_failure)| *is_failure);
+            // Such a server may still answer calls that write nothing, so successes do not count.
+            calls.latest.retain(|call| call.has_failed);
         }
-        if self.note(&mut record, true) {
-            self.become_open(&mut record);
+        if self.record(&mut calls, true) {
+            self.transition_to_open(&mut calls);
         } else {
-            self.0.trouble.notify_one();
+            self.0.failure.notify_one();
         }
     }
 
-    /// A call failed for a reason that another one has been counted for, as those that were in flight over the same
-    /// connection: it is counted as a failure, but does not bring the breaker closer to opening.
+    /// Records a call that failed for the same reason as one that was recorded before, as calls in flight on one connection do.
+    /// It is counted as an error but does not count towards opening.
     pub fn failed_as_known(&self, error: &StoreError) {
-        self.0.whole.failed(error);
+        self.0.store.failed(error);
     }
 
-    /// Opens it at once: the store was found not to answer.
+    /// Opens the breaker because a probe failed.
     pub fn open(&self, error: &StoreError) {
-        self.0.whole.note(error);
-        let mut record = self.record();
-        record.last_failure = Some(error.clone());
-        self.become_open(&mut record);
+        self.0.store.record_failure(error);
+        let mut calls = self.calls();
+        calls.last_failure = Some(error.clone());
+        self.transition_to_open(&mut calls);
     }
 
-    /// A probe is on its way to a store that nobody else asks.
+    /// Records that a probe is in flight. No-op if the breaker is closed.
     pub fn half_open(&self) {
         if self.is_open() {
-            self.become_(BreakerState::HalfOpen);
+            self.transition(BreakerState::HalfOpen);
         }
     }
 
-    /// Closes it: the store answers.
+    /// Closes the breaker because a probe succeeded.
     pub fn close(&self) {
-        let mut record = self.record();
-        record.latest.clear();
-        self.0.is_troubled.store(false, Ordering::Relaxed);
+        let mut calls = self.calls();
+        calls.latest.clear();
+        self.0.has_failures.store(false, Ordering::Relaxed);
         self.0.is_open.store(false, Ordering::Relaxed);
-        self.become_(BreakerState::Closed);
+        self.transition(BreakerState::Closed);
     }
 
-    // --- Within ---
+    // --- Transitions ---
 
-    /// Writes down a call; true when so many failed that it is to open.
-    fn note(&self, record: &mut Record, is_failure: bool) -> bool {
+    /// Records a call. Returns whether the breaker must open.
+    fn record(&self, calls: &mut Calls, has_failed: bool) -> bool {
         if self.is_open() {
             return false;
         }
         let now = Instant::now();
-        let latest = &mut record.latest;
-        latest.push_back((now, is_failure));
-        while latest.len() > LATEST || latest.front().is_some_and(|(then, _)| *then + STALE < now) {
+        let latest = &mut calls.latest;
+        latest.push_back(Call {
+            ended: now,
+            has_failed,
+        });
+        while latest.len() > LATEST || latest.front().is_some_and(|call| call.ended + STALE < now) {
             latest.pop_front();
         }
-        // Good calls count from the first failure on.
-        while latest.front().is_some_and(|(_, is_failure)| !is_failure) {
+        // Successes count only after a failure.
+        while latest.front().is_some_and(|call| !call.has_failed) {
             latest.pop_front();
         }
         self.0
-            .is_troubled
+            .has_failures
             .store(!latest.is_empty(), Ordering::Relaxed);
-        let failures = latest.iter().filter(|(_, is_failure)| *is_failure).count();
-        failures >= ENOUGH && 2 * failures >= latest.len()
+        let failures = latest.iter().filter(|call| call.has_failed).count();
+        failures >= MIN_FAILURES && 2 * failures >= latest.len()
     }
 
-    fn become_open(&self, record: &mut Record) {
-        record.latest.clear();
+    fn transition_to_open(&self, calls: &mut Calls) {
+        calls.latest.clear();
         self.0.is_open.store(true, Ordering::Relaxed);
         if self.state() == BreakerState::Closed {
-            self.0.whole.opened();
+            self.0.store.opened();
         }
-        self.become_(BreakerState::Open);
+        self.transition(BreakerState::Open);
     }
 
-    fn become_(&self, next: BreakerState) {
+    fn transition(&self, next: BreakerState) {
         let is_change = self.0.state.send_if_modified(|state| {
             let is_change = *state != next;
             *state = next;
             is_change
         });
         if is_change {
-            self.0.whole.look();
+            self.0.store.update();
         }
     }
 
-    fn record(&self) -> MutexGuard<'_, Record> {
-        self.0.record.lock().unwrap_or_else(PoisonError::into_inner)
+    fn calls(&self) -> MutexGuard<'_, Calls> {
+        self.0.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -311,8 +321,8 @@ mod tests {
         }
     }
 
-    /// Tells a breaker of calls: `.` for a good one, `x` for a failed one, `u` for one that serves
-    /// nobody, `d` for one that failed for its data.
+    /// Reports calls to a breaker: `.` succeeded, `x` timed out, `u` was sent to a server that cannot serve, `d` failed for
+    /// its data; `_` waits until they are stale.
     async fn after(calls: &str) -> Breaker {
         let breaker = Breaker::default();
         for call in calls.chars() {
@@ -328,7 +338,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_opens_when_most_of_the_latest_calls_failed() {
+    async fn it_opens_if_most_of_the_latest_calls_failed() {
         for (calls, is_open) in [
             ("x", false),
             ("xx", false),
@@ -352,7 +362,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_closed_one_begins_anew() {
+    async fn closing_clears_the_record() {
         let breaker = after("xxx").await;
         let mut states = breaker.watch();
         assert_eq!(*states.borrow_and_update(), BreakerState::Open);
@@ -371,44 +381,48 @@ mod tests {
         assert!(breaker.last_failure().is_some());
     }
 
-    /// Tells of a store: its own state, whether it is degraded, whether it is down.
-    fn told(store: &Breaker) -> (BreakerState, bool, bool) {
+    /// Returns the state of a store, whether it is degraded, and whether it is down.
+    fn condition(store: &Breaker) -> (BreakerState, bool, bool) {
         let condition = store.condition();
         (condition.state, condition.is_degraded, condition.is_down)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_store_is_as_its_parts_are() {
+    async fn the_condition_of_a_store_is_that_of_its_parts() {
         use BreakerState::{Closed, HalfOpen, Open};
         let store = Breaker::default();
-        let (one, two) = (store.part(), store.part());
+        let (one, two) = (store.new_part(), store.new_part());
         one.open(&timeout());
-        assert_eq!(told(&store), (Closed, false, false), "it is no part yet");
-        store.consists_of([&one, &two]);
-        assert_eq!(told(&store), (Open, true, false));
-        assert!(!store.is_open(), "the other part is to be asked");
+        assert_eq!(
+            condition(&store),
+            (Closed, false, false),
+            "it is not a part yet"
+        );
+        store.set_parts([&one, &two]);
+        assert_eq!(condition(&store), (Open, true, false));
+        assert!(!store.is_open(), "the other part is available");
         one.half_open();
-        assert_eq!(told(&store), (HalfOpen, true, false));
+        assert_eq!(condition(&store), (HalfOpen, true, false));
         two.open(&timeout());
-        assert_eq!(told(&store), (Open, true, true));
+        assert_eq!(condition(&store), (Open, true, true));
         one.close();
         two.close();
-        assert_eq!(told(&store), (Closed, false, false));
-        store.lacks(Lack::Some);
-        assert_eq!(told(&store), (Closed, true, false));
-        store.lacks(Lack::All);
-        assert_eq!(told(&store), (Closed, true, true));
-        store.lacks(Lack::Nothing);
+        assert_eq!(condition(&store), (Closed, false, false));
+        store.set_missing(Missing::Some);
+        assert_eq!(condition(&store), (Closed, true, false));
+        store.set_missing(Missing::All);
+        assert_eq!(condition(&store), (Closed, true, true));
+        store.set_missing(Missing::Nothing);
         store.open(&timeout());
-        assert_eq!(told(&store), (Open, true, true));
+        assert_eq!(condition(&store), (Open, true, true));
         store.close();
         two.open(&timeout());
-        store.consists_of([&one]);
+        store.set_parts([&one]);
         drop(two);
-        assert_eq!(told(&store), (Closed, false, false));
-        assert_eq!(store.times_opened(), 4, "of all that ever were parts");
+        assert_eq!(condition(&store), (Closed, false, false));
+        assert_eq!(store.times_opened(), 4, "of all former parts, too");
         one.failed(&timeout());
         assert_eq!(store.failures(FailureKind::Timeout), 1);
-        assert!(store.last_failure_of_all().is_some());
+        assert!(store.last_store_failure().is_some());
     }
 }

@@ -1,13 +1,12 @@
-//! Remembers denials until they could change, in front of any store: while a flood is being denied, the
-//! store hears of it about once a second.
+//! Remembers denials in front of any store, so that a flood of denied requests costs the store about one call per second.
 //!
-//! What was denied is denied again until time has given enough back, and when that is can be worked
-//! out from the bucket as the store left it. Only a refund or a reset comes sooner: refunds that come by
-//! here are noticed; for what happens at other instances, nothing is remembered longer than [`LONGEST`].
+//! A denied request is denied again until enough tokens are refilled, which is computed from the state of the bucket that the
+//! store returned. Only a refund or a reset can end a denial sooner: refunds through this server are noticed, and because of
+//! those through other servers, nothing is remembered longer than [`LONGEST`].
 //!
-//! A request is answered from memory only when all of its buckets are remembered and those that denied
-//! decide it, and none is a candidate's that would be taken. Then nothing would be taken anywhere. (So of a denied request, the buckets that did not deny
-//! are remembered as well: the answer tells of them, too.)
+//! A request is answered from memory only if all of its buckets are remembered, those that denied are enough to deny it, and
+//! no candidate would be taken. Then the store would take nothing either. The buckets of a denied request that did not deny
+//! are remembered as well, because the response contains their state.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,25 +20,25 @@ use crate::bucket::State;
 use crate::key::Prehashed;
 use crate::time::Micros;
 
-/// The longest that a denial is remembered.
+/// Maximum time for which a denial is remembered.
 pub const LONGEST: Duration = Duration::from_secs(1);
 
 const SHARDS: usize = 16;
 
-/// The most buckets remembered in a shard. Those in excess are asked for again.
+/// Maximum number of buckets in a shard. Denials beyond it are not remembered.
 const SHARD_BOUND: usize = 4096;
 
-/// The shortest time between two sweeps of a full shard.
+/// Minimum time between two sweeps of a full shard.
 const SWEEP_EVERY: Duration = Duration::from_millis(250);
 
-/// A store that is not asked again for what it denied.
+/// A store that answers repeated denials from memory.
 #[derive(Debug)]
 pub struct RememberedDenials<S> {
     store: S,
     denials: Arc<Denials>,
 }
 
-/// What stores remember together.
+/// Buckets that denied a request within the last second, shared by the threads of a server.
 #[derive(Debug, Default)]
 pub struct Denials {
     shards: [Mutex<Shard>; SHARDS],
@@ -49,23 +48,22 @@ pub struct Denials {
 struct Shard {
     /// By the hashes of their keys.
     buckets: HashMap<u128, Remembered, Prehashed>,
-    /// When it may be cleared of what is too old again. A flood of new keys must not have it looked
-    /// through each time.
+    /// When the shard may be swept again. Without this, a flood of new keys would sweep it on every insertion.
     next_sweep: Option<Instant>,
 }
 
-/// A bucket as the store left it.
+/// The state of a bucket that the store returned.
 #[derive(Debug, Clone, Copy)]
 struct Remembered {
     state: State,
-    /// The store's time when it decided.
+    /// When the store decided, by the store's clock.
     decided: Micros,
-    /// Our time when it was asked, which is no later.
-    asked: Instant,
+    /// When the call was sent, by the local clock, which is no later.
+    sent: Instant,
 }
 
 impl<S: Store> RememberedDenials<S> {
-    /// Remembers in `denials` what `store` denies.
+    /// Creates a store that remembers the denials of `store` in `denials`.
     pub fn new(store: S, denials: Arc<Denials>) -> Self {
         Self { store, denials }
     }
@@ -88,7 +86,7 @@ impl<S: Store> Store for RememberedDenials<S> {
 }
 
 impl Denials {
-    /// How many buckets are remembered, including those that are too old by now.
+    /// Returns the number of remembered buckets, including expired ones.
     #[must_use]
     pub fn buckets(&self) -> usize {
         let lock = |shard: &Mutex<Shard>| {
@@ -98,52 +96,52 @@ impl Denials {
         self.shards.iter().map(lock).sum()
     }
 
-    /// What a charge gets if no other request has asked its bucket since the store last did: a denial is certain,
-    /// an admission is not. `None` when the bucket is not remembered.
+    /// Returns the outcome of a charge if no other server has charged its bucket since, or `None` if the bucket is not
+    /// remembered. A denial is certain; an admission is not.
     pub(super) fn known(&self, charge: &Charge, now: Instant) -> Option<Outcome> {
         let remembered = *self.shard(charge).buckets.get(&charge.key.hash())?;
         remembered.outcome(charge, now)
     }
 
-    /// The decision, if it can be told without the store.
+    /// Returns the decision if it is certain without the store.
     fn recall(&self, charges: &[Charge], now: Instant) -> Option<Decision> {
-        // Most often, the first one is not known, and that is all.
+        // In most cases, the first bucket is unknown, which ends the iteration.
         let recalled = charges.iter().map(|charge| self.known(charge, now));
         let outcomes: Vec<Outcome> = recalled.collect::<Option<_>>()?;
-        let fares = charges.iter().zip(&outcomes);
-        let admitted = is_allowed(fares.map(|(charge, outcome)| (charge.part, outcome.admitted)));
-        // What did not deny then might by now; a denial that rests on those that did is sure.
-        let is_sure = !admitted || outcomes.iter().all(|outcome| !outcome.admitted);
+        let votes = charges.iter().zip(&outcomes);
+        let admitted = is_allowed(votes.map(|(charge, outcome)| (charge.part, outcome.admitted)));
+        // A remembered admission may be a denial by now, so only denials that rest on remembered denials are certain.
+        let is_certain = !admitted || outcomes.iter().all(|outcome| !outcome.admitted);
         let is_taken = |(charge, outcome): (&Charge, &Outcome)| {
             charge.part.is_candidate()
                 && outcome.admitted
                 && is_allowed_with(charges, &outcomes, charge.part)
         };
-        let is_sure = is_sure && !charges.iter().zip(&outcomes).any(is_taken);
-        is_sure.then_some(Decision {
+        let is_certain = is_certain && !charges.iter().zip(&outcomes).any(is_taken);
+        is_certain.then_some(Decision {
             admitted,
             outcomes,
             cause: Cause::RememberedDenial,
         })
     }
 
-    /// Remembers the buckets of a denial, and what became of those that are remembered.
-    pub(super) fn learn(&self, charges: &[Charge], decision: &Decision, asked: Instant) {
+    /// Remembers the buckets of a denied request, and updates the buckets that are remembered.
+    pub(super) fn learn(&self, charges: &[Charge], decision: &Decision, sent: Instant) {
         for (charge, outcome) in charges.iter().zip(&decision.outcomes) {
             if outcome.basis != Basis::Bucket {
-                // What was not read just now is no news of the bucket, and must not be remembered for longer.
+                // The state was not read from the bucket just now, so it must not be remembered for longer.
                 continue;
             }
             let remembered = Remembered {
                 state: outcome.state,
                 decided: outcome.decided,
-                asked,
+                sent,
             };
             let mut shard = self.shard(charge);
             match shard.buckets.get_mut(&charge.key.hash()) {
-                // Answers can overtake one another. But what is too old to be told is no answer any more: the store's
-                // clock may have stepped back since.
-                Some(known) if known.decided > remembered.decided && !known.is_old(asked) => {}
+                // Replies can arrive out of order. An expired entry is replaced anyway, because the store's clock may have
+                // been set back.
+                Some(known) if known.decided > remembered.decided && !known.is_expired(sent) => {}
                 Some(known) => *known = remembered,
                 None if decision.admitted && outcome.admitted => {}
                 None => shard.remember(charge.key.hash(), remembered),
@@ -152,7 +150,7 @@ impl Denials {
     }
 
     fn shard(&self, charge: &Charge) -> MutexGuard<'_, Shard> {
-        // The map inside the shard uses the low bits.
+        // The low bits are used by the map inside the shard.
         let high = usize::try_from(charge.key.hash() >> 96).expect("32 bits are left");
         self.shards[high % SHARDS]
             .lock()
@@ -161,11 +159,11 @@ impl Denials {
 }
 
 impl Shard {
-    /// Adds a bucket, if there is room for it.
+    /// Adds a bucket unless the shard is full.
     fn remember(&mut self, hash: u128, bucket: Remembered) {
-        let now = bucket.asked;
+        let now = bucket.sent;
         if self.buckets.len() >= SHARD_BOUND && self.next_sweep.is_none_or(|next| next <= now) {
-            self.buckets.retain(|_, bucket| !bucket.is_old(now));
+            self.buckets.retain(|_, bucket| !bucket.is_expired(now));
             self.next_sweep = Some(now + SWEEP_EVERY);
         }
         if self.buckets.len() < SHARD_BOUND {
@@ -175,20 +173,20 @@ impl Shard {
 }
 
 impl Remembered {
-    /// Whether it has been remembered for as long as may be.
-    fn is_old(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.asked) >= LONGEST
+    /// Returns whether the entry is older than [`LONGEST`].
+    fn is_expired(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.sent) >= LONGEST
     }
 
-    /// What a charge gets, if it asks, and for what is remembered.
+    /// Returns the outcome of a charge that takes hits, if the bucket's terms are unchanged.
     ///
-    /// The time that has passed here since the store was asked is at least what has passed there since it
-    /// decided, so a bucket is never thought emptier than it is.
+    /// The time since the call was sent, by the local clock, is at least the time since the store decided, so the computed
+    /// bucket never has fewer tokens than the real one.
     fn outcome(&self, charge: &Charge, now: Instant) -> Option<Outcome> {
-        let passed = now.saturating_duration_since(self.asked);
-        // Who takes nothing either way wants to see the bucket itself.
-        let is_look = charge.payment == Payment::Question;
-        if self.is_old(now) || charge.is_report() || is_look {
+        let passed = now.saturating_duration_since(self.sent);
+        // A query must return the state in the store.
+        let is_query = charge.payment == Payment::Question;
+        if self.is_expired(now) || charge.is_report() || is_query {
             return None;
         }
         let now = self.decided + u64::try_from(passed.as_micros()).ok()?;

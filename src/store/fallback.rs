@@ -1,8 +1,7 @@
-//! Decides when the store in front of the buckets does not: within the caller's deadline, as the operator chose
-//! for the server and for single rules. Wraps any store.
+//! Decides requests by the failure policy while the store is unavailable, within the caller's deadline. The policy is
+//! configured for the server and can be overridden by rules.
 //!
-//! What is decided here stays here. Nothing is replayed when the store is back: its buckets are the truth
-//! again with the next request.
+//! Nothing that was decided locally is replayed when the store is available again.
 
 mod prober;
 mod shortfall;
@@ -27,45 +26,44 @@ use crate::time::Micros;
 
 pub use prober::{ProbeSettings, Prober};
 
-/// The shortest time between two log lines about requests that the store failed.
+/// Minimum time between two log lines about failed requests.
 const WARN_EVERY: Micros = 10_000_000;
 
-/// The longest that somebody is told to wait who is denied because the store does not answer. It is
-/// probed more often than that.
+/// Maximum retry-after of a request that is denied by the policy `deny`. The store is probed more often than that.
 const RETRY_IN: Micros = 1_000_000;
 
-/// What is done while the store does not decide.
+/// Settings of the failure policy.
 #[derive(Debug, Clone, Copy)]
 pub struct FallbackSettings {
-    /// With charges that say nothing else.
+    /// Policy of limits without one of their own.
     pub mode: OnStoreFailure,
-    /// What buckets of this instance have of each limit.
+    /// Share of each limit that the local buckets of this instance have.
     pub share: Share,
-    /// The most buckets of this instance.
+    /// Maximum number of local buckets.
     pub max_buckets: usize,
 }
 
-/// What stands by for the store, for all threads of a server: its breaker, the buckets of this instance, and what
-/// was decided on them. Clones are the same one.
+/// The failure policy with its local buckets, the breakers of the store, and counters. Shared by all threads of a server;
+/// clones share the state.
 #[derive(Debug, Clone)]
 pub struct Standby(Arc<Inner>);
 
 struct Inner {
     settings: FallbackSettings,
-    /// One for each server that the store asks, at least one.
+    /// One breaker per Redis, at least one.
     breakers: Vec<Breaker>,
     buckets: MemoryStore,
     clock: Clock,
     warning: Throttle,
-    /// Requests that the next warning is about.
-    untold: AtomicU64,
-    /// Requests by what was done with them, [`OnStoreFailure::Error`] among them.
+    /// Number of failed requests since the last warning.
+    unlogged: AtomicU64,
+    /// Number of requests that each policy decided, [`OnStoreFailure::Error`] included.
     requests: [AtomicU64; OnStoreFailure::ALL.len()],
-    /// Requests that the store decided, for each [`Fallback`].
+    /// Number of requests that the store decided, by [`Fallback`].
     by_store: Mutex<Vec<Arc<AtomicU64>>>,
-    /// Decisions fall back although no breaker is open.
+    /// Whether policies decide too many requests although no breaker is open.
     is_short: AtomicBool,
-    /// Why the last of them did.
+    /// The error of the latest logged request.
     last_miss: Mutex<String>,
 }
 
@@ -79,13 +77,13 @@ impl fmt::Debug for Inner {
 }
 
 impl Standby {
-    /// One with a closed breaker and no buckets yet.
+    /// Creates a standby with one closed breaker.
     #[must_use]
     pub fn new(settings: FallbackSettings, clock: Clock) -> Self {
         Self::over(settings, clock, vec![Breaker::default()])
     }
 
-    /// One for a store over several servers, each with a breaker; at least one.
+    /// Creates a standby for a store over several servers with a breaker each. There must be at least one.
     #[must_use]
     pub fn over(settings: FallbackSettings, clock: Clock, breakers: Vec<Breaker>) -> Self {
         Self(Arc::new(Inner {
@@ -95,7 +93,7 @@ impl Standby {
                 .on_dropped(full_warning(settings.max_buckets, Arc::clone(&clock))),
             clock,
             warning: Throttle::every(WARN_EVERY),
-            untold: AtomicU64::new(0),
+            unlogged: AtomicU64::new(0),
             requests: Default::default(),
             by_store: Mutex::default(),
             is_short: AtomicBool::new(false),
@@ -103,38 +101,38 @@ impl Standby {
         }))
     }
 
-    /// Whether the store is asked. Whoever calls it is to tell this. Of several, the first.
+    /// Returns the first breaker. Calls to the store must be reported to it.
     #[must_use]
     pub fn breaker(&self) -> &Breaker {
         &self.0.breakers[0]
     }
 
-    /// All of them.
+    /// Returns all breakers.
     #[must_use]
     pub fn breakers(&self) -> &[Breaker] {
         &self.0.breakers
     }
 
-    /// Why the store need not be asked, whatever for.
-    fn is_shut(&self) -> Option<StoreError> {
+    /// Returns the latest error if all breakers are open, so that no request needs the store.
+    fn unavailable(&self) -> Option<StoreError> {
         let are_open = self.0.breakers.iter().all(Breaker::is_open);
         are_open.then(|| self.breaker().last_failure())?
     }
 
-    /// How many requests the store failed for which this was done.
+    /// Returns the number of requests that a policy decided.
     #[must_use]
-    pub fn requests(&self, done: OnStoreFailure) -> u64 {
-        self.0.requests[done as usize].load(Ordering::Relaxed)
+    pub fn requests(&self, policy: OnStoreFailure) -> u64 {
+        self.0.requests[policy as usize].load(Ordering::Relaxed)
     }
 
-    /// How many requests the store did not decide.
+    /// Returns the number of requests that policies decided.
     #[must_use]
     pub fn decided(&self) -> u64 {
         let all = OnStoreFailure::ALL.into_iter();
-        all.map(|done| self.requests(done)).sum()
+        all.map(|policy| self.requests(policy)).sum()
     }
 
-    /// How many buckets of this instance there are.
+    /// Returns the number of local buckets.
     #[must_use]
     pub fn buckets(&self) -> usize {
         self.0.buckets.buckets()
@@ -150,17 +148,16 @@ impl Standby {
             .clone()
     }
 
-    /// What was chosen for a charge.
+    /// Returns the policy of a charge.
     fn policy(&self, charge: &Charge) -> OnStoreFailure {
         charge.on_failure.unwrap_or(self.0.settings.mode)
     }
 
-    /// Decides in the place of a store that answered with this error, or was not asked because of it.
+    /// Decides a request that the store failed with `error`, or would fail.
     ///
-    /// One charge that could deny the request and says `error` is enough for the error. Otherwise the request is
-    /// decided as always, all or nothing: on local buckets where charges say so, as if the bucket were full or empty
-    /// where they are to be admitted or denied. Candidates wait for better times: what they would do depends on
-    /// all that came before.
+    /// Returns the error if a charge that can deny the request has the policy `error`. Otherwise the request is decided all
+    /// or nothing, with local buckets for `local`, full ones for `allow` and empty ones for `deny`. Candidates are left out,
+    /// because their outcomes depend on all earlier requests.
     fn decide(&self, charges: &[Charge], error: StoreError) -> Result<Decision, StoreError> {
         let charges = without_candidates(charges);
         if charges.is_empty() {
@@ -170,36 +167,35 @@ impl Standby {
                 cause: Cause::Buckets,
             });
         }
-        let done = self.decided_for(charges);
-        if done == OnStoreFailure::Error {
+        let policy = self.decided_for(charges);
+        if policy == OnStoreFailure::Error {
             return Err(error);
         }
         Ok(Decision {
-            cause: Cause::Policy(done),
+            cause: Cause::Policy(policy),
             ..self.stand_in(charges)
         })
     }
 
-    /// Whether a charge that the store cannot decide leaves its request without a decision, where that depends on it.
+    /// Returns whether the policy of a charge fails the request if it depends on the charge.
     pub(super) fn is_error(&self, charge: &Charge) -> bool {
         charge.part != Part::Shadow && self.policy(charge) == OnStoreFailure::Error
     }
 
-    /// Whether a local bucket decides a charge that the store cannot decide.
+    /// Returns whether the policy decides a charge with a local bucket.
     pub(super) fn is_local(&self, charge: &Charge) -> bool {
         self.policy(charge) == OnStoreFailure::Local
     }
 
-    /// Counts a request whose decision depends on these charges, which were decided by their policies. Returns the
-    /// policy that stands for all of them.
+    /// Counts a request that the policies of `charges` decided. Returns the strictest of them.
     pub(super) fn decided_for(&self, charges: &[Charge]) -> OnStoreFailure {
-        let done = self.strictest(charges);
-        self.0.requests[done as usize].fetch_add(1, Ordering::Relaxed);
-        done
+        let policy = self.strictest(charges);
+        self.0.requests[policy as usize].fetch_add(1, Ordering::Relaxed);
+        policy
     }
 
-    /// Decides charges by their policies, all or nothing, and takes what local buckets have to give. Charges that
-    /// say `error` are admitted as by a full bucket. Counts no request.
+    /// Decides charges by their policies, all or nothing, and takes their hits from local buckets. Charges with the policy
+    /// `error` are admitted as by a full bucket. Does not count the request.
     pub(super) fn stand_in(&self, charges: &[Charge]) -> Decision {
         let shared: Vec<Charge>;
         let charges = match self.0.settings.share {
@@ -214,7 +210,7 @@ impl Standby {
         };
         let basis = |charge: &Charge| match self.policy(charge) {
             OnStoreFailure::Local => BucketBasis::Stored,
-            // The charge is one of a limit that cannot deny.
+            // With the policy `error`, only charges that cannot deny get here.
             OnStoreFailure::Allow | OnStoreFailure::Error => BucketBasis::Full,
             OnStoreFailure::Deny => BucketBasis::Empty,
         };
@@ -228,7 +224,7 @@ impl Standby {
         decision
     }
 
-    /// What stands for all charges of a request.
+    /// Returns the strictest policy of the charges of a request.
     fn strictest(&self, charges: &[Charge]) -> OnStoreFailure {
         use OnStoreFailure::{Allow, Deny, Error, Local};
         let policies = || {
@@ -243,15 +239,15 @@ impl Standby {
             .unwrap_or(Allow)
     }
 
-    /// Logs, now and then, that the store failed a request, unless it is known that it fails.
+    /// Logs at intervals that the store failed requests, unless an outage has been logged.
     pub(super) fn warn(&self, error: &StoreError) {
-        // Whether a breaker opens is logged by its prober.
+        // The prober logs that a breaker opened.
         if self.is_degraded() {
             return;
         }
-        self.0.untold.fetch_add(1, Ordering::Relaxed);
+        self.0.unlogged.fetch_add(1, Ordering::Relaxed);
         if self.0.warning.passes((self.0.clock)()) {
-            let requests = self.0.untold.swap(0, Ordering::Relaxed);
+            let requests = self.0.unlogged.swap(0, Ordering::Relaxed);
             let mut last = { self.0.last_miss.lock() }.unwrap_or_else(PoisonError::into_inner);
             *last = error.to_string();
             tracing::warn!(%error, requests, "redis failed requests, applying failure policy");
@@ -266,17 +262,17 @@ fn at_share(charge: &Charge, share: Share) -> Charge {
     }
 }
 
-/// A store that always decides, unless the policy is not to.
+/// A store that decides by the failure policy while another store is unavailable.
 #[derive(Debug)]
 pub struct Fallback<S> {
     store: S,
     standby: Standby,
-    /// Requests that the store decided. Threads do not share it, so that counting costs them next to nothing.
+    /// Number of requests that the store decided. Threads do not share it, so that counting is cheap.
     decided: Arc<AtomicU64>,
 }
 
 impl<S: Store> Fallback<S> {
-    /// Has `standby` decide when `store` does not.
+    /// Creates a store that uses `standby` when `store` fails.
     pub fn new(store: S, standby: Standby) -> Self {
         let decided = Arc::default();
         standby.by_store().push(Arc::clone(&decided));
@@ -294,7 +290,7 @@ impl<S: Store> Store for Fallback<S> {
         charges: Arc<[Charge]>,
         deadline: Instant,
     ) -> Result<Decision, StoreError> {
-        if let Some(error) = self.standby.is_shut() {
+        if let Some(error) = self.standby.unavailable() {
             return self.standby.decide(&charges, error);
         }
         match self.store.decide(Arc::clone(&charges), deadline).await {

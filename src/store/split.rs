@@ -1,22 +1,22 @@
-//! Decides requests whose buckets live in several places, each of them atomic by itself alone: a second
-//! Redis for the limits of a second, the slots of a cluster.
+//! Decides requests whose buckets are in several partitions, each of which is atomic only by itself: a second Redis for
+//! limits per second, or the slots of a cluster.
 //!
-//! A request with all of its buckets in one place is decided there. Any other request takes in all of its places at
-//! once, in one round trip; where one of them denies it, what was taken in the others is given back. Until then,
-//! other requests may be denied what they could have had; never is more admitted than one store would admit.
+//! A request whose buckets are in one partition is decided there. Any other request takes hits in all of its partitions at
+//! once, in one round trip; if one of them denies it, what the others took is given back. Until then, other requests can be
+//! denied although they could have been allowed; more than one store would allow is never allowed.
 //!
-//! What is given back is less than what was taken by what was refilled since ([`State::given_back`]), which must not
-//! drain a bucket that is asked for more than its rate. So, by what is known of buckets that denied lately
-//! ([`Denials`]):
-//! - A request that one of them denies for certain takes nothing: the others are only asked, in one round trip.
-//! - Where one of them has hardly more left than the requests in flight ask for, the request takes there first
-//!   and asks in the other places, and takes in those once it has that: two round trips, if the deadline leaves time for two.
+//! A refund is smaller than what was taken by the refill in between ([`State::given_back`]). So that refunds do not drain a
+//! bucket that receives more requests than it allows, the denials of the latest second ([`Denials`]) are used as follows:
+//! - A request that is certain to be denied takes nothing: the other partitions are only queried, in one round trip.
+//! - If the tokens left in a bucket are hardly more than the requests in flight need, the request takes hits in that
+//!   partition first and queries the others, and takes hits there once it is admitted: two round trips, if the deadline leaves
+//!   time for them.
 //!
-//! A charge whose place is unavailable is decided by its failure policy ([`Standby`]), as if that were its place; what
-//! the other places decided stands, and all or nothing holds over both.
+//! A charge whose partition is unavailable is decided by its failure policy ([`Standby`]). The decisions of the other
+//! partitions stand, and all or nothing holds over both.
 
-mod give_back;
 mod per_second;
+mod refunds;
 mod request;
 mod round_trips;
 
@@ -34,8 +34,8 @@ use super::denied::Denials;
 use super::fallback::Standby;
 use super::{Cause, Charge, Decision, Part, Store, StoreError, without_candidates};
 
-pub use give_back::GiveBacks;
 pub use per_second::PerSecond;
+pub use refunds::GiveBacks;
 
 use request::Request;
 use round_trips::RoundTrips;
@@ -43,51 +43,53 @@ use round_trips::RoundTrips;
 #[cfg(doc)]
 use crate::bucket::State;
 
-/// The most requests over several places that are decided at once, and the most that wait for it.
+/// Maximum number of requests over several partitions that are decided at once, and of those in the queue.
 const MAX_IN_FLIGHT: usize = 4096;
 
-/// How errors call the places together.
-const PLACES: &str = "several places";
+/// The address in errors that concern no single partition.
+const SEVERAL: &str = "several partitions";
 
-/// A store that decides requests whose charges are all in one place.
-pub trait Places: Store {
-    /// Where the bucket of a charge is; the same for all instances that share the buckets.
-    fn place(&self, charge: &Charge) -> u32;
+/// A store that decides a request atomically if all of its charges are in one partition.
+pub trait PartitionedStore: Store {
+    /// Returns the partition of a charge's bucket. All instances that share the buckets return the same.
+    fn partition(&self, charge: &Charge) -> u32;
 
-    /// Why a request is not sent to the place of a charge at present, if that is known to be unavailable. The request
-    /// counts as one that the place did not decide.
-    fn turns_away(&self, _charge: &Charge) -> Option<StoreError> {
+    /// Returns an error if the partition of a charge is known to be unavailable, so that no request is sent to it. The
+    /// request is counted as one that the partition did not decide.
+    fn unavailable(&self, _charge: &Charge) -> Option<StoreError> {
         None
     }
 }
 
-/// What the threads of a server share of requests over several places.
+/// State of [`Split`] that all threads of a server share.
 #[derive(Debug, Clone, Default)]
 pub struct SplitContext {
-    /// Counts what becomes of hits taken in vain.
+    /// Counters of refunds.
     pub give_backs: GiveBacks,
-    /// What is known of buckets that denied. Whatever wraps the store adds to it; without that, nothing is known.
+    /// Denials of the latest second. The store that wraps [`Split`] adds to them; without one, none are known.
     pub denials: Arc<Denials>,
-    /// Decides charges whose place is unavailable. `None`: a request with such a charge is not decided.
+    /// Decides charges whose partition is unavailable. `None`: a request with such a charge fails.
     pub standby: Option<Standby>,
 }
 
-/// A store over places. A request over several of them is decided to its end even when nobody waits for
-/// it any more: it has taken everywhere then, or nowhere.
+/// A store over several partitions.
+///
+/// A request over several partitions is completed even if its caller has disconnected, so that hits are taken in all
+/// partitions or in none.
 pub struct Split<S> {
     store: Arc<S>,
     queue: mpsc::Sender<Job>,
     task: JoinHandle<()>,
 }
 
-/// A request that waits for its decision.
+/// A queued request.
 #[derive(Debug)]
 struct Job {
     charges: Arc<[Charge]>,
-    /// How many of them are no candidates.
+    /// Number of charges that are not candidates. They come first.
     counted: usize,
     deadline: Instant,
-    answer: oneshot::Sender<Result<Decision, StoreError>>,
+    reply: oneshot::Sender<Result<Decision, StoreError>>,
 }
 
 impl<S: fmt::Debug> fmt::Debug for Split<S> {
@@ -98,58 +100,60 @@ impl<S: fmt::Debug> fmt::Debug for Split<S> {
     }
 }
 
-impl<S: Places> Split<S> {
-    /// Decides over the places of `store`. Must be called within a tokio runtime.
-    pub fn new(store: S, context: SplitContext) -> Self {
+impl<S: PartitionedStore> Split<S> {
+    /// Creates a store over the partitions of `store`. Must be called within a tokio runtime.
+    pub fn new(store: S, shared: SplitContext) -> Self {
         let store = Arc::new(store);
         let (queue, jobs) = mpsc::channel(MAX_IN_FLIGHT);
-        let work = Work {
+        let context = Context {
             store: Arc::clone(&store),
             round_trips: RoundTrips::default(),
-            context,
+            shared,
         };
-        let task = tokio::spawn(run(work, jobs));
+        let task = tokio::spawn(run(context, jobs));
         Self { store, queue, task }
     }
 
-    fn is_in_one_place(&self, charges: &[Charge]) -> bool {
-        let mut places = charges.iter().map(|charge| self.store.place(charge));
-        let first = places.next();
-        places.all(|place| Some(place) == first)
+    fn is_in_one_partition(&self, charges: &[Charge]) -> bool {
+        let mut partitions = charges.iter().map(|charge| self.store.partition(charge));
+        let first = partitions.next();
+        partitions.all(|partition| Some(partition) == first)
     }
 }
 
-impl<S: Places> Store for Split<S> {
+impl<S: PartitionedStore> Store for Split<S> {
     async fn decide(
         &self,
         charges: Arc<[Charge]>,
         deadline: std::time::Instant,
     ) -> Result<Decision, StoreError> {
-        if self.is_in_one_place(&charges) {
+        if self.is_in_one_partition(&charges) {
             return self.store.decide(charges, deadline).await;
         }
         if charges.last().is_some_and(|last| last.part.is_candidate()) {
-            return self.decide_and_try(&charges, deadline).await;
+            return self.decide_with_candidates(&charges, deadline).await;
         }
         let counted = charges.len();
-        self.decide_apart(charges, counted, deadline).await
+        self.decide_split(charges, counted, deadline).await
     }
 }
 
-impl<S: Places> Split<S> {
-    /// Decides a request with candidates that is over several places. What stands in for nothing is left out, lest
-    /// the request goes to a place for that alone. Whether the others are taken, no place can tell by itself, so
-    /// they count as long as the request is admitted.
-    async fn decide_and_try(
+impl<S: PartitionedStore> Split<S> {
+    /// Decides a request with candidate limits.
+    ///
+    /// Candidates that replace no limit are left out, so that no partition is called for them alone. Whether the request is
+    /// admitted by the charges that a candidate replaces is unknown to a single partition, so candidates are charged as
+    /// shadow limits.
+    async fn decide_with_candidates(
         &self,
         charges: &[Charge],
         deadline: std::time::Instant,
     ) -> Result<Decision, StoreError> {
-        let goes_along = |charge: &&Charge| match charge.part {
+        let is_kept = |charge: &&Charge| match charge.part {
             Part::Candidate { from, to } => from < to,
             Part::Must | Part::Quota(_) | Part::Shadow => true,
         };
-        let charges: Arc<[Charge]> = charges.iter().take_while(goes_along).cloned().collect();
+        let charges: Arc<[Charge]> = charges.iter().take_while(is_kept).cloned().collect();
         if charges.is_empty() {
             return Ok(Decision {
                 admitted: true,
@@ -157,10 +161,10 @@ impl<S: Places> Split<S> {
                 cause: Cause::Buckets,
             });
         }
-        if self.is_in_one_place(&charges) {
+        if self.is_in_one_partition(&charges) {
             return self.store.decide(charges, deadline).await;
         }
-        let only_asked = |charge: &Charge| Charge {
+        let as_shadow = |charge: &Charge| Charge {
             part: match charge.part {
                 Part::Candidate { .. } => Part::Shadow,
                 part => part,
@@ -168,34 +172,35 @@ impl<S: Places> Split<S> {
             ..charge.clone()
         };
         let counted = without_candidates(&charges).len();
-        let charges = charges.iter().map(only_asked).collect();
-        self.decide_apart(charges, counted, deadline).await
+        let charges = charges.iter().map(as_shadow).collect();
+        self.decide_split(charges, counted, deadline).await
     }
 
-    /// Decides a request over several places. The first `counted` charges are no candidates.
-    async fn decide_apart(
+    /// Queues a request over several partitions and waits for its decision. The first `counted` charges are not
+    /// candidates.
+    async fn decide_split(
         &self,
         charges: Arc<[Charge]>,
         counted: usize,
         deadline: std::time::Instant,
     ) -> Result<Decision, StoreError> {
-        let (answer, decision) = oneshot::channel();
+        let (reply, decision) = oneshot::channel();
         let job = Job {
             charges,
             counted,
             deadline: Instant::from_std(deadline),
-            answer,
+            reply,
         };
         if self.queue.try_send(job).is_err() {
             return Err(StoreError::Overloaded {
-                address: PLACES.to_owned(),
+                address: SEVERAL.to_owned(),
                 waiting: MAX_IN_FLIGHT,
             });
         }
         decision.await.unwrap_or_else(|_| {
             Err(StoreError::Unreachable {
-                address: PLACES.to_owned(),
-                cause: "deciding panicked".to_owned(),
+                address: SEVERAL.to_owned(),
+                cause: "the decision panicked".to_owned(),
             })
         })
     }
@@ -207,51 +212,51 @@ impl<S> Drop for Split<S> {
     }
 }
 
-// --- Deciding ---
+// --- The task that decides ---
 
-/// What requests over several places share.
-struct Work<S> {
+/// State that the requests of one [`Split`] share.
+struct Context<S> {
     store: Arc<S>,
     round_trips: RoundTrips,
-    context: SplitContext,
+    shared: SplitContext,
 }
 
-async fn run<S: Places>(work: Work<S>, mut queue: mpsc::Receiver<Job>) {
+async fn run<S: PartitionedStore>(context: Context<S>, mut queue: mpsc::Receiver<Job>) {
     let mut in_flight = FuturesUnordered::new();
     loop {
         tokio::select! {
             job = queue.recv(), if in_flight.len() < MAX_IN_FLIGHT => match job {
-                // A panic is a mistake of ours, and costs one request.
                 Some(job) => {
-                    let competing = in_flight.len() + 1;
-                    in_flight.push(AssertUnwindSafe(work.decide(job, competing)).catch_unwind());
+                    let concurrent = in_flight.len() + 1;
+                    // A panic is a bug, and must fail only one request.
+                    in_flight.push(AssertUnwindSafe(context.decide(job, concurrent)).catch_unwind());
                 }
                 None => return,
             },
             Some(ended) = in_flight.next() => if ended.is_err() {
-                tracing::error!("deciding a request over several places panicked; it is answered UNAVAILABLE");
+                tracing::error!("request over several partitions panicked, answering UNAVAILABLE");
             },
         }
     }
 }
 
-impl<S: Places> Work<S> {
-    /// Decides a request while so many, itself included, are being decided.
-    async fn decide(&self, job: Job, competing: usize) {
-        let mut request = Request::new(self, (&job.charges, job.counted), job.deadline);
-        let result = request.decide(competing).await;
-        if !matches!(&result, Ok(decision) if decision.admitted) {
-            let mut giving_back = Box::pin(self.give_back(request.in_vain()));
-            // The first poll puts it in line, so that whoever hears the answer and asks again comes after it.
-            let is_done = (&mut giving_back).now_or_never().is_some();
-            let _ = job.answer.send(result);
-            if !is_done {
-                giving_back.await;
-            }
+impl<S: PartitionedStore> Context<S> {
+    /// Decides a request while `concurrent` requests, itself included, are being decided.
+    async fn decide(&self, job: Job, concurrent: usize) {
+        let mut request = Request::new(self, &job);
+        let result = request.decide(concurrent).await;
+        if matches!(&result, Ok(decision) if decision.admitted) {
+            // Sending fails if the caller has gone away.
+            let _ = job.reply.send(result);
             return;
         }
-        // Whoever gave up waiting does not hear it.
-        let _ = job.answer.send(result);
+        let mut giving_back = Box::pin(self.give_back(request.refunds()));
+        // The first poll queues the refunds, so that they precede a retry of the caller.
+        let is_done = (&mut giving_back).now_or_never().is_some();
+        let _ = job.reply.send(result);
+        if !is_done {
+            giving_back.await;
+        }
     }
 }
 

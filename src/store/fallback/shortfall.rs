@@ -1,7 +1,6 @@
-//! Whether decisions fall back although no breaker is open: Redis answers, but not in time.
+//! Detects that Redis answers too late: policies decide requests although no breaker is open.
 //!
-//! A single late reply is no reason for an alert. Seconds are looked at: one falls short in which 1 % or more of the
-//! decisions were by policy.
+//! A single late reply is no reason for an alert. A second falls short if policies made 1 % or more of its decisions.
 
 use std::convert::Infallible;
 use std::sync::atomic::Ordering;
@@ -11,40 +10,40 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Standby;
 
-/// How often it is looked at.
+/// Length of a slice of time.
 const SLICE: Duration = Duration::from_secs(1);
 
-/// A slice falls short in which at least one of so many decisions was by policy.
+/// A slice falls short if policies made at least one of so many decisions.
 const ONE_OF: u64 = 100;
 
-/// So many slices that fall short, of so many in a row, are a shortfall. It is over when as many in a row do not fall short.
-const ENOUGH: u32 = 2;
-const OF: u32 = 10;
+/// A shortfall begins when `MIN_SHORT` of the latest `WINDOW` slices fall short, and ends when none of them does.
+const MIN_SHORT: u32 = 2;
+const WINDOW: u32 = 10;
 
-/// What becomes of a shortfall.
+/// A change of the shortfall.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Change {
     Begins,
     Ends,
 }
 
-/// The latest slices.
+/// The latest slices of time.
 #[derive(Debug, Default)]
 struct Slices {
-    /// Whether each of them fell short, the latest one in the lowest bit.
+    /// One bit per slice: whether it fell short. The lowest bit is the latest slice.
     latest: u32,
     is_short: bool,
 }
 
 impl Slices {
-    /// Another slice, with so many decisions by the store and by policy.
+    /// Adds a slice by its number of decisions. Returns whether a shortfall begins or ends.
     fn add(&mut self, by_store: u64, by_policy: u64) -> Option<Change> {
         let fell_short = by_policy > 0 && by_policy * ONE_OF >= by_store + by_policy;
-        self.latest = (self.latest << 1 | u32::from(fell_short)) & ((1 << OF) - 1);
+        self.latest = (self.latest << 1 | u32::from(fell_short)) & ((1 << WINDOW) - 1);
         let was_short = self.is_short;
         self.is_short = match was_short {
             true => self.latest != 0,
-            false => self.latest.count_ones() >= ENOUGH,
+            false => self.latest.count_ones() >= MIN_SHORT,
         };
         match (was_short, self.is_short) {
             (false, true) => Some(Change::Begins),
@@ -54,7 +53,7 @@ impl Slices {
     }
 }
 
-/// Decisions so far.
+/// Number of decisions so far.
 #[derive(Debug, Clone, Copy, Default)]
 struct Counts {
     by_store: u64,
@@ -62,20 +61,20 @@ struct Counts {
 }
 
 impl Standby {
-    /// Whether requests are decided without the store: a breaker is open, a part of the store is missing, or its answers come too
-    /// late for 1 % or more of them, in two of the latest ten seconds.
+    /// Returns whether policies decide requests: a breaker is open, a part of the store is missing, or 1 % or more of the
+    /// requests were decided by policies in two of the latest ten seconds.
     #[must_use]
     pub fn is_degraded(&self) -> bool {
-        self.a_breaker_is_open() || self.0.is_short.load(Ordering::Relaxed)
+        self.has_open_breaker() || self.0.is_short.load(Ordering::Relaxed)
     }
 
-    pub(super) fn a_breaker_is_open(&self) -> bool {
+    pub(super) fn has_open_breaker(&self) -> bool {
         let mut breakers = self.0.breakers.iter();
         breakers.any(|breaker| breaker.condition().is_degraded)
     }
 
-    /// Finds out whether decisions fall back while no breaker is open, and logs each change; never ends. While one is open, that
-    /// has been logged, and what comes after it is counted from its closing on.
+    /// Watches for shortfalls and logs their begin and end. Never completes. While a breaker is open, no shortfall is detected,
+    /// because the outage has been logged.
     pub async fn watch_shortfall(self) -> Infallible {
         let mut ticks = interval(SLICE);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -86,7 +85,7 @@ impl Standby {
             let now = self.counts();
             let by_store = now.by_store - before.by_store;
             let by_policy = now.by_policy - before.by_policy;
-            if self.a_breaker_is_open() {
+            if self.has_open_breaker() {
                 slices = Slices::default();
             } else {
                 match slices.add(by_store, by_policy) {
@@ -96,8 +95,8 @@ impl Standby {
                     }
                     Some(Change::Ends) => {
                         let fallback_decisions = now.by_policy - at_begin.by_policy;
-                        let lasted = since.elapsed();
-                        tracing::warn!(?lasted, fallback_decisions, "redis answers in time again");
+                        let outage = since.elapsed();
+                        tracing::warn!(?outage, fallback_decisions, "redis answers in time again");
                     }
                     None => {}
                 }
@@ -133,8 +132,8 @@ impl Standby {
 mod tests {
     use super::*;
 
-    /// What becomes of seconds: `.` without, `x` with many decisions by policy, `1` with one of 100, `0` with one of 101,
-    /// ` ` without any decision.
+    /// Returns the changes after a series of seconds: `.` has no decisions by policies, `x` many, `1` one of 100, `0` one of
+    /// 101, and ` ` no decisions at all.
     fn changes(seconds: &str) -> Vec<(usize, Change)> {
         let mut slices = Slices::default();
         let of_second = |second| match second {

@@ -1,4 +1,4 @@
-//! What is decided without the store, and when it is asked again, on the runtime's own clock.
+//! What the failure policy decides, and when the store is used again. The tests use tokio's paused clock.
 
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
@@ -15,7 +15,7 @@ use crate::store::{ChargingProbe, Outcome, Payment};
 const SECOND: Micros = 1_000_000;
 const START: Micros = 1_790_000_000 * SECOND;
 
-/// A store with buckets of its own that can be told to fail, and tells the breaker as it must.
+/// A memory store that can be made to fail. It reports its calls to the breaker.
 #[derive(Clone)]
 struct Frail(Arc<FrailInner>);
 
@@ -23,7 +23,7 @@ struct FrailInner {
     buckets: MemoryStore,
     breaker: Breaker,
     failure: Mutex<Option<StoreError>>,
-    asked: AtomicUsize,
+    calls: AtomicUsize,
 }
 
 impl Store for Frail {
@@ -32,7 +32,7 @@ impl Store for Frail {
         charges: Arc<[Charge]>,
         deadline: std::time::Instant,
     ) -> Result<Decision, StoreError> {
-        self.0.asked.fetch_add(1, Ordering::SeqCst);
+        self.0.calls.fetch_add(1, Ordering::SeqCst);
         let failure = self.0.failure.lock().unwrap().clone();
         match failure {
             None => {
@@ -50,7 +50,7 @@ impl Store for Frail {
     }
 }
 
-/// A clock that goes with the runtime's.
+/// Returns a clock that follows tokio's.
 fn clock() -> Clock {
     let start = Instant::now();
     Arc::new(move || START + u64::try_from(start.elapsed().as_micros()).unwrap())
@@ -74,7 +74,7 @@ impl Subject {
             buckets: MemoryStore::new(100_000, clock()),
             breaker: standby.breaker().clone(),
             failure: Mutex::new(None),
-            asked: AtomicUsize::new(0),
+            calls: AtomicUsize::new(0),
         }));
         Self {
             fallback: Fallback::new(store.clone(), standby.clone()),
@@ -83,7 +83,7 @@ impl Subject {
         }
     }
 
-    /// The same, whose store fails.
+    /// Creates a subject whose store fails.
     fn failing(mode: OnStoreFailure, share: &str) -> Self {
         let subject = Self::new(mode, share);
         subject.fail(Some(timeout()));
@@ -94,7 +94,7 @@ impl Subject {
         *self.store.0.failure.lock().unwrap() = failure;
     }
 
-    async fn ask(&self, charges: &[Charge]) -> Result<Decision, StoreError> {
+    async fn try_decide(&self, charges: &[Charge]) -> Result<Decision, StoreError> {
         let deadline = Instant::now() + Duration::from_millis(20);
         self.fallback
             .decide(charges.into(), deadline.into_std())
@@ -102,14 +102,14 @@ impl Subject {
     }
 
     async fn decide(&self, charges: &[Charge]) -> Decision {
-        self.ask(charges).await.unwrap()
+        self.try_decide(charges).await.unwrap()
     }
 
-    fn asked(&self) -> usize {
-        self.store.0.asked.load(Ordering::SeqCst)
+    fn calls(&self) -> usize {
+        self.store.0.calls.load(Ordering::SeqCst)
     }
 
-    /// Probes the store, for as long as the test goes on.
+    /// Starts to probe the store.
     fn probe(&self, always: bool) -> tokio::task::JoinHandle<std::convert::Infallible> {
         let keys = KeyFormat::new("p:");
         let probe = ChargingProbe::new(self.store.clone(), &keys);
@@ -129,7 +129,7 @@ fn timeout() -> StoreError {
     }
 }
 
-/// An hourly limit of so many, with as much debt.
+/// Returns a charge on a limit of `tokens` per hour with as much debt.
 fn charge(name: &str, tokens: u32, hits: i64) -> Charge {
     let keys = KeyFormat::new("");
     let tag = LimitTag {
@@ -164,7 +164,7 @@ fn left(decision: &Decision) -> Vec<u32> {
 use OnStoreFailure::{Allow, Deny, Error, Local};
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_decides_is_left_alone() {
+async fn an_available_store_decides() {
     let subject = Subject::new(Deny, "1");
     let decision = subject.decide(&[charge("a", 10, 1)]).await;
     assert_eq!((decision.admitted, decision.cause), (true, Cause::Buckets));
@@ -172,7 +172,7 @@ async fn a_store_that_decides_is_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_mode_does_what_it_says() {
+async fn each_mode_decides() {
     for (mode, admitted) in [(Local, true), (Allow, true), (Deny, false)] {
         let subject = Subject::failing(mode, "1");
         let decision = subject.decide(&[charge("a", 10, 1)]).await;
@@ -184,19 +184,19 @@ async fn each_mode_does_what_it_says() {
         assert_eq!(subject.standby.buckets(), usize::from(mode == Local));
     }
     let subject = Subject::failing(Error, "1");
-    assert!(subject.ask(&[charge("a", 10, 1)]).await.is_err());
+    assert!(subject.try_decide(&[charge("a", 10, 1)]).await.is_err());
     assert_eq!(subject.standby.requests(Error), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn local_buckets_have_their_share_and_no_more() {
+async fn local_buckets_have_their_share() {
     let subject = Subject::failing(Local, "0.3");
     let mut admitted = 0;
     for _ in 0..10 {
         admitted += u32::from(subject.decide(&[charge("a", 10, 1)]).await.admitted);
     }
     assert_eq!(admitted, 3);
-    // Three come back in an hour.
+    // Three tokens are refilled per hour.
     tokio::time::advance(Duration::from_secs(20 * 60 - 1)).await;
     assert!(!subject.decide(&[charge("a", 10, 1)]).await.admitted);
     tokio::time::advance(Duration::from_secs(1)).await;
@@ -210,7 +210,7 @@ async fn reports_and_refunds_count_locally() {
         payment: Payment::Postpaid,
         ..charge("a", 10, hits)
     };
-    // Five, and as much debt.
+    // Five tokens and as much debt.
     assert_eq!(left(&subject.decide(&[report(2)]).await), [3]);
     assert!(!subject.decide(&[report(7)]).await.admitted);
     assert!(!subject.decide(&[charge("a", 10, 0)]).await.admitted);
@@ -223,7 +223,7 @@ async fn reports_and_refunds_count_locally() {
     reason = "a table of cases is as long as it is"
 )]
 async fn policies_of_a_request_are_combined() {
-    // The rows go on from one another.
+    // Each row continues from the one before.
     let subject = Subject::failing(Local, "1");
     for (name, charges, admitted, cause, remaining) in [
         (
@@ -305,15 +305,20 @@ async fn policies_of_a_request_are_combined() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_could_deny_and_says_error_is_enough() {
+async fn the_policy_error_of_one_limit_fails_the_request() {
     let subject = Subject::failing(Local, "1");
     let error = by(Error, charge("a", 10, 1));
-    assert!(subject.ask(&[charge("b", 10, 1), error]).await.is_err());
+    assert!(
+        subject
+            .try_decide(&[charge("b", 10, 1), error])
+            .await
+            .is_err()
+    );
     assert_eq!(subject.standby.buckets(), 0, "nothing was taken");
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_denied_are_told_to_come_back_soon() {
+async fn denials_by_policy_have_a_short_retry_after() {
     let subject = Subject::failing(Deny, "1");
     let wait = |decision: Decision| decision.outcomes[0].retry_in;
     let once = subject.decide(&[charge("a", 1, 1)]).await;
@@ -323,7 +328,7 @@ async fn the_denied_are_told_to_come_back_soon() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_the_breaker_is_open_nobody_waits() {
+async fn no_request_waits_while_the_breaker_is_open() {
     let subject = Subject::failing(Local, "1");
     let mut waits = Vec::new();
     for _ in 0..6 {
@@ -332,12 +337,12 @@ async fn while_the_breaker_is_open_nobody_waits() {
         waits.push(begin.elapsed().as_millis());
     }
     assert_eq!(waits, [20, 20, 20, 0, 0, 0]);
-    assert_eq!(subject.asked(), 3);
+    assert_eq!(subject.calls(), 3);
     assert_eq!(subject.standby.breaker().state(), BreakerState::Open);
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_asked_again_within_a_second_of_its_return() {
+async fn the_store_is_used_within_a_second_of_its_return() {
     for outage in [10, 300, 60_000, 3_600_000] {
         let subject = Subject::new(Local, "1");
         let prober = subject.probe(false);
@@ -353,7 +358,7 @@ async fn it_is_asked_again_within_a_second_of_its_return() {
         assert_eq!(subject.standby.breaker().state(), BreakerState::Closed);
         let decision = subject.decide(&[charge("b", 10, 1)]).await;
         assert_eq!(decision.cause, Cause::Buckets);
-        // What was taken from buckets of this instance is not taken from the store's.
+        // Hits taken from local buckets are not taken from the store's.
         let decision = subject.decide(&[charge("a", 10, 0)]).await;
         let back = u32::try_from(outage / 360_000).unwrap().min(2);
         assert_eq!(left(&decision), [8 + back]);
@@ -362,19 +367,19 @@ async fn it_is_asked_again_within_a_second_of_its_return() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_is_absent_at_the_start_costs_no_request() {
+async fn a_store_that_is_unavailable_at_the_start_delays_no_request() {
     let subject = Subject::failing(Local, "1");
     let prober = subject.probe(false);
     tokio::time::sleep(Duration::from_millis(200)).await;
-    let probes = subject.asked();
+    let probes = subject.calls();
     let begin = Instant::now();
     subject.decide(&[charge("a", 10, 1)]).await;
-    assert_eq!((begin.elapsed(), subject.asked()), (Duration::ZERO, probes));
+    assert_eq!((begin.elapsed(), subject.calls()), (Duration::ZERO, probes));
     prober.abort();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_nobody_asks_is_probed_where_its_health_matters() {
+async fn an_idle_store_is_probed_if_its_health_matters() {
     for always in [false, true] {
         let subject = Subject::new(Local, "1");
         let prober = subject.probe(always);
@@ -387,7 +392,7 @@ async fn a_store_that_nobody_asks_is_probed_where_its_health_matters() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn local_buckets_are_forgotten_once_they_are_full() {
+async fn full_local_buckets_are_dropped() {
     let subject = Subject::failing(Local, "1");
     for i in 0..1_000 {
         subject.decide(&[charge(&i.to_string(), 10, 1)]).await;
@@ -396,7 +401,7 @@ async fn local_buckets_are_forgotten_once_they_are_full() {
     subject.fail(None);
     let prober = subject.probe(false);
     tokio::time::sleep(Duration::from_secs(300)).await;
-    assert_eq!(subject.standby.buckets(), 1_000, "a token is not back yet");
+    assert_eq!(subject.standby.buckets(), 1_000, "no token is refilled yet");
     tokio::time::sleep(Duration::from_secs(120)).await;
     assert_eq!(subject.standby.buckets(), 0);
     prober.abort();

@@ -36,7 +36,7 @@ use super::lane::{MAX_WAITING, Undecided};
 use super::script::Script;
 use super::{RedisSettings, SCRIPT};
 use crate::store::breaker::{Breaker, BreakerState};
-use crate::store::split::{Places, Split, SplitContext};
+use crate::store::split::{PartitionedStore, Split, SplitContext};
 use crate::store::{Charge, Decision, Probe, Store, StoreError};
 use node_lanes::NodeLanes;
 use slot_map::SlotMap;
@@ -135,13 +135,13 @@ impl Store for ClusterStore {
     }
 }
 
-impl Places for ClusterStore {
-    fn place(&self, charge: &Charge) -> u32 {
+impl PartitionedStore for ClusterStore {
+    fn partition(&self, charge: &Charge) -> u32 {
         slot(charge.key.as_str()).into()
     }
 
-    fn turns_away(&self, charge: &Charge) -> Option<StoreError> {
-        self.ways.turns_away(slot(charge.key.as_str()))
+    fn unavailable(&self, charge: &Charge) -> Option<StoreError> {
+        self.ways.unavailable(slot(charge.key.as_str()))
     }
 }
 
@@ -188,8 +188,8 @@ impl Store for BucketByBucket {
     }
 }
 
-impl Places for BucketByBucket {
-    fn place(&self, charge: &Charge) -> u32 {
+impl PartitionedStore for BucketByBucket {
+    fn partition(&self, charge: &Charge) -> u32 {
         let low = charge.key.hash() & u128::from(u32::MAX);
         u32::try_from(low).expect("masked to 32 bits")
     }
@@ -281,13 +281,13 @@ impl Cluster {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let map = change(&self.map());
         self.breaker
-            .consists_of(map.owners().map(|node| node.breaker()));
+            .set_parts(map.owners().map(|node| node.breaker()));
         self.map.store(Arc::new(map));
     }
 
     /// A node that may become one of the map's.
     fn node(&self, address: &Address) -> Node {
-        Node::new(address, self.breaker.part())
+        Node::new(address, self.breaker.new_part())
     }
 
     /// Has the map read soon.

@@ -11,7 +11,7 @@ use super::cluster::{Cluster, TopologyProbe};
 use super::{ClusterStore, RedisSettings, RedisStore, Topology};
 use crate::key::KeyFormat;
 use crate::store::breaker::Breaker;
-use crate::store::split::Places;
+use crate::store::split::PartitionedStore;
 use crate::store::{Charge, ChargingProbe, Decision, Probe, Store, StoreError};
 
 /// State of one Redis that all threads share.
@@ -43,7 +43,7 @@ impl SharedServer {
     }
 }
 
-/// Buckets in one Redis. All charges of a request must be in one [place](Places);
+/// Buckets in one Redis. All charges of a request must be in one [partition](PartitionedStore);
 /// [`Split`](crate::store::split::Split) takes care of that.
 ///
 /// Clones share the lane and the connections.
@@ -208,18 +208,18 @@ impl Store for ServerStore {
     }
 }
 
-impl Places for ServerStore {
-    fn place(&self, charge: &Charge) -> u32 {
+impl PartitionedStore for ServerStore {
+    fn partition(&self, charge: &Charge) -> u32 {
         match self {
             Self::One(_) => 0,
-            Self::Cluster(store) => store.place(charge),
+            Self::Cluster(store) => store.partition(charge),
         }
     }
 
-    fn turns_away(&self, charge: &Charge) -> Option<StoreError> {
+    fn unavailable(&self, charge: &Charge) -> Option<StoreError> {
         match self {
             Self::One(store) => store.breaker_error(),
-            Self::Cluster(store) => store.turns_away(charge),
+            Self::Cluster(store) => store.unavailable(charge),
         }
     }
 }

@@ -1,26 +1,26 @@
-//! Two stores: one for the buckets of limits whose unit is the second, one for all others.
+//! Two stores: one for limits per second, one for all others.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Places;
+use super::PartitionedStore;
 use crate::key::Placement;
 use crate::store::{Charge, Decision, Store, StoreError};
 
-/// Marks the places of the store for limits of a second.
-const OF_SECONDS: u32 = 1 << 31;
+/// The bit that is set in the partitions of the store for limits per second.
+const PER_SECOND: u32 = 1 << 31;
 
-/// Limits of a second in one store, all others in another; each may have places of its own.
+/// Stores the buckets of limits per second apart from all others. Each of the two stores can have several partitions.
 #[derive(Debug)]
 pub struct PerSecond<S> {
-    /// For limits whose unit is the second, whatever their multiplier.
+    /// Store for limits whose unit is the second, whatever their multiplier.
     pub seconds: S,
-    /// For all others.
+    /// Store for all other limits.
     pub others: S,
 }
 
 impl<S> PerSecond<S> {
-    fn of(&self, charge: &Charge) -> &S {
+    fn store(&self, charge: &Charge) -> &S {
         match charge.key.placement() {
             Placement::PerSecond => &self.seconds,
             Placement::Common => &self.others,
@@ -28,29 +28,30 @@ impl<S> PerSecond<S> {
     }
 }
 
-impl<S: Places> Store for PerSecond<S> {
+impl<S: PartitionedStore> Store for PerSecond<S> {
     async fn decide(
         &self,
         charges: Arc<[Charge]>,
         deadline: Instant,
     ) -> Result<Decision, StoreError> {
-        let store = charges
-            .first()
-            .map_or(&self.others, |charge| self.of(charge));
+        let store = match charges.first() {
+            Some(charge) => self.store(charge),
+            None => &self.others,
+        };
         store.decide(charges, deadline).await
     }
 }
 
-impl<S: Places> Places for PerSecond<S> {
-    fn place(&self, charge: &Charge) -> u32 {
-        let place = self.of(charge).place(charge);
+impl<S: PartitionedStore> PartitionedStore for PerSecond<S> {
+    fn partition(&self, charge: &Charge) -> u32 {
+        let partition = self.store(charge).partition(charge);
         match charge.key.placement() {
-            Placement::PerSecond => place | OF_SECONDS,
-            Placement::Common => place,
+            Placement::PerSecond => partition | PER_SECOND,
+            Placement::Common => partition,
         }
     }
 
-    fn turns_away(&self, charge: &Charge) -> Option<StoreError> {
-        self.of(charge).turns_away(charge)
+    fn unavailable(&self, charge: &Charge) -> Option<StoreError> {
+        self.store(charge).unavailable(charge)
     }
 }

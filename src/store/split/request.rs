@@ -1,90 +1,97 @@
-//! One request over several places: what is sent where, and what the replies come to.
+//! One request over several partitions: what is sent to which partition, and in which order.
+
+mod calls;
+mod policies;
+mod result;
 
 use std::cmp::Reverse;
-use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::{Places, Work};
-use crate::store::fallback::Standby;
+use super::{Context, Job, PartitionedStore};
 use crate::store::settle::is_allowed;
-use crate::store::{Basis, Cause, Charge, Decision, Outcome, Part, Payment, StoreError};
+use crate::store::{Charge, Decision, Outcome, Part, Payment, StoreError};
 use crate::time::Micros;
 
-/// What is left of the time of a request after two round trips, at least: timers and threads are late by less.
+/// The minimum time that must remain after two round trips. It covers the delays of timers and threads.
 const MARGIN: Duration = Duration::from_millis(1);
 
-/// A request while it is being decided.
+/// A request that is being decided.
 pub(super) struct Request<'a, S> {
-    work: &'a Work<S>,
+    context: &'a Context<S>,
     charges: &'a [Charge],
-    /// How many of the charges are no candidates.
+    /// Number of charges that are not candidates. They come first.
     counted: usize,
     deadline: Instant,
-    /// By place, ascending.
+    /// In ascending order of their partitions.
     portions: Vec<Portion>,
-    /// What is known of each charge so far.
+    /// The outcomes that are known so far, by charge.
     outcomes: Vec<Option<Outcome>>,
-    /// A call was made already, so that another one has not all of the time.
+    /// Whether a call has been made, so that the next one has less than the whole time.
     has_sent: bool,
-    /// What was taken from local buckets, as far as it has to be given back when the request is denied.
+    /// Hits that were taken from local buckets and are given back if the request is denied.
     taken_locally: Vec<Taken>,
-    /// Why a place is unavailable.
+    /// The latest error of a partition that is unavailable.
     failure: Option<StoreError>,
 }
 
-/// The charges in one place.
+/// The charges of a request in one partition.
 struct Portion {
-    place: u32,
-    /// Where they are among those of the request.
+    partition: u32,
+    /// Indices of the charges.
     members: SmallVec<[usize; 4]>,
-    /// The place is unavailable: policies decide.
-    is_away: bool,
-    /// It was told to take.
-    is_told: bool,
-    /// What it took that has to be given back when the request is denied.
+    /// Whether the partition is unavailable, so that failure policies decide.
+    is_unavailable: bool,
+    /// Whether the hits have been requested with [`Mode::Take`].
+    is_requested: bool,
+    /// Hits that were taken and are given back if the request is denied.
     taken: Vec<Taken>,
 }
 
-/// Hits that were taken, by the place of their charge, and when by the bucket's own time.
+/// Hits that were taken by one charge.
 struct Taken {
+    /// Index of the charge.
     member: usize,
-    taken_at: Micros,
+    /// When they were taken, by the clock of the bucket's server.
+    at: Micros,
 }
 
-/// What a place is to do with its charges.
+/// How a partition treats charges.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Order {
-    /// Take what can be had, if the vetoes there allow it.
+enum Mode {
+    /// Takes the hits, if the charges in the partition allow it.
     Take,
-    /// Say what could be had, and count what is only reported.
-    Ask,
+    /// Returns what the charges would get. Takes nothing, except that postpaid hits are counted.
+    Query,
 }
 
-impl<'a, S: Places> Request<'a, S> {
-    /// A request of these charges, of which the first `counted` are no candidates.
-    pub(super) fn new(
-        work: &'a Work<S>,
-        (charges, counted): (&'a [Charge], usize),
-        deadline: Instant,
-    ) -> Self {
+/// The portions that one round trip is sent to.
+#[derive(Default)]
+struct Step {
+    take: Vec<usize>,
+    query: Vec<usize>,
+}
+
+impl<'a, S: PartitionedStore> Request<'a, S> {
+    /// Groups the charges of a job by partition.
+    pub(super) fn new(context: &'a Context<S>, job: &'a Job) -> Self {
+        let charges = &job.charges;
         let mut portions: Vec<Portion> = Vec::new();
         for (member, charge) in charges.iter().enumerate() {
-            let place = work.store.place(charge);
-            match portions.binary_search_by_key(&place, |portion| portion.place) {
+            let partition = context.store.partition(charge);
+            match portions.binary_search_by_key(&partition, |portion| portion.partition) {
                 Ok(known) => portions[known].members.push(member),
-                Err(at) => portions.insert(at, Portion::new(place, member)),
+                Err(at) => portions.insert(at, Portion::new(partition, member)),
             }
         }
         Self {
-            work,
+            context,
             charges,
-            counted,
-            deadline,
+            counted: job.counted,
+            deadline: job.deadline,
             portions,
             outcomes: vec![None; charges.len()],
             has_sent: false,
@@ -93,34 +100,45 @@ impl<'a, S: Places> Request<'a, S> {
         }
     }
 
-    /// Decides it while so many requests, itself included, compete; what it took [in vain](Self::in_vain), if it was
-    /// not admitted, is still to be given back.
-    pub(super) async fn decide(&mut self, competing: usize) -> Result<Decision, StoreError> {
+    /// Decides the request while `concurrent` requests, itself included, are being decided.
+    ///
+    /// If it is not admitted, the caller must send the [refunds](Self::refunds).
+    pub(super) async fn decide(&mut self, concurrent: usize) -> Result<Decision, StoreError> {
         let now = Instant::now();
-        self.recall(now);
-        self.find_away();
-        self.stand_in(Order::Take);
+        self.recall_denials(now);
+        self.find_unavailable();
+        self.apply_policies(Mode::Take);
         if !self.is_denied()
-            && let Some(first) = self.first(competing, now)
+            && let Some(scarce) = self.scarce_portion(concurrent, now)
         {
-            let others = self.others(&[first]);
-            self.send((&[first], &others)).await;
-            self.stand_in(Order::Take);
+            let mut others = self.pending_portions();
+            others.retain(|&at| at != scarce);
+            self.send(Step {
+                take: vec![scarce],
+                query: others,
+            })
+            .await;
+            self.apply_policies(Mode::Take);
         }
-        let rest = self.not_told();
-        match self.is_denied() {
-            true => self.send((&[], &rest)).await,
-            false => self.send((&rest, &[])).await,
-        }
-        self.stand_in(Order::Take);
-        self.verdict()
+        let pending = self.pending_portions();
+        let step = match self.is_denied() {
+            true => Step {
+                query: pending,
+                ..Step::default()
+            },
+            false => Step {
+                take: pending,
+                ..Step::default()
+            },
+        };
+        self.send(step).await;
+        self.apply_policies(Mode::Take);
+        self.result()
     }
 
-    // --- What is planned ---
-
-    /// Takes over what is known to deny.
-    fn recall(&mut self, now: Instant) {
-        let denials = &self.work.context.denials;
+    /// Sets the outcomes of charges that are known to be denied.
+    fn recall_denials(&mut self, now: Instant) {
+        let denials = &self.context.shared.denials;
         for (charge, outcome) in self.charges.iter().zip(&mut self.outcomes) {
             *outcome = denials
                 .known(charge, now)
@@ -128,155 +146,115 @@ impl<'a, S: Places> Request<'a, S> {
         }
     }
 
-    /// Finds the places that are known to be unavailable.
-    fn find_away(&mut self) {
+    /// Marks the partitions that are known to be unavailable.
+    fn find_unavailable(&mut self) {
         if self.standby().is_none() {
             return;
         }
         for portion in &mut self.portions {
             let charge = &self.charges[portion.members[0]];
-            if let Some(error) = self.work.store.turns_away(charge) {
-                portion.is_away = true;
+            if let Some(error) = self.context.store.unavailable(charge) {
+                portion.is_unavailable = true;
                 self.failure = Some(error);
             }
         }
     }
 
-    /// The portion to take first, by itself, if one is scarce and there is time for two round trips.
+    /// Returns the portion to take first, alone, if one is scarce and the deadline leaves time for two round trips.
     ///
-    /// Of several, the one that takes longest to be refilled: all servers choose the same, and what passes there passes
-    /// where more comes back.
-    fn first(&self, competing: usize, now: Instant) -> Option<usize> {
-        let here = || (0..).zip(&self.portions).filter(|(_, one)| !one.is_away);
-        let scarce =
-            here().filter_map(|(at, portion)| Some((at, self.scarce(portion, competing, now)?)));
+    /// Of several scarce portions, it is the one with the longest refill. All servers choose the same, and the requests
+    /// that it admits go on to buckets with a faster refill.
+    fn scarce_portion(&self, concurrent: usize, now: Instant) -> Option<usize> {
+        let available = || { (0..).zip(&self.portions) }.filter(|(_, one)| !one.is_unavailable);
+        let scarce = available().filter_map(|(at, portion)| {
+            Some((at, self.refill_time_if_scarce(portion, concurrent, now)?))
+        });
         // The first of equals.
         let (first, _) = scarce.min_by_key(|(_, refill)| Reverse(*refill))?;
-        let others = || here().filter(|(at, _)| *at != first);
+        let others = || available().filter(|(at, _)| *at != first);
         others().next()?;
-        let trips = &self.work.round_trips;
-        let place = |(_, portion): (usize, &Portion)| portion.place;
-        let all = trips.estimate(here().map(place))?;
-        let second = trips.estimate(others().map(place))?;
+        let trips = &self.context.round_trips;
+        let partition = |(_, portion): (usize, &Portion)| portion.partition;
+        let all = trips.estimate(available().map(partition))?;
+        let second = trips.estimate(others().map(partition))?;
         (now + all + second + MARGIN <= self.deadline).then_some(first)
     }
 
-    /// How long it takes until the hits of this request come back to the scarce buckets of a portion, in microseconds;
-    /// `None` when none is scarce. A bucket is scarce when no more such requests fit into what is known to be
-    /// left than compete.
-    fn scarce(&self, portion: &Portion, competing: usize, now: Instant) -> Option<u128> {
-        let refill = |&member: &usize| {
+    /// Returns the time in microseconds in which the hits of this request are refilled in the scarce buckets of a
+    /// portion, or `None` if no bucket is scarce.
+    ///
+    /// A bucket is scarce if its known remaining tokens allow at most as many such requests as are being decided.
+    fn refill_time_if_scarce(
+        &self,
+        portion: &Portion,
+        concurrent: usize,
+        now: Instant,
+    ) -> Option<u128> {
+        let refill_time = |&member: &usize| {
             let charge = &self.charges[member];
-            let known = self.work.context.denials.known(charge, now)?;
+            let known = self.context.shared.denials.known(charge, now)?;
             let hits = charge.hits.max(1).unsigned_abs();
-            let is_veto = charge.part != Part::Shadow;
-            let is_scarce = u64::from(known.remaining) / hits <= competing as u64;
+            let can_deny = charge.part != Part::Shadow;
+            let is_scarce = u64::from(known.remaining) / hits <= concurrent as u64;
             let terms = &charge.terms;
-            (is_veto && is_scarce).then(|| match terms.refill() {
+            (can_deny && is_scarce).then(|| match terms.refill() {
                 0 => u128::MAX,
                 refill => u128::from(hits) * u128::from(terms.period()) / u128::from(refill),
             })
         };
-        portion.members.iter().filter_map(refill).max()
+        portion.members.iter().filter_map(refill_time).max()
     }
 
-    /// The portions that can be asked and were not told to take.
-    fn not_told(&self) -> Vec<usize> {
-        let portions = (0..).zip(&self.portions);
-        let not_told = portions.filter(|(_, portion)| !portion.is_told && !portion.is_away);
-        not_told.map(|(at, _)| at).collect()
+    /// Returns the available portions whose hits have not been requested.
+    fn pending_portions(&self) -> Vec<usize> {
+        { (0..).zip(&self.portions) }
+            .filter(|(_, portion)| !portion.is_requested && !portion.is_unavailable)
+            .map(|(at, _)| at)
+            .collect()
     }
 
-    /// These without others.
-    fn others(&self, others: &[usize]) -> Vec<usize> {
-        let mut rest = self.not_told();
-        rest.retain(|at| !others.contains(at));
-        rest
+    // --- What is known so far ---
+
+    /// Returns whether the request is allowed if `unknown` returns whether a charge without an outcome is admitted.
+    fn is_allowed_if(&self, unknown: impl Fn(usize) -> bool) -> bool {
+        let votes = self.charges.iter().zip(&self.outcomes).enumerate();
+        let votes = votes.map(|(member, (charge, outcome))| {
+            let is_admitted = match outcome {
+                Some(outcome) => outcome.admitted,
+                // More hits than the bucket can ever hold.
+                None if charge.hits.max(1) > i64::from(charge.terms.capacity()) => false,
+                None => unknown(member),
+            };
+            (charge.part, is_admitted)
+        });
+        let votes: SmallVec<[_; 8]> = votes.collect();
+        is_allowed(votes.iter().copied())
     }
 
-    // --- What is sent ---
-
-    /// Has some portions take and others asked, all at once.
-    ///
-    /// The replies of all are noted even when one fails: what was taken must be known.
-    async fn send(&mut self, (take, ask): (&[usize], &[usize])) {
-        let is_first = !mem::replace(&mut self.has_sent, true);
-        let orders = [(take, Order::Take), (ask, Order::Ask)];
-        let mut calls = Vec::new();
-        for (portions, order) in orders {
-            for &at in portions {
-                let (members, charges) = self.ordered(at, order);
-                self.portions[at].is_told |= order == Order::Take;
-                if !members.is_empty() {
-                    calls.push(self.call(at, members, charges));
-                }
-            }
-        }
-        for (at, members, charges, decision) in join_all(calls).await {
-            match decision {
-                Ok(decision) => self.note(at, &members, &charges, &decision),
-                Err(error) => {
-                    if is_first {
-                        self.work.round_trips.failed(self.portions[at].place);
-                    }
-                    self.lose(at, error);
-                }
-            }
-        }
+    /// Returns whether neither a partition nor a policy decides a charge, because its policy is `error`.
+    fn is_undecidable(&self, member: usize) -> bool {
+        let is_unavailable = || {
+            let mut portions = self.portions.iter().filter(|one| one.is_unavailable);
+            portions.any(|portion| portion.members.contains(&member))
+        };
+        self.failure.is_some()
+            && self.outcomes[member].is_none()
+            && (self.standby()).is_none_or(|standby| standby.is_error(&self.charges[member]))
+            && is_unavailable()
     }
 
-    /// Asks a place, and notes how long that takes.
-    fn call(
-        &self,
-        at: usize,
-        members: Vec<usize>,
-        charges: Arc<[Charge]>,
-    ) -> impl Future<Output = Reply> + use<'a, S> {
-        let (work, place, deadline) = (self.work, self.portions[at].place, self.deadline);
-        async move {
-            let began = Instant::now();
-            let decision = work
-                .store
-                .decide(Arc::clone(&charges), deadline.into_std())
-                .await;
-            let took = began.elapsed();
-            // What failed would have taken longer, or takes no time at all.
-            let took = if decision.is_ok() { took } else { 2 * took };
-            work.round_trips.took(place, took);
-            (at, members, charges, decision)
-        }
+    /// Returns whether the known outcomes deny the request.
+    fn is_denied_by_outcomes(&self) -> bool {
+        !self.is_allowed_if(|_| true)
     }
 
-    /// The charges of a portion as they are sent with an order: what was reported is not reported again, and what is
-    /// known to deny is not asked.
-    fn ordered(&self, at: usize, order: Order) -> (Vec<usize>, Arc<[Charge]>) {
-        let quotas_apart = self.quotas_are_apart();
-        let members = self.portions[at].members.iter().copied();
-        let members: Vec<usize> = members.filter(|&one| !self.is_done(one, order)).collect();
-        let charges = members.iter().map(|&member| &self.charges[member]);
-        let charges = charges.map(|charge| ordered(charge, order, quotas_apart));
-        (members.clone(), charges.collect())
+    /// Returns whether the request can no longer be admitted: it is denied, or depends on an undecidable charge.
+    fn is_denied(&self) -> bool {
+        !self.is_allowed_if(|member| !self.is_undecidable(member))
     }
 
-    /// Whether nothing is left of an order for a charge: what it reports was counted, or what it would get is known.
-    fn is_done(&self, member: usize, order: Order) -> bool {
-        let is_report = self.charges[member].is_report();
-        (is_report || order == Order::Ask) && self.outcomes[member].is_some()
-    }
-
-    fn note(&mut self, at: usize, members: &[usize], charges: &[Charge], decision: &Decision) {
-        for ((&member, charge), outcome) in members.iter().zip(charges).zip(&decision.outcomes) {
-            if decision.admitted && outcome.admitted && charge.is_taking() {
-                self.portions[at].taken.push(Taken {
-                    member,
-                    taken_at: outcome.state.at,
-                });
-            }
-            self.outcomes[member] = Some(*outcome);
-        }
-    }
-
-    fn quotas_are_apart(&self) -> bool {
+    /// Returns whether quotas of one group are in several partitions, so that none of them sees all votes.
+    fn has_split_quotas(&self) -> bool {
         let has_quota = |portion: &&Portion| {
             let mut members = portion.members.iter();
             members.any(|&member| matches!(self.charges[member].part, Part::Quota(_)))
@@ -284,232 +262,46 @@ impl<'a, S: Places> Request<'a, S> {
         self.portions.iter().filter(has_quota).count() > 1
     }
 
-    // --- What is decided without a place ---
-
-    fn standby(&self) -> Option<&'a Standby> {
-        self.work.context.standby.as_ref()
+    /// Returns whether a call in a mode has nothing to do for a charge: its hits were reported, or its outcome is known.
+    fn is_done(&self, member: usize, mode: Mode) -> bool {
+        let is_report = self.charges[member].is_report();
+        (is_report || mode == Mode::Query) && self.outcomes[member].is_some()
     }
 
-    /// Leaves a portion to the policies of its charges: its place failed.
-    fn lose(&mut self, at: usize, error: StoreError) {
-        if let Some(standby) = self.standby() {
-            standby.warn(&error);
-        }
-        self.portions[at].is_away = true;
-        // Whatever was asked of it before, it has not taken anything that is known.
-        self.portions[at].is_told = false;
-        self.failure = Some(error);
-    }
+    // --- Refunds ---
 
-    /// Has policies decide the charges whose place is unavailable; only asks them once the request is denied.
-    /// Candidates are left out, as always while the store does not decide.
-    fn stand_in(&mut self, order: Order) {
-        let Some(standby) = self.standby() else {
-            return;
-        };
-        let order = if self.is_denied() { Order::Ask } else { order };
-        let quotas_apart = self.quotas_are_apart();
-        let mut members: Vec<usize> = Vec::new();
-        for portion in &mut self.portions {
-            if portion.is_away && !portion.is_told {
-                portion.is_told = order == Order::Take;
-                members.extend(&portion.members);
-            }
-        }
-        members.retain(|&member| {
-            let is_error = standby.is_error(&self.charges[member]);
-            member < self.counted && !is_error && !self.is_done(member, order)
-        });
-        if members.is_empty() {
-            return;
-        }
-        let charges = members.iter().map(|&member| &self.charges[member]);
-        let charges: Vec<Charge> = charges
-            .map(|charge| ordered(charge, order, quotas_apart))
-            .collect();
-        let decision = standby.stand_in(&charges);
-        for ((member, charge), outcome) in members.into_iter().zip(&charges).zip(decision.outcomes)
-        {
-            let is_local = charge.is_taking() && standby.is_local(charge);
-            if decision.admitted && outcome.admitted && is_local {
-                self.taken_locally.push(Taken {
-                    member,
-                    taken_at: outcome.state.at,
-                });
-            }
-            self.outcomes[member] = Some(outcome);
-        }
-    }
-
-    /// Gives back what local buckets gave, and has policies say again what their charges would get.
-    fn take_back_locally(&mut self, standby: &Standby) {
-        let taken = mem::take(&mut self.taken_locally);
-        let given: Vec<Charge> = taken.iter().map(|taken| self.given_back(taken)).collect();
-        if !given.is_empty() {
-            standby.stand_in(&given);
-        }
-        for (charge, outcome) in self.charges.iter().zip(&mut self.outcomes) {
-            if outcome.is_some_and(|known| known.basis == Basis::Policy) && charge.is_taking() {
-                *outcome = ask(standby, charge);
-            }
-        }
-    }
-
-    // --- What it comes to ---
-
-    /// Whether it passes; what is not known yet counts as `unknown` says of it.
-    fn passes(&self, unknown: impl Fn(usize) -> bool) -> bool {
-        let fares = self.charges.iter().zip(&self.outcomes).enumerate();
-        let fares = fares.map(|(member, (charge, outcome))| {
-            let is_admitted = match outcome {
-                Some(outcome) => outcome.admitted,
-                // More than the bucket can ever hold is asked of it.
-                None if charge.hits.max(1) > i64::from(charge.terms.capacity()) => false,
-                None => unknown(member),
-            };
-            (charge.part, is_admitted)
-        });
-        let fares: SmallVec<[_; 8]> = fares.collect();
-        is_allowed(fares.iter().copied())
-    }
-
-    /// Whether no place and no policy says what a charge gets: its policy is to give an error.
-    fn is_undecidable(&self, member: usize) -> bool {
-        let is_error = |standby: &Standby| standby.is_error(&self.charges[member]);
-        let mut away = self.portions.iter().filter(|portion| portion.is_away);
-        self.failure.is_some()
-            && self.outcomes[member].is_none()
-            && self.standby().is_none_or(is_error)
-            && away.any(|portion| portion.members.contains(&member))
-    }
-
-    /// Whether what is known so far denies the request.
-    fn is_lost(&self) -> bool {
-        !self.passes(|_| true)
-    }
-
-    /// Whether it cannot be admitted any more: it is denied, or depends on what nobody decides.
-    fn is_denied(&self) -> bool {
-        !self.passes(|member| !self.is_undecidable(member))
-    }
-
-    /// The answer, now that all is known that can be.
-    fn verdict(&mut self) -> Result<Decision, StoreError> {
-        let (is_denied, is_lost) = (self.is_denied(), self.is_lost());
-        let standby = self.standby();
-        if let Some(standby) = standby.filter(|_| is_denied) {
-            self.take_back_locally(standby);
-        }
-        match (self.failure.take(), standby) {
-            (Some(error), None) => return Err(error),
-            (Some(error), Some(_)) if is_denied && !is_lost => return Err(error),
-            (_, Some(standby)) => self.fill(standby),
-            (None, None) => {}
-        }
-        Ok(Decision {
-            admitted: !is_denied,
-            cause: self.cause(!is_denied),
-            outcomes: self.told(!is_denied),
-        })
-    }
-
-    /// Says of charges that nobody decided, and that the request does not depend on, what a full bucket would say.
-    fn fill(&mut self, standby: &Standby) {
-        for (charge, outcome) in self.charges[..self.counted].iter().zip(&mut self.outcomes) {
-            if outcome.is_none() {
-                *outcome = ask(standby, charge);
-            }
-        }
-    }
-
-    /// What decided it: policies, if it would have got another answer had they said otherwise.
-    fn cause(&self, admitted: bool) -> Cause {
-        let counted = || { self.charges.iter().zip(&self.outcomes) }.take(self.counted);
-        let is_by_policy =
-            |outcome: &Option<Outcome>| outcome.is_some_and(|known| known.basis == Basis::Policy);
-        let otherwise = counted().map(|(charge, outcome)| {
-            let is_admitted = outcome.is_some_and(|known| known.admitted);
-            let is_admitted = if is_by_policy(outcome) {
-                !admitted
-            } else {
-                is_admitted
-            };
-            (charge.part, is_admitted)
-        });
-        let Some(standby) = self.standby().filter(|_| is_allowed(otherwise) != admitted) else {
-            return Cause::Buckets;
-        };
-        // What says `error` was not decided, or it would not be decided.
-        let by_policy = counted()
-            .filter(|(charge, outcome)| is_by_policy(outcome) && !standby.is_error(charge));
-        let by_policy: Vec<Charge> = by_policy.map(|(charge, _)| charge.clone()).collect();
-        Cause::Policy(standby.decided_for(&by_policy))
-    }
-
-    /// What its charges get. Candidates end where one was not decided.
-    fn told(&self, admitted: bool) -> Vec<Outcome> {
-        let known = self.outcomes.iter().copied();
-        let mut outcomes: Vec<Outcome> = known.map_while(|outcome| outcome).collect();
-        if admitted {
-            return outcomes;
-        }
-        // As if nothing had been taken, which is about to be so.
-        for taken in self.portions.iter().flat_map(|portion| &portion.taken) {
-            let charge = &self.charges[taken.member];
-            if let Some(outcome) = outcomes.get_mut(taken.member) {
-                outcome.state = outcome.state.after(&charge.terms, -charge.hits);
-                outcome.update(charge, outcome.decided);
-            }
-        }
-        outcomes
-    }
-
-    /// What gives back, in each place, what was taken there and must not be.
-    pub(super) fn in_vain(&self) -> Vec<Arc<[Charge]>> {
+    /// Returns the charges that give back what was taken, one list per partition.
+    pub(super) fn refunds(&self) -> Vec<Arc<[Charge]>> {
         let taken = self.portions.iter().map(|portion| &portion.taken);
         taken
             .filter(|taken| !taken.is_empty())
-            .map(|taken| taken.iter().map(|taken| self.given_back(taken)).collect())
+            .map(|taken| taken.iter().map(|taken| self.refund(taken)).collect())
             .collect()
     }
 
-    fn given_back(&self, taken: &Taken) -> Charge {
+    fn refund(&self, taken: &Taken) -> Charge {
         let charge = &self.charges[taken.member];
         Charge {
             hits: -charge.hits,
-            payment: Payment::GivenBack {
-                taken_at: taken.taken_at,
-            },
+            payment: Payment::GivenBack { taken_at: taken.at },
             part: Part::Shadow,
             ..charge.clone()
         }
     }
 }
 
-/// What a charge would get by its policy.
-fn ask(standby: &Standby, charge: &Charge) -> Option<Outcome> {
-    let question = ordered(charge, Order::Ask, false);
-    standby.stand_in(&[question]).outcomes.pop()
-}
-
-/// What came of a call: of which portion, for which of its charges, and as which they were sent.
-type Reply = (
-    usize,
-    Vec<usize>,
-    Arc<[Charge]>,
-    Result<Decision, StoreError>,
-);
-
-/// The charge as it is sent with an order. A quota that is denied in one place need not be the last one: where
-/// quotas are apart, the vote is taken here.
-fn ordered(charge: &Charge, order: Order, quotas_apart: bool) -> Charge {
+/// Returns a charge as it is sent in a mode.
+///
+/// With quotas in several partitions, each is sent as a shadow charge: a quota that is denied in one partition may be
+/// admitted by another, so the request decides itself.
+fn in_mode(charge: &Charge, mode: Mode, has_split_quotas: bool) -> Charge {
     let mut charge = charge.clone();
-    match order {
-        Order::Take if quotas_apart && matches!(charge.part, Part::Quota(_)) => {
+    match mode {
+        Mode::Take if has_split_quotas && matches!(charge.part, Part::Quota(_)) => {
             charge.part = Part::Shadow;
         }
-        Order::Take => {}
-        Order::Ask => {
+        Mode::Take => {}
+        Mode::Query => {
             charge.part = Part::Shadow;
             if !charge.is_report() {
                 charge.payment = Payment::Question;
@@ -520,12 +312,12 @@ fn ordered(charge: &Charge, order: Order, quotas_apart: bool) -> Charge {
 }
 
 impl Portion {
-    fn new(place: u32, member: usize) -> Self {
+    fn new(partition: u32, member: usize) -> Self {
         Self {
-            place,
+            partition,
             members: SmallVec::from_iter([member]),
-            is_away: false,
-            is_told: false,
+            is_unavailable: false,
+            is_requested: false,
             taken: Vec::new(),
         }
     }

@@ -1,5 +1,5 @@
-//! How long the places take to answer, and which of them failed a moment ago: whether two calls, one after the
-//! other, fit into the time that a request has.
+//! Round-trip times of partitions and recent failures, to estimate whether two successive calls fit into the deadline of a
+//! request.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,34 +7,33 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The calls that an estimate is made of.
+/// Number of latest calls that an estimate is based on.
 const LATEST: usize = 8;
 
-/// How long a place that failed is expected to fail again.
+/// Time for which a partition that failed is expected to fail again.
 const SUSPECT_FOR: Duration = Duration::from_secs(5);
 
-/// The most places remembered, as many as a cluster has slots, and those of a second Redis. Beyond it, all are
-/// forgotten: they are learned again by asking.
+/// Maximum number of partitions: the slots of a cluster and of a second one. Beyond it, all are removed and measured again.
 const BOUND: usize = 32_768;
 
-/// The round trips of a thread to all places.
+/// Round-trip times of one thread to all partitions.
 #[derive(Debug, Default)]
 pub(super) struct RoundTrips(Mutex<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
-    places: HashMap<u32, Place>,
-    /// Of calls to any place, for those that were not called yet.
+    partitions: HashMap<u32, Partition>,
+    /// Calls to all partitions, as an estimate for those that were not called yet.
     all: Latest,
 }
 
 #[derive(Debug, Default)]
-struct Place {
+struct Partition {
     latest: Latest,
     failed: Option<Instant>,
 }
 
-/// How long the latest calls took, in microseconds.
+/// Durations of the latest calls.
 #[derive(Debug, Default)]
 struct Latest {
     micros: [u32; LATEST],
@@ -47,7 +46,7 @@ impl Latest {
         self.count += 1;
     }
 
-    /// What three of four calls do not exceed; `None` when there was no call.
+    /// Returns the 75th percentile, or `None` without calls.
     fn estimate(&self) -> Option<Duration> {
         let known = self.count.min(LATEST);
         let mut sorted = self.micros;
@@ -59,31 +58,30 @@ impl Latest {
 }
 
 impl RoundTrips {
-    /// Notes how long a place took to answer, or not to.
-    pub(super) fn took(&self, place: u32, time: Duration) {
+    /// Records the duration of a call, successful or not.
+    pub(super) fn took(&self, partition: u32, time: Duration) {
         let mut known = self.lock();
         known.all.add(time);
-        known.place(place).latest.add(time);
+        known.partition(partition).latest.add(time);
     }
 
-    /// Notes that a place failed, though it had all the time that the caller gave.
-    pub(super) fn failed(&self, place: u32) {
-        self.lock().place(place).failed = Some(Instant::now());
+    /// Records that a partition failed a call that had the caller's whole time.
+    pub(super) fn failed(&self, partition: u32) {
+        self.lock().partition(partition).failed = Some(Instant::now());
     }
 
-    /// How long it takes until all of these places have answered, as far as is known; `None` when one of them
-    /// failed a moment ago and may do so again.
-    pub(super) fn estimate(&self, places: impl Iterator<Item = u32>) -> Option<Duration> {
+    /// Returns the estimated time until all of `partitions` have answered, or `None` if one of them failed recently.
+    pub(super) fn estimate(&self, partitions: impl Iterator<Item = u32>) -> Option<Duration> {
         let known = self.lock();
         let of_all = known.all.estimate().unwrap_or_default();
         let mut longest = Duration::ZERO;
-        for place in places {
-            let place = known.places.get(&place);
-            let failed = place.and_then(|place| place.failed);
+        for partition in partitions {
+            let partition = known.partitions.get(&partition);
+            let failed = partition.and_then(|partition| partition.failed);
             if failed.is_some_and(|failed| failed.elapsed() < SUSPECT_FOR) {
                 return None;
             }
-            let estimate = place.and_then(|place| place.latest.estimate());
+            let estimate = partition.and_then(|partition| partition.latest.estimate());
             longest = longest.max(estimate.unwrap_or(of_all));
         }
         Some(longest)
@@ -95,11 +93,11 @@ impl RoundTrips {
 }
 
 impl Known {
-    fn place(&mut self, place: u32) -> &mut Place {
-        if self.places.len() >= BOUND && !self.places.contains_key(&place) {
-            self.places.clear();
+    fn partition(&mut self, partition: u32) -> &mut Partition {
+        if self.partitions.len() >= BOUND && !self.partitions.contains_key(&partition) {
+            self.partitions.clear();
         }
-        self.places.entry(place).or_default()
+        self.partitions.entry(partition).or_default()
     }
 }
 
@@ -109,12 +107,12 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn estimate(trips: &RoundTrips, places: &[u32]) -> Option<Duration> {
-        trips.estimate(places.iter().copied())
+    fn estimate(trips: &RoundTrips, partitions: &[u32]) -> Option<Duration> {
+        trips.estimate(partitions.iter().copied())
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_slowest_place_counts_and_one_slow_call_does_not() {
+    async fn the_slowest_partition_counts_and_one_slow_call_does_not() {
         let trips = RoundTrips::default();
         assert_eq!(estimate(&trips, &[1, 2]), Some(Duration::ZERO));
         trips.took(1, 50 * MS);
@@ -132,7 +130,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_place_that_failed_is_suspect_for_a_while() {
+    async fn a_partition_that_failed_is_suspect_for_a_while() {
         let trips = RoundTrips::default();
         trips.failed(1);
         assert_eq!(estimate(&trips, &[1, 2]), None);

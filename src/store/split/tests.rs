@@ -1,5 +1,5 @@
-//! Requests that interleave in every way that a seeded schedule comes to: none of their buckets gives more than
-//! it has, and what is denied is given back.
+//! Requests that interleave by a seeded schedule: no bucket allows more than its limit, and hits of denied requests are given
+//! back.
 
 mod distance;
 mod partial;
@@ -12,7 +12,7 @@ use tokio::runtime;
 use tokio::task::yield_now;
 use tokio::time::{Duration, Instant};
 
-use super::{GiveBacks, Places, Split, SplitContext};
+use super::{GiveBacks, PartitionedStore, Split, SplitContext};
 use crate::bucket::Terms;
 use crate::key::{KeyFormat, LimitTag};
 use crate::store::memory::MemoryStore;
@@ -22,7 +22,7 @@ use crate::time::Micros;
 const SECOND: Micros = 1_000_000;
 const START: Micros = 1_800_000_000 * SECOND;
 
-/// The limits of the buckets, which are in a place each.
+/// The limits of the buckets. Each bucket is a partition.
 fn limits() -> [Terms; 5] {
     [
         Terms::token_bucket(1_000, SECOND, 20, 0),
@@ -33,7 +33,7 @@ fn limits() -> [Terms; 5] {
     ]
 }
 
-/// Two of these, which hardly anything flows into.
+/// Two of the buckets, which have a slow refill.
 const SLOW: [usize; 2] = [3, 4];
 
 fn charge(bucket: usize, hits: i64) -> Charge {
@@ -55,12 +55,12 @@ fn charge(bucket: usize, hits: i64) -> Charge {
 
 // --- A schedule ---
 
-/// Numbers from a seed.
+/// Pseudorandom numbers.
 #[derive(Debug)]
 struct Dice(AtomicU64);
 
 impl Dice {
-    /// One below `sides`.
+    /// Returns a number below `sides`.
     fn roll(&self, sides: u64) -> u64 {
         let step = |state: u64| {
             state
@@ -73,17 +73,17 @@ impl Dice {
     }
 }
 
-/// A place for each bucket, which takes its time before it decides and before it says what.
+/// A store with a partition per bucket that is delayed at random before and after each decision.
 struct Slow {
     store: MemoryStore,
     now: Arc<AtomicU64>,
     dice: Arc<Dice>,
-    /// One of so many calls fails, before or after it took.
+    /// One of so many calls fails, before or after its decision. 0: none.
     failing: u64,
 }
 
 impl Slow {
-    async fn dawdle(&self) {
+    async fn delay(&self) {
         for _ in 0..self.dice.roll(4) {
             self.now.fetch_add(self.dice.roll(300), Ordering::SeqCst);
             yield_now().await;
@@ -103,33 +103,33 @@ impl Store for Slow {
     ) -> Result<Decision, StoreError> {
         let failure = || {
             Err(StoreError::Timeout {
-                address: "a place".to_owned(),
+                address: "a partition".to_owned(),
             })
         };
-        self.dawdle().await;
+        self.delay().await;
         if self.fails() {
             return failure();
         }
         let decision = self.store.decide(charges, deadline).await;
-        self.dawdle().await;
+        self.delay().await;
         if self.fails() { failure() } else { decision }
     }
 }
 
-impl Places for Slow {
-    fn place(&self, charge: &Charge) -> u32 {
+impl PartitionedStore for Slow {
+    fn partition(&self, charge: &Charge) -> u32 {
         charge.key.as_str().parse().unwrap()
     }
 }
 
-/// What became of one request.
-struct Told {
+/// A request with its result.
+struct Played {
     charges: Vec<Charge>,
     result: Result<Decision, StoreError>,
 }
 
-/// Callers that ask at the same time, each for this and that; all that they were told, and the store.
-async fn play(seed: u64, failing: u64) -> (Vec<Told>, Split<Slow>, GiveBacks) {
+/// Sends random requests from concurrent callers. Returns all results and the store.
+async fn play(seed: u64, failing: u64) -> (Vec<Played>, Split<Slow>, GiveBacks) {
     let now = Arc::new(AtomicU64::new(START));
     let clock = Arc::clone(&now);
     let dice = Arc::new(Dice(AtomicU64::new(seed)));
@@ -146,7 +146,7 @@ async fn play(seed: u64, failing: u64) -> (Vec<Told>, Split<Slow>, GiveBacks) {
     };
     let split = Split::new(slow, context);
     let caller = async || {
-        let mut told = Vec::new();
+        let mut played = Vec::new();
         for _ in 0..12 {
             let mut charges: Vec<Charge> = (0..limits().len())
                 .filter(|_| dice.roll(2) == 0)
@@ -159,12 +159,12 @@ async fn play(seed: u64, failing: u64) -> (Vec<Told>, Split<Slow>, GiveBacks) {
             let result = split
                 .decide(charges.clone().into(), deadline.into_std())
                 .await;
-            told.push(Told { charges, result });
+            played.push(Played { charges, result });
         }
-        told
+        played
     };
-    let told = join_all((0..10).map(|_| caller())).await;
-    (told.into_iter().flatten().collect(), split, give_backs)
+    let played = join_all((0..10).map(|_| caller())).await;
+    (played.into_iter().flatten().collect(), split, give_backs)
 }
 
 fn run<T>(work: impl Future<Output = T>) -> T {
@@ -172,10 +172,10 @@ fn run<T>(work: impl Future<Output = T>) -> T {
     runtime.unwrap().block_on(work)
 }
 
-/// What admitted requests took from a bucket: when, and how many hits; by time.
-fn taken(told: &[Told], bucket: usize) -> Vec<(Micros, u64)> {
+/// Returns the hits that admitted requests took from a bucket, with their times, by time.
+fn taken(played: &[Played], bucket: usize) -> Vec<(Micros, u64)> {
     let mut taken = Vec::new();
-    for Told { charges, result } in told {
+    for Played { charges, result } in played {
         let Ok(decision) = result else { continue };
         for (charge, outcome) in charges.iter().zip(&decision.outcomes) {
             if decision.admitted && charge.key == super::tests::charge(bucket, 1).key {
@@ -187,11 +187,11 @@ fn taken(told: &[Told], bucket: usize) -> Vec<(Micros, u64)> {
     taken
 }
 
-/// The most that a bucket may give from one instant to another.
+/// Returns the maximum number of hits that a bucket can allow in a time span.
 fn most(terms: &Terms, from: Micros, to: Micros) -> u64 {
     let refill = match terms.refill() {
         0 if to / terms.period() == from / terms.period() => 0,
-        // Whole windows apart: checked window by window instead.
+        // Spans of several windows are not checked.
         0 => return u64::MAX,
         refill => (to - from) * u64::from(refill) / terms.period(),
     };
@@ -199,13 +199,13 @@ fn most(terms: &Terms, from: Micros, to: Micros) -> u64 {
 }
 
 #[test]
-fn no_bucket_gives_more_than_it_has() {
+fn no_bucket_allows_more_than_its_limit() {
     let (mut admitted, mut denied, mut given) = (0, 0, 0);
     for seed in 0..300 {
         // With and without failures.
-        let (told, _split, give_backs) = run(play(seed, seed % 3 * 10));
+        let (played, _split, give_backs) = run(play(seed, seed % 3 * 10));
         for (bucket, terms) in limits().iter().enumerate() {
-            let taken = taken(&told, bucket);
+            let taken = taken(&played, bucket);
             for (i, &(from, _)) in taken.iter().enumerate() {
                 let mut sum = 0;
                 for &(to, hits) in &taken[i..] {
@@ -215,7 +215,9 @@ fn no_bucket_gives_more_than_it_has() {
                 }
             }
         }
-        let decisions = told.iter().filter_map(|told| told.result.as_ref().ok());
+        let decisions = played
+            .iter()
+            .filter_map(|played| played.result.as_ref().ok());
         for decision in decisions {
             *(if decision.admitted {
                 &mut admitted
@@ -225,14 +227,14 @@ fn no_bucket_gives_more_than_it_has() {
         }
         given += give_backs.given();
     }
-    // It says something only where there was something to give, to deny and to give back.
+    // Check that the schedules cover admissions, denials and refunds.
     assert!(
         admitted > 1_000 && denied > 1_000 && given > 500,
         "{admitted} {denied} {given}"
     );
 }
 
-/// The whole tokens that are gone from a bucket.
+/// Returns the number of whole tokens missing from a bucket.
 async fn gone(split: &Split<Slow>, bucket: usize) -> u64 {
     let deadline = Instant::now() + Duration::from_secs(60);
     let question = Arc::from([charge(bucket, 0)]);
@@ -245,16 +247,16 @@ async fn gone(split: &Split<Slow>, bucket: usize) -> u64 {
 }
 
 #[test]
-fn what_was_taken_in_vain_comes_back() {
+fn hits_of_denied_requests_are_given_back() {
     for seed in 0..50 {
         run(async {
-            let (told, split, give_backs) = play(seed, 0).await;
+            let (played, split, give_backs) = play(seed, 0).await;
             for bucket in SLOW {
-                let admitted: u64 = taken(&told, bucket).iter().map(|(_, hits)| hits).sum();
-                // What flowed in while hits were out is not given back; here, that is a fraction of one.
+                let admitted: u64 = taken(&played, bucket).iter().map(|(_, hits)| hits).sum();
+                // A refund is reduced by the refill since, which is less than a token here.
                 let or_one_more = [admitted, admitted + 1];
                 let mut gone = gone(&split, bucket).await;
-                // Answers do not wait for what is given back.
+                // Responses do not wait for refunds.
                 for _ in 0..1_000 {
                     if or_one_more.contains(&gone) {
                         break;
@@ -272,7 +274,7 @@ fn what_was_taken_in_vain_comes_back() {
 }
 
 #[test]
-fn a_request_that_nobody_waits_for_takes_everywhere_or_nowhere() {
+fn an_abandoned_request_takes_in_all_partitions_or_none() {
     run(async {
         let slow = Slow {
             store: MemoryStore::new(1_000, Arc::new(|| START)),
@@ -281,24 +283,24 @@ fn a_request_that_nobody_waits_for_takes_everywhere_or_nowhere() {
             failing: 0,
         };
         let split = Split::new(slow, SplitContext::default());
-        for patience in 0..20 {
+        for steps in 0..20 {
             let charges = Arc::from(SLOW.map(|bucket| charge(bucket, 1)));
             let decided = split.decide(
                 charges,
                 (Instant::now() + Duration::from_secs(60)).into_std(),
             );
-            let impatient = async {
-                for _ in 0..patience {
+            let abandoned = async {
+                for _ in 0..steps {
                     yield_now().await;
                 }
             };
             tokio::select! {
                 biased;
-                () = impatient => {}
+                () = abandoned => {}
                 _ = decided => {}
             }
         }
-        // Comes after all that was begun.
+        // Wait until all requests are completed.
         while gone(&split, SLOW[0]).await != gone(&split, SLOW[1]).await {
             yield_now().await;
         }

@@ -89,7 +89,7 @@ fn breaker(name: &'static str, breaker: &Breaker) -> types::Breaker {
             version: server.software.clone(),
             protocol: server.protocol,
         }),
-        last_failure: breaker.last_failure_of_all().map(|error| error.to_string()),
+        last_failure: breaker.last_store_failure().map(|error| error.to_string()),
     }
 }
 

@@ -106,7 +106,7 @@ impl NodeLanes {
 
     /// Why a request is not sent to the owner of a slot at present, if the breaker of that is open. Counts the
     /// request as one that the node did not decide.
-    pub(super) fn turns_away(&self, slot: u16) -> Option<StoreError> {
+    pub(super) fn unavailable(&self, slot: u16) -> Option<StoreError> {
         let owner = self.known(slot)?;
         let error = owner.breaker_error()?;
         owner.node.count_undecided();

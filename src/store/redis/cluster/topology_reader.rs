@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::shown;
 use super::slots::{Address, Range, SLOTS, ranges};
 use crate::store::StoreError;
-use crate::store::breaker::Lack;
+use crate::store::breaker::Missing;
 use crate::store::redis::RedisSettings;
 use crate::store::redis::connection::{Connection, Connector, LastFailure, MIN_CONNECT_TIMEOUT};
 use crate::store::redis::redis_error::describe;
@@ -52,11 +52,11 @@ impl TopologyReading {
     }
 
     /// What that leaves without a decision.
-    pub(super) fn lack(&self) -> Lack {
+    pub(super) fn missing(&self) -> Missing {
         match self.is_whole() {
-            true => Lack::Nothing,
-            false if self.is_down => Lack::All,
-            false => Lack::Some,
+            true => Missing::Nothing,
+            false if self.is_down => Missing::All,
+            false => Missing::Some,
         }
     }
 }
@@ -206,26 +206,27 @@ mod tests {
             replicas: Vec::new(),
         };
         let ok = "cluster_state:ok\r\ncluster_slots_fail:0\r\n";
-        for (ranges, info, lack, unowned) in [
+        for (ranges, info, missing, unowned) in [
             (
                 vec![range(0, 8191), range(8192, 16383)],
                 ok,
-                Lack::Nothing,
+                Missing::Nothing,
                 0,
             ),
-            (vec![range(0, 8191)], ok, Lack::Some, 8192),
-            (vec![range(1, 16383)], ok, Lack::Some, 1),
-            (vec![range(0, 16383)], "cluster_state:fail", Lack::All, 0),
+            (vec![range(0, 8191)], ok, Missing::Some, 8192),
+            (vec![range(1, 16383)], ok, Missing::Some, 1),
+            (vec![range(0, 16383)], "cluster_state:fail", Missing::All, 0),
             (
                 vec![range(0, 16383)],
                 "cluster_slots_fail:5461\r\ncluster_state:ok",
-                Lack::Some,
+                Missing::Some,
                 0,
             ),
-            (vec![], "cluster_state:fail", Lack::All, 16384),
+            (vec![], "cluster_state:fail", Missing::All, 16384),
         ] {
             let reading = TopologyReading::new(ranges, info);
-            assert_eq!((reading.lack(), reading.unowned), (lack, unowned), "{info}");
+            let state = (reading.missing(), reading.unowned);
+            assert_eq!(state, (missing, unowned), "{info}");
         }
     }
 }

@@ -98,7 +98,7 @@ impl Cluster {
                 Instant::now().checked_sub(FORMER_NODE_LIFETIME.max(self.settings.timeout));
             let before = before.unwrap_or_else(Instant::now);
             self.change(|map| map.updated(&reading.ranges, before, |node| self.node(node)));
-            self.breaker.lacks(reading.lack());
+            self.breaker.set_missing(reading.missing());
         }
         self.note(read.as_ref().err());
         read

@@ -1,12 +1,12 @@
-//! Places that are milliseconds away, and callers that wait for so long: how much of what the buckets have is
-//! given out, on the runtime's own clock.
+//! Partitions with a latency of milliseconds, and callers with deadlines: how much of their limits the buckets allow. The
+//! tests use tokio's paused clock.
 
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, sleep, timeout_at};
 
-use super::super::{GiveBacks, Places, Split, SplitContext};
+use super::super::{GiveBacks, PartitionedStore, Split, SplitContext};
 use super::{SECOND, START, charge};
 use crate::bucket::Terms;
 use crate::clock::Clock;
@@ -16,14 +16,14 @@ use crate::store::fallback::{Fallback, FallbackSettings, Standby};
 use crate::store::memory::MemoryStore;
 use crate::store::{Cause, Charge, Decision, OnStoreFailure, Store, StoreError};
 
-/// Requests per second, and for how many seconds.
+/// Requests per second, and the number of seconds.
 const ASKED: u64 = 250;
 const SECONDS: u64 = 10;
 
-/// What a limit allows at once, and each second.
+/// Burst and rate per second of a limit.
 const RATE: u64 = 100;
 
-/// Servers that share the buckets.
+/// Number of servers that share the buckets.
 const SERVERS: usize = 2;
 
 fn clock() -> Clock {
@@ -31,7 +31,7 @@ fn clock() -> Clock {
     Arc::new(move || START + u64::try_from(start.elapsed().as_micros()).unwrap())
 }
 
-/// A place for each bucket, so many milliseconds there and back away.
+/// A store with a partition per bucket and a round-trip time in milliseconds.
 #[derive(Clone)]
 struct Far {
     buckets: Arc<MemoryStore>,
@@ -45,14 +45,14 @@ impl Store for Far {
         deadline: std::time::Instant,
     ) -> Result<Decision, StoreError> {
         let timeout = || StoreError::Timeout {
-            address: "a place".to_owned(),
+            address: "a partition".to_owned(),
         };
         if Instant::now().into_std() >= deadline {
-            // It is never sent.
+            // The request is never sent.
             return Err(timeout());
         }
         let (buckets, trip) = (Arc::clone(&self.buckets), self.trip);
-        // What is sent arrives, whether or not its answer is still waited for.
+        // A call that was sent is executed even if its caller has gone away.
         let call = tokio::spawn(async move {
             sleep(Duration::from_millis(trip / 2)).await;
             let decision = buckets.decide(charges, deadline).await;
@@ -66,13 +66,13 @@ impl Store for Far {
     }
 }
 
-impl Places for Far {
-    fn place(&self, charge: &Charge) -> u32 {
+impl PartitionedStore for Far {
+    fn partition(&self, charge: &Charge) -> u32 {
         charge.key.as_str().parse().unwrap()
     }
 }
 
-/// What a load came to.
+/// Results of a load.
 #[derive(Debug, Default, Clone, Copy)]
 struct Counts {
     admitted: u64,
@@ -84,13 +84,13 @@ struct Counts {
 }
 
 impl Counts {
-    /// What was admitted of what one store would have admitted, in hundredths.
+    /// Returns the share of admitted requests, in percent of what one store would have admitted.
     fn of_the_bound(&self) -> u64 {
         100 * self.admitted / (RATE + RATE * SECONDS)
     }
 }
 
-/// Servers in front of places so far away, whose failure policy is to deny.
+/// Servers with the failure policy `deny`.
 struct Servers {
     stores: Vec<Arc<Fallback<RememberedDenials<Split<Far>>>>>,
     give_backs: GiveBacks,
@@ -125,7 +125,7 @@ impl Servers {
         }
     }
 
-    /// Asks for these charges again and again, at each server in turn, with so many milliseconds for each answer.
+    /// Sends the charges repeatedly to each server in turn, with a deadline of `budget` milliseconds.
     async fn load(&self, budget: u64, charges: &[Charge]) -> Counts {
         let mut calls = JoinSet::new();
         let begin = Instant::now();
@@ -136,7 +136,7 @@ impl Servers {
             let deadline = Instant::now() + Duration::from_millis(budget);
             calls.spawn(async move {
                 let decision = store.decide(charges, deadline.into_std()).await.unwrap();
-                // A timer of the runtime is up to a millisecond late.
+                // Timers of the runtime are up to a millisecond late.
                 let is_late = Instant::now() > deadline + Duration::from_millis(1);
                 (decision, is_late)
             });
@@ -155,7 +155,7 @@ impl Servers {
     }
 }
 
-/// Charges on limits of places of their own, each so many per second.
+/// Returns charges on limits with these rates per second, each in a partition of its own.
 fn charges(rates: &[u64]) -> Vec<Charge> {
     let limited = |(bucket, &rate): (usize, &u64)| {
         let rate = u32::try_from(rate).unwrap();
@@ -167,8 +167,8 @@ fn charges(rates: &[u64]) -> Vec<Charge> {
     rates.iter().enumerate().map(limited).collect()
 }
 
-/// What else a request is limited by, and how much of the bound is given out at least, in hundredths, with time for one
-/// round trip: where another limit is hardly higher, what is taken in vain is missing there.
+/// Returns kinds of requests, and the minimum share that is admitted with time for one round trip, in percent. If another limit
+/// is hardly higher, refunds are missing there.
 fn kinds() -> [(&'static str, Vec<Charge>, u64); 4] {
     let five = charges(&[RATE + 20, RATE, RATE, 10_000, RATE + 1]);
     [
@@ -180,7 +180,7 @@ fn kinds() -> [(&'static str, Vec<Charge>, u64); 4] {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_time_for_two_round_trips_hardly_anything_is_lost() {
+async fn with_time_for_two_round_trips_nearly_all_is_admitted() {
     for (budget, trip) in [(16, 0), (16, 3), (16, 6), (80, 20), (80, 38)] {
         for (kind, charges, _) in kinds() {
             let counts = Servers::new(trip).load(budget, &charges).await;
@@ -194,7 +194,7 @@ async fn with_time_for_two_round_trips_hardly_anything_is_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_time_for_one_round_trip_the_bound_holds_and_answers_come_in_time() {
+async fn with_time_for_one_round_trip_the_limit_and_the_deadline_hold() {
     for (budget, trip) in [(16, 8), (16, 14), (80, 45), (80, 75)] {
         for (kind, charges, least) in kinds() {
             let counts = Servers::new(trip).load(budget, &charges).await;
@@ -217,7 +217,7 @@ async fn beyond_one_round_trip_policies_decide_and_are_counted() {
     }
 }
 
-/// How many round trips a request takes.
+/// Returns whether a request is admitted, and the number of round trips it takes.
 async fn trips(store: &impl Store, charges: &[Charge], trip: Duration) -> (bool, u128) {
     let begin = Instant::now();
     let deadline = begin + 10 * trip;

@@ -1,12 +1,12 @@
-//! Requests over several places of which some are unavailable: what the others decide stands, and policies decide the
-//! rest, all or nothing over both.
+//! Requests over several partitions of which some are unavailable: the decisions of the others stand, and policies decide
+//! the rest, all or nothing over both.
 
 use std::sync::Arc;
 use std::sync::Mutex;
 
 use tokio::time::{Duration, Instant, sleep_until};
 
-use super::super::{Places, Split, SplitContext};
+use super::super::{PartitionedStore, Split, SplitContext};
 use super::{SECOND, START, charge};
 use crate::bucket::Terms;
 use crate::store::breaker::Breaker;
@@ -19,7 +19,7 @@ use crate::store::{
 
 use OnStoreFailure::{Allow, Deny, Error, Local};
 
-/// How a place is unavailable.
+/// Why a partition is unavailable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trouble {
     /// Its breaker is open.
@@ -32,7 +32,7 @@ enum Trouble {
 
 const TROUBLES: [Trouble; 3] = [Trouble::Known, Trouble::Refuses, Trouble::Hangs];
 
-/// A place for each bucket; some may be in trouble.
+/// A store with a partition per bucket. Some can be unavailable.
 #[derive(Clone)]
 struct Frail {
     buckets: Arc<MemoryStore>,
@@ -41,7 +41,7 @@ struct Frail {
 
 fn failure() -> StoreError {
     StoreError::Timeout {
-        address: "a place".to_owned(),
+        address: "a partition".to_owned(),
     }
 }
 
@@ -50,7 +50,7 @@ impl Frail {
         let troubles = self.troubles.lock().unwrap();
         let of_place = troubles
             .iter()
-            .find(|(place, _)| *place == self.place(charge));
+            .find(|(partition, _)| *partition == self.partition(charge));
         of_place.map(|(_, trouble)| *trouble)
     }
 }
@@ -64,7 +64,7 @@ impl Store for Frail {
         match self.trouble(&charges[0]) {
             None if Instant::now().into_std() >= deadline => Err(failure()),
             None => self.buckets.decide(charges, deadline).await,
-            Some(Trouble::Known) => unreachable!("it is not to be asked"),
+            Some(Trouble::Known) => unreachable!("its breaker is open"),
             Some(Trouble::Refuses) => Err(failure()),
             Some(Trouble::Hangs) => {
                 sleep_until(Instant::from_std(deadline)).await;
@@ -74,17 +74,17 @@ impl Store for Frail {
     }
 }
 
-impl Places for Frail {
-    fn place(&self, charge: &Charge) -> u32 {
+impl PartitionedStore for Frail {
+    fn partition(&self, charge: &Charge) -> u32 {
         charge.key.as_str().parse().unwrap()
     }
 
-    fn turns_away(&self, charge: &Charge) -> Option<StoreError> {
+    fn unavailable(&self, charge: &Charge) -> Option<StoreError> {
         (self.trouble(charge) == Some(Trouble::Known)).then(failure)
     }
 }
 
-/// A server whose buckets are in places that may be in trouble.
+/// A server with partitions that can be unavailable.
 struct Server {
     frail: Frail,
     store: Fallback<RememberedDenials<Split<Frail>>>,
@@ -121,7 +121,7 @@ impl Server {
         }
     }
 
-    /// The same, with its second place in trouble.
+    /// Creates a server whose second partition is unavailable.
     fn troubled(mode: OnStoreFailure, trouble: Trouble) -> Self {
         let server = Self::new(mode);
         server.is(&[(1, trouble)]);
@@ -132,19 +132,19 @@ impl Server {
         *self.frail.troubles.lock().unwrap() = troubles.to_vec();
     }
 
-    async fn ask(&self, charges: &[Charge]) -> Result<Decision, StoreError> {
+    async fn decide(&self, charges: &[Charge]) -> Result<Decision, StoreError> {
         let deadline = Instant::now() + Duration::from_millis(20);
         self.store.decide(charges.into(), deadline.into_std()).await
     }
 
-    /// Admitted or not, what decided, and what is left of each.
-    async fn told(&self, charges: &[Charge]) -> Option<(bool, Cause, Vec<u32>)> {
-        let decision = self.ask(charges).await.ok()?;
+    /// Returns whether a request is admitted, the cause, and the remaining tokens of each charge.
+    async fn summary(&self, charges: &[Charge]) -> Option<(bool, Cause, Vec<u32>)> {
+        let decision = self.decide(charges).await.ok()?;
         let left = decision.outcomes.iter().map(|outcome| outcome.remaining);
         Some((decision.admitted, decision.cause, left.collect()))
     }
 
-    /// What is left of a bucket in its place, whoever is in trouble.
+    /// Returns the remaining tokens of a bucket in its partition, even if that is unavailable.
     async fn left(&self, bucket: usize) -> u32 {
         let question = Charge {
             payment: Payment::Question,
@@ -158,7 +158,7 @@ impl Server {
     }
 }
 
-/// Hits of a bucket that holds ten, of which nothing comes back here.
+/// Returns a charge on a bucket of ten tokens with a slow refill.
 fn limited(bucket: usize, hits: i64) -> Charge {
     Charge {
         terms: Terms::token_bucket(10, 86_400 * SECOND, 10, 0),
@@ -177,26 +177,31 @@ fn by(policy: OnStoreFailure, charge: Charge) -> Charge {
     }
 }
 
-/// Each policy, for each kind of trouble.
+/// Returns each policy with each kind of trouble.
 fn cases() -> impl Iterator<Item = (OnStoreFailure, Trouble)> {
     let with = |trouble| OnStoreFailure::ALL.map(|mode| (mode, trouble));
     TROUBLES.into_iter().flat_map(with)
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_denial_that_is_known_stands_whatever_the_policy() {
+async fn a_denial_by_an_available_partition_stands_under_each_policy() {
     for (mode, trouble) in cases() {
         let server = Server::troubled(mode, trouble);
-        assert!(server.ask(&[limited(0, 10)]).await.unwrap().admitted);
+        assert!(server.decide(&[limited(0, 10)]).await.unwrap().admitted);
         for _ in 0..3 {
-            let (admitted, cause, left) =
-                server.told(&[limited(0, 1), limited(1, 1)]).await.unwrap();
+            let (admitted, cause, left) = server
+                .summary(&[limited(0, 1), limited(1, 1)])
+                .await
+                .unwrap();
             assert_eq!((admitted, left[0]), (false, 0), "{mode:?} {trouble:?}");
             assert_eq!(cause, Cause::Buckets, "{mode:?} {trouble:?}");
         }
         assert_eq!(server.standby.decided(), 0, "{mode:?} {trouble:?}");
-        // What was taken locally, if anything, was given back.
-        let (_, _, left) = server.told(&[limited(0, 1), limited(1, 1)]).await.unwrap();
+        // Hits taken from local buckets were given back.
+        let (_, _, left) = server
+            .summary(&[limited(0, 1), limited(1, 1)])
+            .await
+            .unwrap();
         let expected = match mode {
             Local => 5,
             Deny => 0,
@@ -207,13 +212,13 @@ async fn a_denial_that_is_known_stands_whatever_the_policy() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn policies_decide_what_the_other_places_admit() {
+async fn policies_decide_requests_that_the_other_partitions_admit() {
     for (mode, trouble) in cases() {
         let server = Server::troubled(mode, trouble);
         let both = [limited(0, 1), limited(1, 1)];
-        let mut told = Vec::new();
+        let mut summaries = Vec::new();
         for _ in 0..6 {
-            told.push(server.told(&both).await);
+            summaries.push(server.summary(&both).await);
         }
         let by_policy = Cause::Policy(mode);
         let expected: Vec<_> = match mode {
@@ -230,7 +235,7 @@ async fn policies_decide_what_the_other_places_admit() {
             Deny => vec![Some((false, by_policy, vec![10, 0])); 6],
             Error => vec![None; 6],
         };
-        assert_eq!(told, expected, "{mode:?} {trouble:?}");
+        assert_eq!(summaries, expected, "{mode:?} {trouble:?}");
         assert_eq!(server.standby.requests(mode), 6, "{mode:?} {trouble:?}");
         // All or nothing over both.
         let taken = match mode {
@@ -248,7 +253,7 @@ async fn policies_decide_what_the_other_places_admit() {
     clippy::too_many_lines,
     reason = "a table of cases is as long as it is"
 )]
-async fn parts_count_as_they_always_do() {
+async fn quotas_and_shadow_limits_count_as_usual() {
     let quota = |group, charge| in_part(Part::Quota(group), charge);
     let shadow = |charge| in_part(Part::Shadow, charge);
     for (row, charges, admitted, cause) in [
@@ -259,7 +264,7 @@ async fn parts_count_as_they_always_do() {
             Cause::Buckets,
         ),
         (
-            "and is no error",
+            "and does not fail the request",
             vec![limited(0, 1), shadow(by(Error, limited(1, 1)))],
             Some(true),
             Cause::Buckets,
@@ -271,19 +276,19 @@ async fn parts_count_as_they_always_do() {
             Cause::Buckets,
         ),
         (
-            "where one place denies, it depends on the other",
+            "if one partition denies, the request depends on the other",
             vec![quota(0, limited(0, 11)), quota(1, by(Allow, limited(1, 1)))],
             Some(true),
             Cause::Policy(Allow),
         ),
         (
-            "and is an error if that is to be one",
+            "and fails if that has the policy error",
             vec![quota(0, limited(0, 11)), quota(1, by(Error, limited(1, 1)))],
             None,
             Cause::Buckets,
         ),
         (
-            "of several that are away, the strictest says what decided",
+            "of several policies, the strictest is the cause",
             vec![
                 limited(0, 1),
                 by(Allow, limited(1, 1)),
@@ -293,13 +298,13 @@ async fn parts_count_as_they_always_do() {
             Cause::Policy(Deny),
         ),
         (
-            "more than the bucket can ever hold is denied by what is known of it",
+            "more hits than the capacity are denied",
             vec![limited(0, 11), by(Error, limited(1, 1))],
             Some(false),
             Cause::Buckets,
         ),
         (
-            "what is reported counts where its place is",
+            "postpaid hits are counted in their partition",
             vec![
                 Charge {
                     payment: Payment::Postpaid,
@@ -314,9 +319,9 @@ async fn parts_count_as_they_always_do() {
         for trouble in TROUBLES {
             let server = Server::new(Local);
             server.is(&[(1, trouble), (2, trouble)]);
-            let decision = server.ask(&charges).await.ok();
-            let told = decision.as_ref().map(|decision| decision.admitted);
-            assert_eq!(told, admitted, "{row}, {trouble:?}");
+            let decision = server.decide(&charges).await.ok();
+            let is_admitted = decision.as_ref().map(|decision| decision.admitted);
+            assert_eq!(is_admitted, admitted, "{row}, {trouble:?}");
             let Some(decision) = decision else { continue };
             assert_eq!(decision.cause, cause, "{row}, {trouble:?}");
             assert_eq!(decision.outcomes.len(), charges.len(), "{row}, {trouble:?}");
@@ -332,12 +337,12 @@ async fn parts_count_as_they_always_do() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn candidates_whose_place_is_away_are_left_out() {
+async fn candidates_in_an_unavailable_partition_are_left_out() {
     for trouble in TROUBLES {
         let server = Server::troubled(Local, trouble);
         let candidate = |bucket| in_part(Part::Candidate { from: 0, to: 1 }, limited(bucket, 1));
         let decision = server
-            .ask(&[limited(0, 1), candidate(2), candidate(1)])
+            .decide(&[limited(0, 1), candidate(2), candidate(1)])
             .await
             .unwrap();
         assert_eq!((decision.admitted, decision.cause), (true, Cause::Buckets));
@@ -347,35 +352,37 @@ async fn candidates_whose_place_is_away_are_left_out() {
     }
 }
 
-/// What a policy says is no news of the bucket.
 #[tokio::test(start_paused = true)]
-async fn what_a_policy_said_is_not_remembered() {
+async fn denials_by_policy_are_not_remembered() {
     for trouble in TROUBLES {
         let server = Server::troubled(Deny, trouble);
         let both = [limited(0, 1), limited(1, 1)];
-        let denied = server.ask(&both).await.unwrap();
+        let denied = server.decide(&both).await.unwrap();
         assert!(!denied.admitted);
         assert_eq!(denied.outcomes[1].basis, Basis::Policy);
         assert_eq!(
             server.denials.buckets(),
             1,
-            "that of the other place, {trouble:?}"
+            "that of the other partition, {trouble:?}"
         );
         server.is(&[]);
-        let (admitted, cause, left) = server.told(&both).await.unwrap();
+        let (admitted, cause, left) = server.summary(&both).await.unwrap();
         assert_eq!((admitted, cause, left), (true, Cause::Buckets, vec![9, 9]));
     }
 }
 
-/// A bucket that denied a moment ago still does when its place is gone.
+/// A remembered denial is used although the bucket's partition is unavailable.
 #[tokio::test(start_paused = true)]
-async fn a_remembered_denial_outlives_its_place() {
+async fn a_remembered_denial_holds_while_its_partition_is_unavailable() {
     for trouble in TROUBLES {
         let server = Server::new(Allow);
-        assert!(server.ask(&[limited(1, 10)]).await.unwrap().admitted);
-        assert!(!server.ask(&[limited(1, 1)]).await.unwrap().admitted);
+        assert!(server.decide(&[limited(1, 10)]).await.unwrap().admitted);
+        assert!(!server.decide(&[limited(1, 1)]).await.unwrap().admitted);
         server.is(&[(1, trouble)]);
-        let (admitted, cause, left) = server.told(&[limited(0, 1), limited(1, 1)]).await.unwrap();
+        let (admitted, cause, left) = server
+            .summary(&[limited(0, 1), limited(1, 1)])
+            .await
+            .unwrap();
         assert_eq!(
             (admitted, cause, left),
             (false, Cause::Buckets, vec![10, 0])
@@ -383,13 +390,16 @@ async fn a_remembered_denial_outlives_its_place() {
     }
 }
 
-/// An answer comes by the deadline, and a place that hangs costs the others nothing once that is known.
+/// Requests are decided by the deadline, and are still charged in the available partition.
 #[tokio::test(start_paused = true)]
-async fn a_place_that_hangs_takes_no_longer_than_the_deadline() {
+async fn a_partition_that_hangs_delays_requests_until_their_deadline_only() {
     let server = Server::troubled(Local, Trouble::Hangs);
     for _ in 0..3 {
         let begin = Instant::now();
-        let decision = server.ask(&[limited(0, 1), limited(1, 1)]).await.unwrap();
+        let decision = server
+            .decide(&[limited(0, 1), limited(1, 1)])
+            .await
+            .unwrap();
         assert!(decision.admitted);
         assert!(
             begin.elapsed() <= Duration::from_millis(21),
@@ -397,5 +407,5 @@ async fn a_place_that_hangs_takes_no_longer_than_the_deadline() {
             begin.elapsed()
         );
     }
-    assert_eq!(server.left(0).await, 7, "its own place counts on");
+    assert_eq!(server.left(0).await, 7, "the available partition counts");
 }

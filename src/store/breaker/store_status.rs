@@ -1,5 +1,5 @@
-//! What is told of a store as a whole. It may have several parts, each with a breaker, as a cluster has nodes: one
-//! of them may be down while the others decide.
+//! The status of a whole store. It can have several parts with a breaker each, as a cluster has nodes; some can be down while
+//! others decide.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
@@ -9,33 +9,33 @@ use tokio::sync::watch;
 use super::{BreakerState, Inner};
 use crate::store::{FailureKind, ServerInfo, StoreError};
 
-/// How a store is, all parts together.
+/// The condition of a store, including all parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Condition {
-    /// Of the part that is worst off.
+    /// The worst state of its breakers.
     pub state: BreakerState,
-    /// Some requests, at least, are decided without the store.
+    /// Whether some or all requests are decided without the store.
     pub is_degraded: bool,
-    /// All of them are.
+    /// Whether all requests are decided without the store.
     pub is_down: bool,
 }
 
-/// What a store lacks that no breaker tells of.
+/// What is missing from a store apart from parts whose breaker is open, such as slots without an owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Lack {
+pub enum Missing {
     /// Nothing.
     #[default]
     Nothing,
-    /// What some requests are about.
+    /// The buckets of some requests.
     Some,
-    /// What all requests are about.
+    /// The buckets of all requests.
     All,
 }
 
-/// The breakers of a store, and what was counted of them.
+/// The breakers of a store, and counters of all of them.
 #[derive(Debug)]
-pub(super) struct Whole {
-    /// By their kinds.
+pub(super) struct StoreStatus {
+    /// Number of failed calls by [`FailureKind`].
     failures: [AtomicU64; FailureKind::ALL.len()],
     opened: AtomicU64,
     last_failure: Mutex<Option<StoreError>>,
@@ -46,24 +46,24 @@ pub(super) struct Whole {
 
 #[derive(Debug)]
 struct Parts {
-    /// The breaker of the store itself: while it is open, nothing is asked of any part.
-    first: Weak<Inner>,
+    /// The breaker of the store itself. While it is open, no request is sent to any part.
+    whole: Weak<Inner>,
     others: Vec<Weak<Inner>>,
-    lack: Lack,
+    missing: Missing,
 }
 
-impl Whole {
-    /// A store with one breaker.
-    pub(super) fn of(first: Weak<Inner>) -> Self {
+impl StoreStatus {
+    /// Creates the status of a store with one breaker.
+    pub(super) fn new(whole: Weak<Inner>) -> Self {
         Self {
             failures: Default::default(),
             opened: AtomicU64::new(0),
             last_failure: Mutex::default(),
             server: Mutex::default(),
             parts: Mutex::new(Parts {
-                first,
+                whole,
                 others: Vec::new(),
-                lack: Lack::Nothing,
+                missing: Missing::Nothing,
             }),
             condition: watch::Sender::default(),
         }
@@ -73,16 +73,16 @@ impl Whole {
         &self.condition
     }
 
-    /// A call failed.
+    /// Counts a failed call.
     pub(super) fn failed(&self, error: &StoreError) {
         self.failures[error.kind() as usize].fetch_add(1, Ordering::Relaxed);
         if error.kind() != FailureKind::Refused {
-            self.note(error);
+            self.record_failure(error);
         }
     }
 
-    /// How a call or a probe failed.
-    pub(super) fn note(&self, error: &StoreError) {
+    /// Records the error of a call or a probe as the latest one.
+    pub(super) fn record_failure(&self, error: &StoreError) {
         *self.last() = Some(error.clone());
     }
 
@@ -94,14 +94,14 @@ impl Whole {
         { self.last_failure.lock() }.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the server of the latest connection said of itself.
+    /// Returns the software of the server that was connected to last.
     pub(super) fn server(&self) -> Option<ServerInfo> {
         { self.server.lock() }
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
 
-    /// A connection was made to this server; whether it is another one than before.
+    /// Records the software of a server that was connected to. Returns whether it differs from the last one.
     pub(super) fn connected_to(&self, server: &ServerInfo) -> bool {
         let mut last = self.server.lock().unwrap_or_else(PoisonError::into_inner);
         let is_new = last.as_ref() != Some(server);
@@ -115,7 +115,7 @@ impl Whole {
         self.failures[kind as usize].load(Ordering::Relaxed)
     }
 
-    /// A breaker has opened.
+    /// Counts a breaker that opened.
     pub(super) fn opened(&self) {
         self.opened.fetch_add(1, Ordering::Relaxed);
     }
@@ -124,22 +124,21 @@ impl Whole {
         self.opened.load(Ordering::Relaxed)
     }
 
-    /// From now on, these are its parts.
-    pub(super) fn consists_of(&self, others: Vec<Weak<Inner>>) {
+    pub(super) fn set_parts(&self, others: Vec<Weak<Inner>>) {
         self.change(|parts| parts.others = others);
     }
 
-    pub(super) fn lacks(&self, lack: Lack) {
-        self.change(|parts| parts.lack = lack);
+    pub(super) fn set_missing(&self, missing: Missing) {
+        self.change(|parts| parts.missing = missing);
     }
 
-    /// A breaker is in another state than before.
-    pub(super) fn look(&self) {
+    /// Updates the condition after a breaker changed its state.
+    pub(super) fn update(&self) {
         self.change(|_| {});
     }
 
     fn change(&self, change: impl FnOnce(&mut Parts)) {
-        // Held until it is told, so that what is told last is so.
+        // Locked until the condition is sent, so that the condition sent last is the current one.
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut parts);
         let next = parts.condition();
@@ -154,15 +153,15 @@ impl Whole {
 impl Parts {
     fn condition(&self) -> Condition {
         let state = |part: &Weak<Inner>| Some(*part.upgrade()?.state.borrow());
-        let first = state(&self.first).unwrap_or_default();
+        let whole = state(&self.whole).unwrap_or_default();
         let states = || self.others.iter().filter_map(state);
-        let worst = states().chain([first]).max().unwrap_or_default();
+        let worst = states().chain([whole]).max().unwrap_or_default();
         let is_open = |state: BreakerState| state != BreakerState::Closed;
         let are_all_open = states().next().is_some() && states().all(is_open);
         Condition {
             state: worst,
-            is_degraded: is_open(worst) || self.lack != Lack::Nothing,
-            is_down: is_open(first) || are_all_open || self.lack == Lack::All,
+            is_degraded: is_open(worst) || self.missing != Missing::Nothing,
+            is_down: is_open(whole) || are_all_open || self.missing == Missing::All,
         }
     }
 }
