@@ -48,8 +48,8 @@ use ports::HttpPorts;
 use server_state::{ServerState, shared_connections};
 use shutdown::StopSignals;
 
-/// Serves until `shutdown` completes and the shutdown delay has passed. Then requests in flight can complete within the grace period.
-/// `abort` ends both times immediately.
+/// Serves until `shutdown` completes and the shutdown delay has passed. Then requests in flight can complete within the
+/// grace period. `abort` ends both times immediately.
 ///
 /// # Errors
 /// The server cannot start, or a part of it failed.

@@ -1,7 +1,8 @@
-//! TLS of the gRPC port: its certificate, which clients are accepted, and how both follow the files that they come from. Also which servers
-//! are trusted where ratekeeper is the client.
+//! TLS of the gRPC port: its certificate, which clients are accepted, and how both follow the files that they come
+//! from. Also which servers are trusted where ratekeeper is the client.
 //!
-//! Files are PEM. A change of any file applies to new handshakes; open connections are not affected. Files that cannot be used change nothing.
+//! Files are PEM. A change of any file applies to new handshakes; open connections are not affected. Files that cannot
+//! be used change nothing.
 
 pub mod pem;
 
@@ -237,7 +238,8 @@ fn file<'f>(files: &'f [TextFile], path: &Path) -> &'f TextFile {
         .expect("every file of the location was read")
 }
 
-/// Returns the cryptography of all TLS connections. It is passed explicitly everywhere, so that no library can install another default.
+/// Returns the cryptography of all TLS connections. It is passed explicitly everywhere, so that no library can install
+/// another default.
 #[must_use]
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())

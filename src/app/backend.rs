@@ -91,13 +91,14 @@ pub(super) fn redis(
         names: vec!["redis", "redis per second"],
         denials: Arc::clone(&denials),
     };
-    // Each thread has a store, and the HTTP ports have one. Metrics and traces are only recorded for requests, not for probes.
+    // Metrics and traces are only recorded for requests, not for probes.
     let redis = redis.observed_by(&telemetry.probe());
     let context = SplitContext {
         give_backs,
         denials: Arc::clone(&denials),
         standby: Some(standby.clone()),
     };
+    // Each thread has a store, and the HTTP ports have one.
     let threads = settings.threads.saturating_add(1);
     let buckets = Arc::new(ThreadBuckets::new(&redis, &shared, threads, context));
     Backend {

@@ -95,8 +95,8 @@ pub(super) fn certificates_for_redis(metrics: &Metrics, redis: &BucketsSettings)
     files_expire(metrics, "redis", paths);
 }
 
-/// Exports the validity of the certificate in `files` that expires first. The files are read for each export, because they are also read for
-/// each connection.
+/// Exports the validity of the certificate in `files` that expires first. The files are read for each export, because
+/// they are also read for each connection.
 fn files_expire(metrics: &Metrics, used_for: &str, files: Vec<PathBuf>) {
     if !files.is_empty() {
         let validity = move || {

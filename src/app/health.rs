@@ -1,4 +1,5 @@
-//! Health of the server: NOT_SERVING until a configuration is active and during shutdown. Optionally also while Redis is unavailable.
+//! Health of the server: NOT_SERVING until a configuration is active and during shutdown. Optionally also while Redis
+//! is unavailable.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -74,7 +75,8 @@ impl Health {
         self.change(|conditions| conditions.is_stopping = true);
     }
 
-    /// Makes the server unhealthy while one of these breakers is down, which it is not while some requests succeed. Never returns.
+    /// Makes the server unhealthy while one of these breakers is down, which it is not while some requests succeed.
+    /// Never returns.
     pub(super) async fn follow(&self, breakers: Vec<Breaker>) -> Infallible {
         if breakers.is_empty() {
             return pending().await;
@@ -92,8 +94,8 @@ impl Health {
         }
     }
 
-    /// Ends the streams that watch the health, after they have reported the last change. Open streams would keep their connections, and thus
-    /// the server, until the end of the grace period.
+    /// Ends the streams that watch the health, after they have reported the last change. Open streams would keep their
+    /// connections, and thus the server, until the end of the grace period.
     pub(super) fn end_watching(&self) {
         self.service.end_watching();
     }

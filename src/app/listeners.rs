@@ -75,7 +75,8 @@ impl Listeners {
 }
 
 impl Listeners {
-    /// Returns the listeners that requests are served on, and the files of Unix sockets, which must be kept as long as they are used.
+    /// Returns the listeners that requests are served on, and the files of Unix sockets, which must be kept as long as
+    /// they are used.
     pub(super) fn into_parts(self) -> (RequestListeners, Vec<SocketFile>) {
         let listeners = RequestListeners {
             grpc: self.grpc,

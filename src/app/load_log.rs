@@ -1,7 +1,7 @@
 //! Log events about configurations that were loaded or rejected.
 //!
-//! A management server or a script can change the configuration many times a second. The first events of an interval are logged; after that,
-//! one event per interval has the latest outcome and the number of events that were omitted.
+//! A management server or a script can change the configuration many times a second. The first events of an interval
+//! are logged; after that, one event per interval has the latest outcome and the number of events that were omitted.
 
 use std::time::Duration;
 

@@ -32,8 +32,8 @@ impl<'a> StopSignals<'a> {
         }
     }
 
-    /// Waits for the signal, reports NOT_SERVING, and returns after the shutdown delay, in which the caller must continue to serve: clients
-    /// that check health connect to other servers before connections are closed.
+    /// Waits for the signal, reports NOT_SERVING, and returns after the shutdown delay, in which the caller must
+    /// continue to serve: clients that check health connect to other servers before connections are closed.
     pub(super) async fn wait(&mut self, health: &Health, delay: Duration) {
         self.shutdown.as_mut().await;
         health.set_stopping();

@@ -1,7 +1,8 @@
 //! Worker threads that serve connections, each with its own runtime.
 //!
-//! A connection stays on one thread, and with it its requests, their queue and the connections to Redis: no request wakes another thread. That
-//! costs less than a runtime that moves tasks between threads; docs/performance.md has the figures.
+//! A connection stays on one thread, and with it its requests, their queue and the connections to Redis: no request
+//! wakes another thread. That costs less than a runtime that moves tasks between threads; docs/performance.md has the
+//! figures.
 
 use std::io;
 use std::num::NonZeroUsize;

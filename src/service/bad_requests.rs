@@ -1,7 +1,8 @@
-//! Responses to invalid requests that a client of Envoy can cause: they are too large, or bring a limit without a usable unit.
+//! Responses to invalid requests that a client of Envoy can cause: they are too large, or bring a limit without a
+//! usable unit.
 //!
-//! By default, Envoy allows a request if the rate limit service returns an error. An error for such requests would thus allow clients to
-//! bypass every limit.
+//! By default, Envoy allows a request if the rate limit service returns an error. An error for such requests would thus
+//! allow clients to bypass every limit.
 
 use std::fmt::Display;
 

@@ -1,8 +1,9 @@
 //! Bounds the memory of requests that are still arriving and of responses that are not being read.
 //!
-//! A client can begin a thousand requests on each connection and complete none of them, or complete them and read none of the responses.
-//! Both are counted per connection and per thread. When a thread holds too much, the connection that holds the most pays for it: its
-//! oldest incomplete request is rejected, or the connection is closed. Other clients are not affected.
+//! A client can begin a thousand requests on each connection and complete none of them, or complete them and read none
+//! of the responses. Both are counted per connection and per thread. When a thread holds too much, the connection that
+//! holds the most pays for it: its oldest incomplete request is rejected, or the connection is closed. Other clients
+//! are not affected.
 
 mod connection_usage;
 mod request;
@@ -32,8 +33,8 @@ const READ_TIMEOUT: Duration = Duration::from_secs(20);
 /// Minimum time between two log events of the same kind.
 const LOG_EVERY: Micros = 10_000_000;
 
-/// Maximum number of bytes that all connections together can hold of incomplete requests, and of responses that wait to be sent. Clients
-/// rarely leave anything of either for longer than a moment.
+/// Maximum number of bytes that all connections together can hold of incomplete requests, and of responses that wait to
+/// be sent. Clients rarely leave anything of either for longer than a moment.
 const MAX_INCOMPLETE: usize = 64 << 20;
 const MAX_UNREAD: usize = 64 << 20;
 

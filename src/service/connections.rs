@@ -13,8 +13,8 @@ use crate::clock::Clock;
 use crate::telemetry::Throttle;
 use crate::time::Micros;
 
-/// Pause after a connection could not be accepted. The causes, such as a lack of file descriptors, persist for a while: without a
-/// pause, accepting would fail again at once and use a whole processor.
+/// Pause after a connection could not be accepted. The causes, such as a lack of file descriptors, persist for a while:
+/// without a pause, accepting would fail again at once and use a whole processor.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Minimum time between two log events about connections that were not accepted.
@@ -125,8 +125,8 @@ impl ConnectionLimit {
 
 /// Returns the connections that a listener accepts.
 ///
-/// Connections beyond the limit are closed immediately, so that their clients can connect to another server instead of waiting in a
-/// queue.
+/// Connections beyond the limit are closed immediately, so that their clients can connect to another server instead of
+/// waiting in a queue.
 pub fn connections(
     listener: Listener,
     limit: ConnectionLimit,

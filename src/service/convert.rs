@@ -110,8 +110,9 @@ impl From<Code> for WireCode {
 
 /// Returns the statuses of a response.
 ///
-/// The `x-ratelimit-*` headers of Envoy show the first status with the least `limit_remaining`, which must be a denied one if the request
-/// is denied. Therefore a denied status has none remaining, and the other statuses of a denied request have at least one.
+/// The `x-ratelimit-*` headers of Envoy show the first status with the least `limit_remaining`, which must be a denied
+/// one if the request is denied. Therefore a denied status has none remaining, and the other statuses of a denied
+/// request have at least one.
 pub(super) fn statuses(verdict: &Verdict) -> Vec<DescriptorStatus> {
     let least = u32::from(verdict.code == Code::OverLimit);
     let wire = |status: &Status| DescriptorStatus {

@@ -1,5 +1,5 @@
-//! Explains a decision to the client (`EXPLAIN_HEADERS`): which rule decided, what remains, and when the same hits would be allowed. Sent
-//! as headers that Envoy adds to its response, and in dynamic metadata if it is enabled.
+//! Explains a decision to the client (`EXPLAIN_HEADERS`): which rule decided, what remains, and when the same hits
+//! would be allowed. Sent as headers that Envoy adds to its response, and in dynamic metadata if it is enabled.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -88,8 +88,8 @@ impl<'v> Explanation<'v> {
     }
 }
 
-/// Returns the status that determines when a denied request can be retried: the limit that denies for longest, since all must allow;
-/// else the quota that denies for the shortest time, since one is enough.
+/// Returns the status that determines when a denied request can be retried: the limit that denies for longest, since
+/// all must allow; else the quota that denies for the shortest time, since one is enough.
 fn denying(statuses: &[Status]) -> Option<&Status> {
     let wait = |status: &&Status| status.retry_in.unwrap_or(Micros::MAX);
     let over = || {
@@ -100,7 +100,8 @@ fn denying(statuses: &[Status]) -> Option<&Status> {
     limits.max_by_key(wait).or_else(|| over().min_by_key(wait))
 }
 
-/// Encodes a text as the value of a header: bytes other than printable ASCII, percent signs, and spaces at either end are percent-encoded.
+/// Encodes a text as the value of a header: bytes other than printable ASCII, percent signs, and spaces at either end
+/// are percent-encoded.
 fn header_value(text: &str) -> Cow<'_, str> {
     let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'%';
     let is_trimmed = text.trim_matches(' ').len() == text.len();

@@ -1,16 +1,17 @@
 //! Inspects and edits what a client sends on an HTTP/2 connection, before the HTTP/2 library reads it.
 //!
-//! The library rejects calls that must be served, and serves connections that must be closed. It cannot be configured in either
-//! respect:
+//! The library rejects calls that must be served, and serves connections that must be closed. It cannot be configured
+//! in either respect:
 //!
-//! - It resets calls whose `:authority` is not the authority of a URI. Envoy sends the name of its cluster, which can be another text
-//!   (`outbound|8081||ratelimit.default.svc.cluster.local`); gRPC clients send the path of a Unix socket. ratekeeper does not use the
-//!   authority, so an invalid value is replaced by a valid one of the same length.
-//! - It answers any number of control frames. It bounds resets either by their number at one moment, which punishes Envoy for a
-//!   stall of this server, or not at all. Here, a connection has a budget for both, which grows with time and with requests.
+//! - It resets calls whose `:authority` is not the authority of a URI. Envoy sends the name of its cluster, which can
+//!   be another text (`outbound|8081||ratelimit.default.svc.cluster.local`); gRPC clients send the path of a Unix
+//!   socket. ratekeeper does not use the authority, so an invalid value is replaced by a valid one of the same length.
+//! - It answers any number of control frames. It bounds resets either by their number at one moment, which punishes
+//!   Envoy for a stall of this server, or not at all. Here, a connection has a budget for both, which grows with time
+//!   and with requests.
 //!
-//! Bytes are read directly into the buffer of the library. Only an incomplete header block is held back, and only a header block that
-//! is rewritten is copied.
+//! Bytes are read directly into the buffer of the library. Only an incomplete header block is held back, and only a
+//! header block that is rewritten is copied.
 
 mod budget;
 mod floods;
@@ -49,7 +50,8 @@ pub struct Frames<S> {
 }
 
 impl<S> Frames<S> {
-    /// Inspects the frames on `stream`, from which the [`PREFACE`] has been read already. The library receives the preface again.
+    /// Inspects the frames on `stream`, from which the [`PREFACE`] has been read already. The library receives the
+    /// preface again.
     ///
     /// `max_header_bytes` is the maximum size of headers that the library accepts.
     pub fn new(stream: S, max_header_bytes: usize, reporter: FloodReporter) -> Self {
@@ -63,8 +65,8 @@ impl<S> Frames<S> {
 }
 
 impl<S: AsyncRead + Unpin> Frames<S> {
-    /// Reads into the buffer of the caller, and holds back what must not be passed on yet. Returns whether the buffer has new bytes,
-    /// or the client has closed.
+    /// Reads into the buffer of the caller, and holds back what must not be passed on yet. Returns whether the buffer
+    /// has new bytes, or the client has closed.
     fn poll_direct(
         &mut self,
         context: &mut Context<'_>,

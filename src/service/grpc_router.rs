@@ -1,4 +1,5 @@
-//! Routes gRPC calls: those of the rate limit service directly, because it receives thousands per second, and all others through a router.
+//! Routes gRPC calls: those of the rate limit service directly, because it receives thousands per second, and all
+//! others through a router.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -25,7 +26,8 @@ use super::buffers::RequestBody;
 use super::pb::RateLimitResponse;
 use crate::telemetry::metrics::{Method, Recorder};
 
-/// Routes the calls of one service directly, and all others through [`Routes`], whose lookup costs more than most calls.
+/// Routes the calls of one service directly, and all others through [`Routes`], whose lookup costs more than most
+/// calls.
 #[derive(Debug, Clone)]
 pub(crate) struct GrpcRouter<S> {
     service: S,
@@ -41,8 +43,8 @@ struct Shared {
 }
 
 impl<S> GrpcRouter<S> {
-    /// Creates a router. `service` records its own calls; those of `others` are recorded here. Requests of `service` that are too large to be
-    /// read are answered by `bad_requests`.
+    /// Creates a router. `service` records its own calls; those of `others` are recorded here. Requests of `service`
+    /// that are too large to be read are answered by `bad_requests`.
     ///
     /// Readiness of the services is not checked: generated services and routes are always ready.
     pub(crate) fn new(
@@ -122,8 +124,8 @@ where
 
 // --- Messages that are too large ---
 
-/// A call of the service. The library ends a call whose message is too large with an error before the service receives it. That error is
-/// replaced by the response to invalid requests.
+/// A call of the service. The library ends a call whose message is too large with an error before the service receives
+/// it. That error is replaced by the response to invalid requests.
 #[derive(Debug)]
 pub(crate) struct ServiceCall<F> {
     response: F,
@@ -146,7 +148,8 @@ where
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
-/// `RESOURCE_EXHAUSTED` (too many large messages at once) and `OUT_OF_RANGE` (a message is too large). The service itself never returns them.
+/// `RESOURCE_EXHAUSTED` (too many large messages at once) and `OUT_OF_RANGE` (a message is too large). The service
+/// itself never returns them.
 const TOO_LARGE: [&str; 2] = ["8", "11"];
 
 impl Shared {

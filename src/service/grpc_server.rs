@@ -1,7 +1,7 @@
 //! Serves gRPC on the connections of one thread.
 //!
-//! A connection is opened and then served until the client closes it, it reaches its maximum age, or the server stops. Then the calls in
-//! flight can complete. Each connection is a task of this thread, and no task outlives the server.
+//! A connection is opened and then served until the client closes it, it reaches its maximum age, or the server stops.
+//! Then the calls in flight can complete. Each connection is a task of this thread, and no task outlives the server.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -33,20 +33,21 @@ use super::socket::peer;
 use crate::clock::Clock;
 use crate::timer::CoarseTimer;
 
-/// How often an idle connection is checked by a PING, and how long the client can take to acknowledge it: a client that disappeared, or
-/// does not read, is disconnected within a minute.
+/// How often an idle connection is checked by a PING, and how long the client can take to acknowledge it: a client that
+/// disappeared, or does not read, is disconnected within a minute.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(40);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Maximum number of calls of a connection that the client has reset before the library has accepted them. It bounds memory; the rate of
-/// resets is bounded by [`Frames`]. The library reads at most a megabyte at once after a stall of this server, which holds fewer calls of
-/// Envoy.
+/// Maximum number of calls of a connection that the client has reset before the library has accepted them. It bounds
+/// memory; the rate of resets is bounded by [`Frames`]. The library reads at most a megabyte at once after a stall of
+/// this server, which holds fewer calls of Envoy.
 const MAX_PENDING_RESETS: usize = 10_000;
 
 /// Maximum number of calls of a connection that are reset because of errors of the client.
 const MAX_ERROR_RESETS: usize = 1024;
 
-/// Fraction by which the maximum age of a connection is randomized, so that connections that were opened together do not end together.
+/// Fraction by which the maximum age of a connection is randomized, so that connections that were opened together do
+/// not end together.
 const AGE_JITTER: f64 = 0.1;
 
 /// Limits of gRPC connections.
@@ -239,8 +240,8 @@ where
     }
 }
 
-/// Serves a connection until it ends or `end` completes. After `end`, requests in flight can complete for at most `grace`; then the
-/// connection is closed.
+/// Serves a connection until it ends or `end` completes. After `end`, requests in flight can complete for at most
+/// `grace`; then the connection is closed.
 pub(super) async fn drive<C: GracefulConnection>(
     connection: C,
     end: impl Future<Output = ()>,

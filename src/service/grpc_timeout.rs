@@ -11,7 +11,8 @@ fn share(timeout: Duration) -> Duration {
 
 /// Returns the maximum time for a decision; `None` if the caller has no deadline.
 ///
-/// It is at least `min`. Otherwise a caller could make the failure policy decide any request, with a timeout that no store can meet.
+/// It is at least `min`. Otherwise a caller could make the failure policy decide any request, with a timeout that no
+/// store can meet.
 pub(super) fn decision_time(metadata: &MetadataMap, min: Duration) -> Option<Duration> {
     let text = metadata.get("grpc-timeout")?.to_str().ok()?;
     parse(text).map(|timeout| share(timeout).max(min))

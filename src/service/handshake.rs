@@ -27,8 +27,8 @@ pub(super) struct Handshake {
 pub(super) type Stream = Either<Socket, Box<TlsStream<Socket>>>;
 
 impl Handshake {
-    /// Opens a connection and reads the preface; `None` if the client closes it without sending anything, as port scanners and TCP
-    /// probes do.
+    /// Opens a connection and reads the preface; `None` if the client closes it without sending anything, as port
+    /// scanners and TCP probes do.
     pub(super) async fn open(&self, socket: Socket) -> io::Result<Option<Stream>> {
         let deadline = Instant::now() + self.timeout;
         let mut stream = match &self.certificates {

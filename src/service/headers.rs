@@ -31,8 +31,8 @@ impl HeaderNames {
     }
 }
 
-/// Returns the status that headers describe: the last one that is denied by a limit that is not a quota, else the first one with the least
-/// remaining. `None` if no limit applies.
+/// Returns the status that headers describe: the last one that is denied by a limit that is not a quota, else the first
+/// one with the least remaining. `None` if no limit applies.
 pub(super) fn reported_status(statuses: &[Status]) -> Option<&Status> {
     let limited = || statuses.iter().filter(|status| status.limit.is_some());
     limited()

@@ -1,7 +1,8 @@
-//! The health service of gRPC (`grpc.health.v1.Health`), for the whole server and for the names of the rate limit service.
+//! The health service of gRPC (`grpc.health.v1.Health`), for the whole server and for the names of the rate limit
+//! service.
 //!
-//! tonic-health has no `List`, and ends a `Watch` of an unknown name. Clients and load balancers expect the behavior of grpc-go, and thus of
-//! envoyproxy/ratelimit: the stream stays open.
+//! tonic-health has no `List`, and ends a `Watch` of an unknown name. Clients and load balancers expect the behavior of
+//! grpc-go, and thus of envoyproxy/ratelimit: the stream stays open.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! HTTP/1.1: requests as JSON, health checks, the admin API, and pages.
 //!
-//! Requests and responses are bounded in size and time, and so is the age of connections, so that no client occupies a port for long.
+//! Requests and responses are bounded in size and time, and so is the age of connections, so that no client occupies a
+//! port for long.
 
 mod admin;
 mod admin_page;
@@ -56,7 +57,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum size of the head of a request in bytes.
 const MAX_HEAD: usize = 16 << 10;
 
-/// Maximum age of a connection, and maximum time for the request in flight to complete at that age. No response takes longer to read.
+/// Maximum age of a connection, and maximum time for the request in flight to complete at that age. No response takes
+/// longer to read.
 const AGE: Duration = Duration::from_secs(60);
 const AGE_GRACE: Duration = Duration::from_secs(10);
 
@@ -124,8 +126,8 @@ impl HttpPort {
         }
     }
 
-    /// Closes the oldest connections if there are too many. Requests of probes and tools are short, so these are idle or slow, and must not
-    /// keep probes from connecting. Returns whether there were any.
+    /// Closes the oldest connections if there are too many. Requests of probes and tools are short, so these are idle
+    /// or slow, and must not keep probes from connecting. Returns whether there were any.
     fn close_oldest(&mut self) -> bool {
         self.open.retain(|task| !task.is_finished());
         let excess = self.open.len().saturating_sub(self.max_open);

@@ -1,4 +1,5 @@
-//! Dynamic metadata of a response, in the format of envoyproxy/ratelimit: the request, and the metadata of the rules that allowed it.
+//! Dynamic metadata of a response, in the format of envoyproxy/ratelimit: the request, and the metadata of the rules
+//! that allowed it.
 
 use prost_types::{Struct, Value};
 use serde_json::{Map, Value as Json};
@@ -10,9 +11,9 @@ use crate::limiter::{Descriptor, Request, Verdict};
 use crate::store::Cause;
 use crate::text::truncated;
 
-/// Returns `domain`, `descriptors` and `hitsAddend` of the request, and the `metadata` of the rules. `onStoreFailure` is the failure policy
-/// that decided, if the store did not; `decision` is the explanation, if it is enabled. Requests of more than 64 KiB are truncated, which
-/// sets `truncated`.
+/// Returns `domain`, `descriptors` and `hitsAddend` of the request, and the `metadata` of the rules. `onStoreFailure`
+/// is the failure policy that decided, if the store did not; `decision` is the explanation, if it is enabled. Requests
+/// of more than 64 KiB are truncated, which sets `truncated`.
 pub(super) fn dynamic_metadata(
     request: &Request,
     verdict: &Verdict,

@@ -14,7 +14,8 @@ use crate::limiter::{Request, Verdict};
 pub(crate) struct ResponseSettings {
     /// Names of headers that Envoy adds to its response; `None` for no headers.
     pub headers: Option<HeaderNames>,
-    /// Whether headers, and dynamic metadata if it is sent, explain the decision: the rule, what remains, and when to retry.
+    /// Whether headers, and dynamic metadata if it is sent, explain the decision: the rule, what remains, and when to
+    /// retry.
     pub explain: bool,
     /// Responses to invalid requests.
     pub bad_requests: BadRequests,

@@ -1,5 +1,5 @@
-//! The `RateLimitService`: converts a request, has the limiter decide it, and converts the verdict. Only here, an error becomes a gRPC
-//! status.
+//! The `RateLimitService`: converts a request, has the limiter decide it, and converts the verdict. Only here, an error
+//! becomes a gRPC status.
 
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
@@ -105,7 +105,8 @@ impl<S: Store> RateLimit<S> {
             let domain = request.domain.readable();
             span.asked(truncated(&domain, MAX_SHOWN), request.descriptors.len());
         }
-        // A panic is a bug of the server, which must not look like a network error. It leaves only this request half done.
+        // A panic is a bug of the server, which must not look like a network error. It leaves only this request half
+        // done.
         let deciding = AssertUnwindSafe(self.limiter.decide(&request, time)).catch_unwind();
         let verdict = match deciding.await.map_err(|_| self.panicked())? {
             Ok(verdict) => verdict,

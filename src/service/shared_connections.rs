@@ -14,7 +14,8 @@ use crate::tls::Certificates;
 /// Minimum time between two log events about connections that could not be opened.
 const WARN_EVERY: Micros = 10_000_000;
 
-/// What the gRPC servers of all threads share: the limit of connections, and the number of those that were closed for a reason.
+/// What the gRPC servers of all threads share: the limit of connections, and the number of those that were closed for a
+/// reason.
 #[derive(Debug, Clone)]
 pub(crate) struct SharedConnections {
     /// Certificates of the TLS handshake; `None` for plaintext.

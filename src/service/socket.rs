@@ -23,8 +23,8 @@ impl Listener {
         match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
-                // Responses are small and must not be delayed by Nagle's algorithm. An error means that the client has disconnected,
-                // which the next read returns as well.
+                // Responses are small and must not be delayed by Nagle's algorithm. An error means that the client has
+                // disconnected, which the next read returns as well.
                 let _ = stream.set_nodelay(true);
                 Ok(Either::Left(stream))
             }

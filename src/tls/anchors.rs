@@ -1,9 +1,10 @@
 //! Certificates of peers that are trusted because the file of authorities contains them.
 //!
-//! webpki only accepts certificates that an authority signed. It rejects the certificate of an authority itself (self-signed with `CA:TRUE`, as
-//! `openssl req -x509` creates them) and X.509 version 1. crypto/tls of Go, and thus envoyproxy/ratelimit, also accepts a certificate that is
-//! itself among the authorities. Here, such a certificate must be identical; its dates, purpose and name are checked, and the signature of the
-//! handshake as for any other certificate.
+//! webpki only accepts certificates that an authority signed. It rejects the certificate of an authority itself
+//! (self-signed with `CA:TRUE`, as `openssl req -x509` creates them) and X.509 version 1. crypto/tls of Go, and thus
+//! envoyproxy/ratelimit, also accepts a certificate that is itself among the authorities. Here, such a certificate must
+//! be identical; its dates, purpose and name are checked, and the signature of the handshake as for any other
+//! certificate.
 
 use tokio_rustls::rustls::client::danger::HandshakeSignatureValid;
 use tokio_rustls::rustls::crypto::{
@@ -20,8 +21,9 @@ use x509_cert::ext::pkix::ExtendedKeyUsage;
 
 const EXTENDED_KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37");
 
-/// Critical extensions that are allowed in a trusted certificate: key usage, subject alternative name, basic constraints, name constraints and
-/// extended key usage. Names and purposes are checked; the others do not apply to a certificate that is trusted itself.
+/// Critical extensions that are allowed in a trusted certificate: key usage, subject alternative name, basic
+/// constraints, name constraints and extended key usage. Names and purposes are checked; the others do not apply to a
+/// certificate that is trusted itself.
 const ALLOWED_EXTENSIONS: [ObjectIdentifier; 5] = [
     ObjectIdentifier::new_unwrap("2.5.29.15"),
     ObjectIdentifier::new_unwrap("2.5.29.17"),
@@ -142,7 +144,8 @@ impl Anchors {
             })
     }
 
-    /// Verifies a signature with the key of an anchor that the library cannot parse, because it is of version 1; `None` for other certificates.
+    /// Verifies a signature with the key of an anchor that the library cannot parse, because it is of version 1; `None`
+    /// for other certificates.
     fn verify_version_1(
         &self,
         message: &[u8],

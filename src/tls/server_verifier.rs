@@ -44,7 +44,8 @@ pub struct ServerVerifier {
 }
 
 impl ServerVerifier {
-    /// Creates a verifier that trusts the certificates in `own`, as authorities and as anchors, and those of the system if `system` says so.
+    /// Creates a verifier that trusts the certificates in `own`, as authorities and as anchors, and those of the system
+    /// if `system` says so.
     ///
     /// # Errors
     /// A certificate cannot be an authority, or there is no authority.

@@ -1,8 +1,8 @@
 //! The JSON documents of the admin API, written by the server and read by `ratekeeper top`.
 //!
-//! `openapi.json` describes the same documents for other clients. Fields are written in the order in which they are declared
-//! here; an absent value is `null`. Readers ignore unknown fields, and use the default for fields that version 0.1.0 does not
-//! send, so that client and server can be of different versions.
+//! `openapi.json` describes the same documents for other clients. Fields are written in the order in which they are
+//! declared here; an absent value is `null`. Readers ignore unknown fields, and use the default for fields that version
+//! 0.1.0 does not send, so that client and server can be of different versions.
 //!
 //! This module depends on nothing of the server.
 

@@ -1,7 +1,8 @@
-//! The codec of the service: that of prost, except that it rejects messages whose decoded size far exceeds their encoded size.
+//! The codec of the service: that of prost, except that it rejects messages whose decoded size far exceeds their
+//! encoded size.
 //!
-//! An empty descriptor has two bytes on the wire and about 70 in memory. Within the maximum size of a message, one request could take
-//! hundreds of megabytes.
+//! An empty descriptor has two bytes on the wire and about 70 in memory. Within the maximum size of a message, one
+//! request could take hundreds of megabytes.
 
 use std::marker::PhantomData;
 

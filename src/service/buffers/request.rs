@@ -53,8 +53,8 @@ pub(crate) struct RequestBody {
 }
 
 impl RequestBody {
-    /// Creates the body of a request with this number of header fields. Many fields are counted like a part of the body, because a
-    /// field of one byte on the wire takes a hundred bytes in memory.
+    /// Creates the body of a request with this number of header fields. Many fields are counted like a part of the
+    /// body, because a field of one byte on the wire takes a hundred bytes in memory.
     pub(in crate::service) fn new(
         body: Incoming,
         header_fields: usize,

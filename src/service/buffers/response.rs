@@ -16,8 +16,8 @@ use super::ConnectionUsage;
 /// Maximum number of bytes of a response that HTTP/2 receives at once: a frame of the default size.
 const PART_BYTES: usize = 16 << 10;
 
-/// Maximum number of bytes of a response that HTTP/2 buffers before it polls for more. A larger response is polled for its end only when
-/// nearly all of it was sent; until then its bytes are counted here.
+/// Maximum number of bytes of a response that HTTP/2 buffers before it polls for more. A larger response is polled for
+/// its end only when nearly all of it was sent; until then its bytes are counted here.
 pub(in crate::service) const MAX_SEND_BUFFER: usize = 1 << 10;
 
 /// What a poll of a body returns when it is ready.

@@ -75,7 +75,8 @@ impl FrameHead {
         if self.has(PRIORITY) { block - 5 } else { block }
     }
 
-    /// Encodes a header block as HEADERS with the properties of this head, without padding, and as many CONTINUATION as needed.
+    /// Encodes a header block as HEADERS with the properties of this head, without padding, and as many CONTINUATION as
+    /// needed.
     pub(super) fn encode(self, priority: &[u8], block: &[u8]) -> Vec<u8> {
         let first = block.len().min(MAX_PAYLOAD - priority.len());
         let (first, rest) = block.split_at(first);

@@ -7,7 +7,8 @@ use super::scanner::Then;
 /// The buffer keeps its memory for the next use if it is no larger than this.
 const KEPT_CAPACITY: usize = 1 << 10;
 
-/// Bytes that were read and not passed on yet. The first of them are released: they can be passed on. The others are unscanned.
+/// Bytes that were read and not passed on yet. The first of them are released: they can be passed on. The others are
+/// unscanned.
 #[derive(Debug, Default)]
 pub(super) struct HeldBytes {
     bytes: Vec<u8>,

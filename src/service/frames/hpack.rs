@@ -1,7 +1,7 @@
 //! Finds values of `:authority` in header blocks (HPACK, RFC 7541) that the HTTP/2 library would reject.
 //!
-//! A header block is parsed only as far as that requires: where its fields begin and end, which of them are `:authority`, and which
-//! entries of the dynamic table have that name. The table itself is not kept.
+//! A header block is parsed only as far as that requires: where its fields begin and end, which of them are
+//! `:authority`, and which entries of the dynamic table have that name. The table itself is not kept.
 
 use std::ops::Range;
 
@@ -36,8 +36,8 @@ pub(super) struct Edit {
     pub(super) with: Vec<u8>,
 }
 
-/// Finds invalid authorities in the header blocks of a connection. Each block can refer to entries of the dynamic table that previous
-/// ones have added.
+/// Finds invalid authorities in the header blocks of a connection. Each block can refer to entries of the dynamic table
+/// that previous ones have added.
 #[derive(Debug)]
 pub(super) struct AuthorityFilter {
     /// A bit for each entry of the dynamic table whose name is `:authority`; the lowest bit is the newest entry.
@@ -67,16 +67,17 @@ pub(super) struct Malformed;
 impl AuthorityFilter {
     /// Reads the next header block. Returns the edits that make each value of `:authority` acceptable to the library.
     ///
-    /// A value is replaced by one of the same length, so that client and library agree on the size of the new table entry. That is
-    /// impossible for an empty value: its entry is one octet larger in the table of the library, which can thus evict its oldest entry
-    /// too early if the table is full to the last octet. Encoders refer to the static table for an empty value, which adds no entry.
+    /// A value is replaced by one of the same length, so that client and library agree on the size of the new table
+    /// entry. That is impossible for an empty value: its entry is one octet larger in the table of the library, which
+    /// can thus evict its oldest entry too early if the table is full to the last octet. Encoders refer to the static
+    /// table for an empty value, which adds no entry.
     pub(super) fn read(&mut self, block: &[u8]) -> Result<Vec<Edit>, Malformed> {
         let mut edits = Vec::new();
         let mut rest = Reader { block, at: 0 };
         while let Some(&first) = block.get(rest.at) {
             let begin = rest.at;
-            // Most fields take one octet, the index of a table entry. Entries of the dynamic table were checked when they were added,
-            // and the only authority of the static table is the first entry.
+            // Most fields take one octet, the index of a table entry. Entries of the dynamic table were checked when
+            // they were added, and the only authority of the static table is the first entry.
             if INDEXED_FIELDS.contains(&first) {
                 rest.at += 1;
             } else if first & 0x80 != 0 {
@@ -141,15 +142,15 @@ impl AuthorityFilter {
         if size <= self.table_size {
             self.authorities = self.authorities << 1 | u128::from(is_authority);
         } else {
-            // An entry that is larger than the table clears it and is not added. If it is uncertain which of both happens, the
-            // indexes of older entries are lost. A name that refers to one of them is not recognized as `:authority` any more, and its
-            // value is passed on unchanged.
+            // An entry that is larger than the table clears it and is not added. If it is uncertain which of both
+            // happens, the indexes of older entries are lost. A name that refers to one of them is not recognized as
+            // `:authority` any more, and its value is passed on unchanged.
             self.authorities = 0;
         }
     }
 
-    /// Handles a header block that was passed on without being read. It can have added any entries and changed the size of the dynamic
-    /// table, so that no index is certain until the client announces a size again.
+    /// Handles a header block that was passed on without being read. It can have added any entries and changed the size
+    /// of the dynamic table, so that no index is certain until the client announces a size again.
     pub(super) fn forget_table(&mut self) {
         self.authorities = 0;
         self.table_size = 0;
@@ -274,8 +275,8 @@ fn is_valid(authority: &[u8]) -> bool {
     is_plain(authority) || Authority::try_from(authority).is_ok()
 }
 
-/// Returns whether the authority is a plain host name with an optional port. Most are, and this check is cheaper than the parser of the
-/// library, which copies.
+/// Returns whether the authority is a plain host name with an optional port. Most are, and this check is cheaper than
+/// the parser of the library, which copies.
 fn is_plain(authority: &[u8]) -> bool {
     let is_host = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
     let host = match authority.iter().position(|&byte| byte == b':') {

@@ -1,7 +1,7 @@
 //! The Huffman code of HPACK (RFC 7541, appendix B).
 //!
-//! The code is canonical: symbols are ordered by the length of their codes and then by their value, and codes count up in
-//! that order. The lengths therefore determine the codes, and no table of codes is needed.
+//! The code is canonical: symbols are ordered by the length of their codes and then by their value, and codes count up
+//! in that order. The lengths therefore determine the codes, and no table of codes is needed.
 
 /// The symbols of each code length, in the order of their codes. The end-of-string symbol follows the last of them.
 const SYMBOLS: [(u32, &[u8]); 21] = [

@@ -1,5 +1,5 @@
-//! Scans the frames of a connection: charges those that carry no request to the budgets of the client, and finds header blocks to
-//! rewrite.
+//! Scans the frames of a connection: charges those that carry no request to the budgets of the client, and finds header
+//! blocks to rewrite.
 
 use super::budget::Budget;
 use super::floods::Flood;
@@ -13,9 +13,10 @@ use crate::clock::Clock;
 
 /// Control frames that a connection can send: at once, per second, and for each request.
 ///
-/// Clients send few. Those that estimate bandwidth send most (grpc-go, grpc-java, grpcio): at worst, for each response, a PING and
-/// WINDOW_UPDATE of the connection and of the stream, and sometimes SETTINGS. A client with a small window sends two WINDOW_UPDATE for
-/// each DATA frame of a response. Keepalive of Envoy and other clients adds a few frames per second.
+/// Clients send few. Those that estimate bandwidth send most (grpc-go, grpc-java, grpcio): at worst, for each response,
+/// a PING and WINDOW_UPDATE of the connection and of the stream, and sometimes SETTINGS. A client with a small window
+/// sends two WINDOW_UPDATE for each DATA frame of a response. Keepalive of Envoy and other clients adds a few frames
+/// per second.
 const CONTROL_BURST: u32 = 10_000;
 const CONTROL_PER_SECOND: u32 = 100;
 const CONTROL_PER_REQUEST: u32 = 10;
@@ -28,10 +29,10 @@ const SMALL_DATA: usize = 256;
 
 /// Resets that a connection can send: at once, and per second beyond one for each two requests.
 ///
-/// Envoy resets a call that times out. After a stall of this server, the calls of the whole stall are reset at once, as many as the
-/// socket buffers hold: tens of thousands. A client that hedges resets up to half of its calls all the time. A call that was sent
-/// completely pays for its own reset: it costs no more than others, and clients of Envoy make Envoy reset as many as they cancel. A
-/// client that resets incomplete calls faster than this only causes work.
+/// Envoy resets a call that times out. After a stall of this server, the calls of the whole stall are reset at once, as
+/// many as the socket buffers hold: tens of thousands. A client that hedges resets up to half of its calls all the
+/// time. A call that was sent completely pays for its own reset: it costs no more than others, and clients of Envoy
+/// make Envoy reset as many as they cancel. A client that resets incomplete calls faster than this only causes work.
 const RESET_BURST: u32 = 50_000;
 const RESETS_PER_SECOND: u32 = 1_000;
 
@@ -72,7 +73,8 @@ pub(super) struct FrameScanner {
 }
 
 impl FrameScanner {
-    /// Creates a scanner that begins with the first frame of a connection. Larger header blocks than `max_block` are not read.
+    /// Creates a scanner that begins with the first frame of a connection. Larger header blocks than `max_block` are
+    /// not read.
     pub(super) fn new(max_block: usize, clock: &Clock) -> Self {
         let now = clock();
         Self {

@@ -1,4 +1,5 @@
-//! Traffic of the library's own client and of clients that encode in any way that HPACK allows, split into reads of any size.
+//! Traffic of the library's own client and of clients that encode in any way that HPACK allows, split into reads of any
+//! size.
 
 pub(super) mod encoder;
 mod floods;
@@ -249,7 +250,8 @@ proptest! {
         }
     }
 
-    /// Bytes can violate any rule of HTTP/2. What is passed on does not depend on how they are split, and little is held back.
+    /// Bytes can violate any rule of HTTP/2. What is passed on does not depend on how they are split, and little is
+    /// held back.
     #[test]
     fn splitting_does_not_change_what_is_passed_on(
         calls in vec(a_call(), 0..5),
@@ -270,7 +272,8 @@ proptest! {
     }
 }
 
-/// A header block that is longer than the server accepts is passed on instead of being held back, and so is what follows it.
+/// A header block that is longer than the server accepts is passed on instead of being held back, and so is what
+/// follows it.
 #[test]
 fn an_endless_block_is_not_held_back() {
     let endless = |frames: usize, fragment: &[u8]| {

@@ -1,8 +1,8 @@
 //! The admin API below `/api/v1`: JSON documents for tools. `openapi.json` describes all of them.
 //!
-//! Every client that reaches the port can read. Changes need the admin token, which pages of other origins do not have, and a
-//! media type that browsers only send to other origins after a CORS preflight, which is never granted. Changes are logged with the
-//! address of the client.
+//! Every client that reaches the port can read. Changes need the admin token, which pages of other origins do not have,
+//! and a media type that browsers only send to other origins after a CORS preflight, which is never granted. Changes
+//! are logged with the address of the client.
 
 mod authorization;
 mod buckets;

@@ -1,7 +1,7 @@
 //! The admin page: an HTML document with its style sheet and modules, which are compiled into the program.
 //!
-//! It displays the documents of the admin API. Texts from clients are untrusted: the Content-Security-Policy allows no other
-//! resources, no inline scripts, and no requests to other origins.
+//! It displays the documents of the admin API. Texts from clients are untrusted: the Content-Security-Policy allows no
+//! other resources, no inline scripts, and no requests to other origins.
 
 use axum::Router;
 use axum::http::{HeaderMap, HeaderValue, header};

@@ -28,7 +28,8 @@ impl BodyError {
 
 /// Reads a body of at most `max_bytes`.
 ///
-/// A larger body is read, too, up to a bound, and discarded: a client that is still sending would not receive the response.
+/// A larger body is read, too, up to a bound, and discarded: a client that is still sending would not receive the
+/// response.
 pub(super) async fn read_body(body: Body, max_bytes: usize) -> Result<Vec<u8>, BodyError> {
     timeout(BODY_TIMEOUT, read(body, max_bytes))
         .await

@@ -1,6 +1,7 @@
 //! `/json`: `ShouldRateLimit` with its messages as JSON, in protobuf's own mapping.
 //!
-//! The HTTP statuses are those of envoyproxy/ratelimit: 200 for OK, 429 for OVER_LIMIT, 400 for requests that cannot be decided.
+//! The HTTP statuses are those of envoyproxy/ratelimit: 200 for OK, 429 for OVER_LIMIT, 400 for requests that cannot be
+//! decided.
 
 mod duplicate_fields;
 
@@ -23,7 +24,8 @@ use crate::service::pb::rate_limit_service_server::RateLimitService;
 use crate::service::pb::{DESCRIPTORS, RateLimitRequest, RateLimitResponse};
 use duplicate_fields::UniqueFields;
 
-/// Maximum size of a body in bytes. A request takes far more memory as JSON than over gRPC, and Envoy does not send JSON.
+/// Maximum size of a body in bytes. A request takes far more memory as JSON than over gRPC, and Envoy does not send
+/// JSON.
 pub(crate) const MAX_JSON: usize = 400 << 10;
 
 /// Larger bodies are parsed on a blocking thread, because they would delay other requests.
@@ -107,8 +109,8 @@ fn http_response(messages: &Messages, response: &RateLimitResponse) -> Response 
 /// Whoever controls a name can have it resolve to this server (DNS rebinding): then a page of that name sends requests of its own origin.
 /// Therefore only the origins of IP addresses and of `localhost` are accepted.
 ///
-/// Any media type is accepted, as in envoyproxy/ratelimit, so that an HTML form could send a request without a CORS preflight.
-/// Clients other than browsers send neither of the headers.
+/// Any media type is accepted, as in envoyproxy/ratelimit, so that an HTML form could send a request without a CORS
+/// preflight. Clients other than browsers send neither of the headers.
 fn is_of_another_origin(headers: &HeaderMap) -> bool {
     let is_of_another_site = |site: &HeaderValue| site != "same-origin" && site != "none";
     if headers

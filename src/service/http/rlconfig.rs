@@ -45,9 +45,9 @@ impl AsRef<[u8]> for SharedText {
 
 /// Returns a line for each limit, in the order of the files.
 ///
-/// Extensions of ratekeeper follow the text that envoyproxy/ratelimit prints, and only where a limit differs from the defaults.
-/// Algorithm and hits are printed where they differ from `DEFAULT_ALGORITHM` and `DEFAULT_HITS`, so that with `fixed_window` the
-/// lines of an unchanged configuration are those of envoyproxy/ratelimit.
+/// Extensions of ratekeeper follow the text that envoyproxy/ratelimit prints, and only where a limit differs from the
+/// defaults. Algorithm and hits are printed where they differ from `DEFAULT_ALGORITHM` and `DEFAULT_HITS`, so that with
+/// `fixed_window` the lines of an unchanged configuration are those of envoyproxy/ratelimit.
 pub(super) fn rlconfig(rules: &RuleSet) -> String {
     let mut text = String::new();
     let defaults = (rules.default_algorithm(), rules.default_hits());

@@ -51,7 +51,8 @@ impl<S> Admin<S> {
 
 /// Checks that a request comes from a tool or from a page of this server.
 ///
-/// Browsers send this media type to another origin only after a preflight, which fails here, and they name the origin of the page.
+/// Browsers send this media type to another origin only after a preflight, which fails here, and they name the origin
+/// of the page.
 fn check_origin(headers: &HeaderMap) -> Result<(), ApiError> {
     let kind = headers
         .get(CONTENT_TYPE)

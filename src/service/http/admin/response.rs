@@ -80,7 +80,8 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// Headers of every response: it must not be cached, interpreted as another media type, or embedded by a page of another origin.
+/// Headers of every response: it must not be cached, interpreted as another media type, or embedded by a page of
+/// another origin.
 pub(super) fn api_headers() -> HeaderMap {
     let all: [(HeaderName, &str); 4] = [
         (header::CONTENT_TYPE, "application/json; charset=utf-8"),

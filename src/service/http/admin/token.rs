@@ -66,7 +66,8 @@ impl AdminToken {
         Ok(token)
     }
 
-    /// Returns whether a request sent this token. Hashes are compared in constant time, so that the duration reveals nothing.
+    /// Returns whether a request sent this token. Hashes are compared in constant time, so that the duration reveals
+    /// nothing.
     pub(super) fn matches(&self, sent: &[u8]) -> Result<bool, TokenError> {
         let hash: Hash = Sha256::digest(sent).into();
         Ok(hash.ct_eq(&self.hash()?).into())

@@ -1,6 +1,7 @@
 // The admin page: shows one view at a time, which only requests what it shows.
 //
-// The status is requested in every view: rates are differences of its counters, and problems must be visible everywhere.
+// The status is requested in every view: rates are differences of its counters, and problems must be visible
+// everywhere.
 
 import * as banner from "./banner.js";
 import * as bucket from "./bucket.js";
