@@ -216,9 +216,9 @@ fn every_variable_of_the_reference_is_known() {
 }
 
 #[test]
-fn the_readme_has_the_table_that_the_program_prints() {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let (_, rest) = readme
+fn the_page_of_options_has_the_tables_that_the_program_prints() {
+    let page = fs::read_to_string(root().join("docs/options.md")).unwrap();
+    let (_, rest) = page
         .split_once("<!-- ratekeeper options -->\n")
         .expect("a begin of the table");
     let (table, _) = rest
@@ -227,9 +227,9 @@ fn the_readme_has_the_table_that_the_program_prints() {
     let printed = typed(["options"], []).stdout;
     assert!(
         table == printed,
-        "README.md is not what `ratekeeper options` prints: run\n  \
+        "docs/options.md is not what `ratekeeper options` prints: run\n  \
          target/debug/ratekeeper options | sed -i -e '/<!-- ratekeeper options/,/<!-- end of options/{{//!d}}' \
-         -e '/<!-- ratekeeper options/r /dev/stdin' README.md"
+         -e '/<!-- ratekeeper options/r /dev/stdin' docs/options.md"
     );
 }
 

@@ -28,9 +28,9 @@ fn run<T: redis::FromRedisValue>(redis: &Redis, words: &[&str]) -> T {
 
 #[test]
 fn the_rights_of_the_readme_are_enough() {
-    let readme = include_str!("../README.md");
+    let page = include_str!("../docs/redis.md");
     let line = format!("user ratekeeper on >password {RIGHTS}");
-    assert!(readme.contains(&line), "the README does not have: {line}");
+    assert!(page.contains(&line), "docs/redis.md does not have: {line}");
     let redis = Redis::start();
     let rights: Vec<&str> = RIGHTS.split(' ').collect();
     let user = ["ACL", "SETUSER", "ratekeeper", "on", ">hush"];
@@ -202,5 +202,5 @@ fn a_right_that_the_script_lacks_is_found_at_the_start() {
     run::<()>(&redis, &[&user[..], &rights[..]].concat());
     let login = ("REDIS_AUTH", "ratekeeper:hush".to_owned());
     let mut server = Ratekeeper::start(RULES, environment(&redis).into_iter().chain([login]));
-    server.wait_for_log("see Redis, Rights in the README");
+    server.wait_for_log("\"Rights\" in docs/redis.md");
 }

@@ -30,6 +30,7 @@ mod connections;
 mod demo;
 mod deploy;
 mod deployments;
+mod documentation;
 mod envoy;
 mod examples;
 mod excess;

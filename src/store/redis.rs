@@ -511,7 +511,7 @@ fn failure(address: String, error: &RedisError) -> StoreError {
         StoreError::Unreachable { address, cause }
     } else if lacks_rights(error) {
         let cause =
-            format!("{cause}; for the rights that it takes, see Redis, Rights in the README");
+            format!("{cause}; for the rights that are needed, see \"Rights\" in docs/redis.md");
         StoreError::Unfit { address, cause }
     } else if let Some(hint) = redis_error::cannot_run(error) {
         let cause = format!("{cause}; {hint}");
