@@ -20,14 +20,13 @@ use thiserror::Error;
 pub use changes::{Changes, watch};
 pub use poke::Poke;
 
-/// The most bytes that all files together may have. Real configurations have some thousands.
+/// Maximum size of all files together in bytes. Real configurations have some thousands.
 pub const MAX_BYTES: u64 = 64 << 20;
 
-/// The most directory entries that are looked at. It also ends a walk through directories that
-/// symbolic links multiply without being a loop.
+/// Maximum number of directory entries that are read. It also bounds directories that symbolic links multiply without a loop.
 pub const MAX_ENTRIES: usize = 10_000;
 
-/// The most directories that a file may lie beneath the one that was named.
+/// Maximum depth of directories below the configured one.
 pub const MAX_DEPTH: usize = 32;
 
 /// A text file.
@@ -42,41 +41,40 @@ pub struct TextFile {
 /// Which files are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
-    /// One file of any name; or a directory, whose `.yaml`, `.yml` and `.json` files are read, those
-    /// of its subdirectories too. What begins with a dot is skipped.
+    /// One file of any name, or a directory, whose `.yaml`, `.yml` and `.json` files are read, also in subdirectories. Names
+    /// that begin with a dot are skipped.
     Path(PathBuf),
-    /// All files beneath `root/sub_directory/app_directory`, whatever they are called, as
-    /// envoyproxy/ratelimit reads them. What begins with two dots is skipped in any case: that is
-    /// where Kubernetes keeps the files of a ConfigMap, which would otherwise be read twice.
+    /// All files below `root/sub_directory/app_directory`, with any name, as envoyproxy/ratelimit reads them. Names that begin
+    /// with two dots are always skipped: Kubernetes stores the files of a ConfigMap there, which would otherwise be read
+    /// twice.
     Runtime {
-        /// `RUNTIME_ROOT`, often a symbolic link that a deployment swaps.
+        /// `RUNTIME_ROOT`, often a symbolic link that a deployment replaces.
         root: PathBuf,
         /// `RUNTIME_SUBDIRECTORY`, relative to `root`.
         sub_directory: PathBuf,
-        /// `RUNTIME_APPDIRECTORY`, relative to the former.
+        /// `RUNTIME_APPDIRECTORY`, relative to `sub_directory`.
         app_directory: PathBuf,
-        /// `RUNTIME_IGNOREDOTFILES`: whether what begins with one dot is skipped, too.
+        /// `RUNTIME_IGNOREDOTFILES`: whether names that begin with one dot are skipped, too.
         ignore_dot_files: bool,
-        /// `RUNTIME_WATCH_ROOT`. It changes nothing: a swap of the root and an edit beneath it are
-        /// both seen, whichever of the two envoyproxy/ratelimit would have looked for.
+        /// `RUNTIME_WATCH_ROOT`. It has no effect: both a replaced root and a change below it are detected.
         watch_root: bool,
     },
-    /// Exactly these files, all of which must be there, such as a certificate and its key.
+    /// Exactly these files, all of which must exist, such as a certificate and its key.
     Files(Vec<PathBuf>),
 }
 
 impl Location {
-    /// Reads all files, sorted by name: the order of wildcards in merged files hangs on it.
+    /// Reads all files, sorted by name. The order of patterns in merged files depends on it.
     ///
     /// A directory without files is no error.
     ///
     /// # Errors
-    /// When anything that should be read cannot be. There is no partial result.
+    /// If anything cannot be read. There is no partial result.
     pub fn read(&self) -> Result<Vec<TextFile>, ReadError> {
         survey::survey(self).files
     }
 
-    /// The file or directory in which reading begins.
+    /// The file or directory at which reading begins.
     #[must_use]
     pub fn top(&self) -> PathBuf {
         match self {
@@ -91,7 +89,7 @@ impl Location {
         }
     }
 
-    /// Whether an entry of this name is passed over, file or directory.
+    /// Whether files and directories with this name are skipped.
     fn skips(&self, name: &OsStr) -> bool {
         let name = name.as_encoded_bytes();
         match self {
@@ -105,7 +103,7 @@ impl Location {
         }
     }
 
-    /// Whether a file of this name, found in a directory, is read.
+    /// Whether a file with this name in a directory is read.
     fn takes_file(&self, name: &OsStr) -> bool {
         match self {
             Self::Path(_) => Path::new(name).extension().is_some_and(|extension| {
@@ -118,71 +116,71 @@ impl Location {
     }
 }
 
-/// `part` beneath `root`, even when `part` is written with a leading slash.
+/// Returns `part` below `root`, also if `part` begins with a slash.
 fn below(root: &Path, part: &Path) -> PathBuf {
     root.join(part.strip_prefix("/").unwrap_or(part))
 }
 
-/// Why files could not be read. Paths are as the location was written where they can be.
+/// Why files could not be read. Paths are as configured where possible.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ReadError {
-    /// The location, or a directory on the way to it, is not there.
+    /// The location, or a directory above it, does not exist.
     #[error(
         "{} cannot be read because {} does not exist; create it, or name another place with --config or RUNTIME_ROOT",
         path.display(), missing.display()
     )]
     NotFound {
-        /// What should have been read.
+        /// The path that could not be read.
         path: PathBuf,
-        /// The first part of it that is not there.
+        /// The first part of the path that does not exist.
         missing: PathBuf,
     },
-    /// A symbolic link leads to nothing.
+    /// A symbolic link has no target.
     #[error(
         "{} cannot be read because a symbolic link leads to {}, which does not exist; restore it, or correct the link",
         path.display(), missing.display()
     )]
     DanglingLink {
-        /// What should have been read.
+        /// The path that could not be read.
         path: PathBuf,
-        /// What is not there.
+        /// The target that does not exist.
         missing: PathBuf,
     },
-    /// Symbolic links lead in a circle.
-    #[error("{} cannot be read because symbolic links lead in a circle there; remove one of them", path.display())]
+    /// Symbolic links form a loop.
+    #[error("{} cannot be read because symbolic links form a loop there; remove one of them", path.display())]
     LinkLoop {
-        /// Where the circle was noticed.
+        /// The path at which the loop was detected.
         path: PathBuf,
     },
     /// The location is a socket, a pipe or a device.
     #[error("{} is neither a file nor a directory; name a rule file, or a directory of them", path.display())]
     NotAFile {
-        /// What it is called.
+        /// The path of the location.
         path: PathBuf,
     },
-    /// The operating system refused.
+    /// The operating system reported an error.
     #[error("{} cannot be read: {cause}; check that the user whom this process runs as may read it", path.display())]
     Unreadable {
-        /// What should have been read.
+        /// The path that could not be read.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         cause: String,
     },
-    /// The text has a byte sequence that is not UTF-8.
+    /// A file is not UTF-8.
     #[error("{} is not UTF-8 text at byte {offset}; save it as UTF-8", path.display())]
     NotUtf8 {
         /// The file.
         path: PathBuf,
-        /// The first byte that is wrong, counted from 0.
+        /// The offset of the first invalid byte.
         offset: usize,
     },
     /// All files together are larger than [`MAX_BYTES`].
     #[error(
-        "the rule files have more than {} MiB together, counted up to {}; check that nothing else lies among them",
+        "the rule files have more than {} MiB together, counted up to {}; check that the directory holds nothing else",
         MAX_BYTES >> 20, path.display()
     )]
     TooLarge {
-        /// The file that went past the limit.
+        /// The file that exceeded the limit.
         path: PathBuf,
     },
     /// There are more than [`MAX_ENTRIES`] directory entries.
@@ -191,17 +189,17 @@ pub enum ReadError {
         path.display()
     )]
     TooMany {
-        /// The directory that went past the limit.
+        /// The directory that exceeded the limit.
         path: PathBuf,
     },
-    /// A directory lies deeper than [`MAX_DEPTH`].
-    #[error("{} lies more than {MAX_DEPTH} directories deep; name a directory that is nearer to the rules", path.display())]
+    /// A directory is deeper than [`MAX_DEPTH`].
+    #[error("{} is more than {MAX_DEPTH} directories deep; name a directory that is nearer to the rules", path.display())]
     TooDeep {
         /// The directory that is too deep.
         path: PathBuf,
     },
-    /// Nobody looks for changes any more.
-    #[error("changes of {} are no longer noticed because the thread that watches it ended; restart to watch it again", path.display())]
+    /// The watching thread has ended.
+    #[error("changes of {} are no longer detected because the thread that watches it has ended; restart to watch it again", path.display())]
     Unwatched {
         /// The location.
         path: PathBuf,

@@ -1,7 +1,7 @@
-//! Tells what the rule files say, whenever that has changed.
+//! Reads files again when they change.
 //!
-//! A thread of its own waits for events and reads: file systems can hang, and a runtime's workers
-//! must not hang with them. It ends when its [`Changes`] are dropped.
+//! A separate thread waits for events and reads, because file systems can hang and the runtime's workers must not. The
+//! thread ends when its [`Changes`] are dropped.
 
 use std::future::pending;
 use std::io;
@@ -17,24 +17,24 @@ use super::events::Events;
 use super::survey::{Survey, survey};
 use super::{Location, Poke, ReadError, TextFile};
 
-/// Nothing is read before events have been absent for so long: a save is several of them.
+/// Files are read when no event has arrived for this time, because saving a file causes several events.
 const QUIET: Duration = Duration::from_millis(50);
 
-/// Events that never pause put off reading no longer than this.
+/// Maximum delay of reading while events keep arriving.
 const MAX_DELAY: Duration = Duration::from_millis(300);
 
-/// How often files are read again, at once, that change while they are read.
+/// Maximum number of immediate attempts to read files that change while they are read.
 const MAX_WALKS: usize = 8;
 
-/// Reading without being poked takes at most one part in so many of the time.
+/// Reading without events takes at most one part in this many of the time.
 const IDLE_PARTS: u32 = 20;
 
-/// What the files say, all of them.
+/// The contents of all files.
 type Files = Result<Vec<TextFile>, ReadError>;
 
-/// Reads the files, and watches them from then on: no change after the first result is missed.
+/// Reads the files and starts to watch them. No change after the first result is missed.
 ///
-/// It blocks until they are read; meant for the start.
+/// It blocks until the files are read, so it must be called at the start.
 ///
 /// # Examples
 /// ```
@@ -52,37 +52,35 @@ type Files = Result<Vec<TextFile>, ReadError>;
 /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[must_use = "what is watched is worth reading"]
+#[must_use = "the first result and the changes are for the caller"]
 pub fn watch(location: Location) -> (Files, Changes) {
     let (files, changes, thread) = begin(location, Events::new);
     if let Err(cause) = thread {
-        // `Changes` tell the consumer; why it happened is known only here.
-        error!(%cause, "the thread that watches files could not be started");
+        // The receiver of changes gets an error without this cause.
+        error!(error = %cause, "thread that watches files could not be started");
     }
     (files, changes)
 }
 
-/// What the files say, each time that this has become something else.
+/// Changes of the files.
 #[derive(Debug)]
 pub struct Changes {
     location: Location,
-    told: mpsc::Receiver<Files>,
+    files: mpsc::Receiver<Files>,
     poke: Poke,
     over: bool,
 }
 
 impl Changes {
-    /// Waits until the files say something else than was told last: other names, other text, or
-    /// another reason why they cannot be read.
+    /// Waits until the files differ from the last result in names, in contents or in the error, and returns them.
     ///
-    /// Cancelling loses nothing. A consumer that is slow gets the changes in order.
+    /// It is cancel-safe. A slow caller gets the changes in order.
     ///
     /// # Errors
-    /// When the files cannot be read now. Waiting goes on afterwards; once they can be read again,
-    /// they are told even if they say what they said before. [`ReadError::Unwatched`] is told at
-    /// most once, and nothing follows it.
+    /// If the files cannot be read. Watching continues, and the files are returned once they can be read again, even if they
+    /// are unchanged. [`ReadError::Unwatched`] is returned at most once, and nothing follows it.
     pub async fn next(&mut self) -> Files {
-        if let Some(files) = self.told.recv().await {
+        if let Some(files) = self.files.recv().await {
             return files;
         }
         if !self.over {
@@ -94,7 +92,7 @@ impl Changes {
         pending().await
     }
 
-    /// What has the files read again now, whether or not anything seems to have happened to them.
+    /// Returns a handle that requests reading the files again without an event.
     #[must_use]
     pub fn poke(&self) -> Poke {
         self.poke.clone()
@@ -103,74 +101,74 @@ impl Changes {
 
 impl Drop for Changes {
     fn drop(&mut self) {
-        // The thread must find the channel closed when it wakes. It is not waited for: it may be in
-        // the middle of a read from a file system that hangs.
-        self.told.close();
+        // The thread must find the channel closed when it wakes. It is not joined, because it may be reading from a file
+        // system that hangs.
+        self.files.close();
         self.poke.poke();
     }
 }
 
-/// The first result, what follows it, and the thread that both hang on.
+/// The first result, the changes after it, and the thread that detects them.
 type Begun = (Files, Changes, io::Result<JoinHandle<()>>);
 
 fn begin(location: Location, events: impl FnOnce(Poke) -> Events) -> Begun {
     let (poke, pokes) = Poke::channel();
-    let (tell, told) = mpsc::channel(1);
+    let (sender, receiver) = mpsc::channel(1);
     let mut watch = Watch {
         location: location.clone(),
         events: events(poke.clone()),
         poke: poke.clone(),
-        told: Fingerprint::default(),
+        last: Fingerprint::default(),
         effort: Duration::ZERO,
     };
     let files = watch.settled();
-    watch.told = fingerprint(&files);
+    watch.last = fingerprint(&files);
     let thread = Builder::new()
         .name("files".to_owned())
-        .spawn(move || watch.run(&pokes, &tell));
+        .spawn(move || watch.run(&pokes, &sender));
     let changes = Changes {
         location,
-        told,
+        files: receiver,
         poke,
         over: false,
     };
     (files, changes, thread)
 }
 
-/// The state of the thread.
+/// The state of the watching thread.
 struct Watch {
     location: Location,
     events: Events,
     poke: Poke,
-    /// Of what was told last.
-    told: Fingerprint,
-    /// How long the last look took.
+    /// The fingerprint of the last result.
+    last: Fingerprint,
+    /// Duration of the last reading.
     effort: Duration,
 }
 
 impl Watch {
-    fn run(mut self, pokes: &Receiver<()>, tell: &mpsc::Sender<Files>) {
+    fn run(mut self, pokes: &Receiver<()>, sender: &mpsc::Sender<Files>) {
         loop {
             self.rest(pokes);
-            if tell.is_closed() {
+            if sender.is_closed() {
                 return;
             }
             let files = self.settled();
             let fingerprint = fingerprint(&files);
-            if fingerprint == self.told {
+            if fingerprint == self.last {
                 continue;
             }
-            self.told = fingerprint;
-            if tell.blocking_send(files).is_err() {
+            self.last = fingerprint;
+            if sender.blocking_send(files).is_err() {
                 return;
             }
         }
     }
 
-    /// Waits until it is time to look.
+    /// Waits until the files must be read.
     fn rest(&self, pokes: &Receiver<()>) {
-        let patience = self.events.patience().max(self.effort * IDLE_PARTS);
-        if pokes.recv_timeout(patience).is_err() {
+        let interval = self.events.interval().max(self.effort * IDLE_PARTS);
+        if pokes.recv_timeout(interval).is_err() {
             return;
         }
         let latest = Instant::now() + MAX_DELAY;
@@ -181,13 +179,12 @@ impl Watch {
         }
     }
 
-    /// Watches, and reads what the files say.
+    /// Watches the files and reads them.
     ///
-    /// What is to be watched is known only after reading, yet what changes between reading and
-    /// watching would go unnoticed. So it is read, watched and read again, until two readings in a
-    /// row agree in text and places. The last of them began after all its places were watched: what
-    /// changed before it is in the result, what changes later pokes. That also keeps the halves of
-    /// two versions apart when files are exchanged meanwhile.
+    /// The paths to watch are known only after reading, and changes between reading and watching would be missed. The files
+    /// are therefore read, watched and read again until two successive readings agree in contents and paths. The last one
+    /// began after all its paths were watched: earlier changes are in the result, and later ones cause an event. This also
+    /// prevents a mixture of two versions if files are replaced during reading.
     fn settled(&mut self) -> Files {
         let start = Instant::now();
         let mut last = survey(&self.location);
@@ -201,7 +198,7 @@ impl Watch {
                 return last.files;
             }
         }
-        // Files that never rest are told as they are, and looked at again soon.
+        // Files that keep changing are returned as they are and read again soon.
         self.poke.poke();
         self.effort = start.elapsed();
         last.files
@@ -212,7 +209,7 @@ fn is_same(one: &Survey, other: &Survey) -> bool {
     one.places == other.places && fingerprint(&one.files) == fingerprint(&other.files)
 }
 
-/// Stands for what the files say, so that their text need not be kept.
+/// A hash of the files, so that their contents need not be kept.
 type Fingerprint = [u8; 32];
 
 fn fingerprint(files: &Files) -> Fingerprint {
@@ -245,7 +242,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn without_events_changes_are_noticed_all_the_same() {
+    async fn changes_are_detected_without_events() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("a.yaml");
         let (files, mut changes, _) =
@@ -265,12 +262,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_thread_that_ended_is_told_once() {
-        let (_, told) = mpsc::channel(1);
+    async fn a_thread_that_ended_is_reported_once() {
+        let (_, files) = mpsc::channel(1);
         let location = Location::Path("rules".into());
         let mut changes = Changes {
             location,
-            told,
+            files,
             poke: Poke::channel().0,
             over: false,
         };
@@ -283,7 +280,7 @@ mod tests {
         );
         tokio::select! {
             biased;
-            _ = changes.next() => panic!("told twice"),
+            _ = changes.next() => panic!("reported twice"),
             () = std::future::ready(()) => {}
         }
     }

@@ -1,7 +1,7 @@
-//! Watches places through the operating system, or admits that it cannot.
+//! File events of the operating system, if it provides them.
 //!
-//! It says only that something may have happened, never what; whoever is poked looks for himself.
-//! Where events cannot be had, [`Events::patience`] tells how often to look without being poked.
+//! An event only means that files may have changed; the receiver reads them again. [`Events::interval`] is the time after which
+//! files must be read without an event.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -15,27 +15,27 @@ use tracing::warn;
 use super::Poke;
 use super::watched_paths::WatchedPaths;
 
-/// How often to look where events cannot be had: twice within the second that a reload may take.
+/// Interval of reading without events: twice within the second that a reload may take.
 const POLL: Duration = Duration::from_millis(500);
 
-/// How often to look all the same. Network file systems, and directories that are shared with a
-/// virtual machine, report nothing of what others write.
+/// Interval of reading with events. Network file systems, and directories that are shared with a virtual machine, report no
+/// events for changes by other machines.
 const CHECK: Duration = Duration::from_secs(30);
 
-/// Watches places and pokes.
+/// Watches paths and requests reading when an event arrives.
 pub(super) struct Events {
-    /// `None` when the operating system gives no watches.
+    /// `None` if the operating system provides no events.
     watcher: Option<RecommendedWatcher>,
-    /// What is watched, shared with the event handler: most events in `/` or `/tmp` are not about us.
+    /// The watched paths, shared with the event handler, which ignores events of other files in `/` or `/tmp`.
     places: Arc<Mutex<WatchedPaths>>,
-    /// Whether a place could not be watched.
+    /// Whether a path could not be watched.
     blind: bool,
-    /// Whether the log knows that events cannot be had.
+    /// Whether a warning has been logged.
     warned: bool,
 }
 
 impl Events {
-    /// A events that watches nothing yet.
+    /// Returns events without watched paths.
     pub(super) fn new(poke: Poke) -> Self {
         let mut events = Self::without_events();
         let places = Arc::clone(&events.places);
@@ -50,7 +50,7 @@ impl Events {
         events
     }
 
-    /// A events that never pokes.
+    /// Returns events that never arrive.
     pub(super) fn without_events() -> Self {
         Self {
             watcher: None,
@@ -60,25 +60,24 @@ impl Events {
         }
     }
 
-    /// Watches exactly these places from now on.
+    /// Watches exactly these paths from now on.
     ///
-    /// Every place is watched anew, each time. A path may name another directory than before, under
-    /// the same inode number even, and then the old watch is worth nothing; for one that has not
-    /// changed this costs a system call and loses no event.
+    /// All paths are watched again each time: a path may name another directory than before, even with the same inode number,
+    /// and the old watch would report nothing. For an unchanged path, this costs a system call and loses no event.
     pub(super) fn watch(&mut self, places: &WatchedPaths) {
         let Some(watcher) = &mut self.watcher else {
             return;
         };
         let before = std::mem::replace(&mut *lock(&self.places), places.clone());
         for path in before.paths().filter(|path| !places.contains(path)) {
-            // It fails when the place is gone, and its watch with it.
+            // It fails if the path does not exist any more; its watch has ended then.
             let _ = watcher.unwatch(path);
         }
         self.blind = false;
         for path in places.paths() {
             match watcher.watch(path, RecursiveMode::NonRecursive) {
                 Ok(()) => {}
-                // Its parent is watched already, and pokes.
+                // Its parent is watched and causes an event.
                 Err(cause) if is_gone(&cause) => {}
                 Err(cause) if matches!(cause.kind, notify::ErrorKind::MaxFilesWatch) => {
                     self.give_up(&cause);
@@ -92,8 +91,8 @@ impl Events {
         }
     }
 
-    /// How long to wait for a poke before looking without one.
-    pub(super) fn patience(&self) -> Duration {
+    /// Time after which files must be read without an event.
+    pub(super) fn interval(&self) -> Duration {
         if self.watcher.is_none() || self.blind {
             POLL
         } else {
@@ -105,24 +104,23 @@ impl Events {
         self.watcher = None;
         if !std::mem::replace(&mut self.warned, true) {
             warn!(
-                %cause,
-                "file events cannot be had, so files are read every {} ms instead; \
-                 raise fs.inotify.max_user_instances and fs.inotify.max_user_watches on this machine",
-                POLL.as_millis()
+                error = %cause,
+                interval = ?POLL,
+                "file events unavailable, reading files periodically; \
+                 raise fs.inotify.max_user_instances and fs.inotify.max_user_watches on this machine"
             );
         }
     }
 }
 
-/// Says once that a place cannot be watched.
+/// Logs once that a path cannot be watched.
 fn warn_of_place(warned: &mut bool, path: &Path, cause: &notify::Error) {
     if !std::mem::replace(warned, true) {
         warn!(
             path = %path.display(),
-            %cause,
-            "something on the way to the files cannot be watched, so they are read every {} ms \
-             as well; let the user whom this process runs as read it",
-            POLL.as_millis()
+            error = %cause,
+            interval = ?POLL,
+            "path cannot be watched, reading files periodically; let the user of this process read it"
         );
     }
 }
@@ -137,7 +135,7 @@ fn is_gone(cause: &notify::Error) -> bool {
     }
 }
 
-/// Whether an event can mean other rules. Reading is none of them, or every look would cause the next.
+/// Whether an event can mean that files have changed. Events of reading do not, or each reading would cause the next.
 fn matters(event: &notify::Result<Event>, places: &WatchedPaths) -> bool {
     let Ok(event) = event else {
         return true;
@@ -150,7 +148,7 @@ fn matters(event: &notify::Result<Event>, places: &WatchedPaths) -> bool {
     event.need_rescan() || (!read_only && ours())
 }
 
-/// What is under the lock is replaced whole, so that a panic elsewhere cannot have left it half done.
+/// Locks the paths. They are replaced as a whole, so that a panic cannot leave them inconsistent.
 fn lock(places: &Mutex<WatchedPaths>) -> MutexGuard<'_, WatchedPaths> {
     places.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -162,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_can_mean_other_rules_pokes() {
+    fn only_events_of_watched_paths_matter() {
         let mut places = WatchedPaths::default();
         places.listed(Path::new("/etc/rules"));
         places.opened(Path::new("/etc/rules/a.yaml"));

@@ -1,7 +1,7 @@
-//! Follows a path step by step, as the kernel does, and notes every directory on the way.
+//! Resolves a path step by step, as the kernel does, and records every directory that it passes through.
 //!
-//! [`std::fs::canonicalize`] would give the same file, but not the places at which a link could be
-//! swapped, nor the one at which something that is missing would appear.
+//! [`std::fs::canonicalize`] returns the same file, but neither the directories of the links, which can be replaced, nor the
+//! directory in which a missing file would appear.
 
 use std::ffi::OsString;
 use std::fs::{self, FileType};
@@ -10,10 +10,10 @@ use std::path::{Component, Path, PathBuf};
 
 use super::watched_paths::WatchedPaths;
 
-/// Symbolic links on the way to one file, as many as Linux follows.
+/// Maximum number of symbolic links in a path, as in Linux.
 const MAX_LINKS: usize = 40;
 
-/// What a path leads to, under its real path.
+/// The target of a path, with its real path.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
     Directory(PathBuf),
@@ -22,13 +22,13 @@ pub(super) enum Found {
     Special,
 }
 
-/// Why a path leads to nothing.
+/// Why a path has no target.
 #[derive(Debug)]
 pub(super) enum Unresolved {
     Missing {
-        /// The first part that is not there.
+        /// The first part that does not exist.
         missing: PathBuf,
-        /// Whether a symbolic link led there.
+        /// Whether the part is below a symbolic link.
         linked: bool,
     },
     Loop,
@@ -38,14 +38,14 @@ pub(super) enum Unresolved {
     },
 }
 
-/// One step on the way.
+/// One step of a path.
 enum Step {
     Root,
     Up,
     Down(OsString),
 }
 
-/// Follows `path` from the directory `start`, which must be a real path.
+/// Resolves `path` from the directory `start`, which must be a real path.
 pub(super) fn resolve(
     start: &Path,
     path: &Path,
@@ -58,7 +58,7 @@ pub(super) fn resolve(
         match step {
             Step::Root => here = PathBuf::from("/"),
             Step::Up => {
-                // `here` has no links in it, so that this is its parent for the kernel, too.
+                // `here` contains no links, so this is its parent.
                 here.pop();
             }
             Step::Down(name) => {
@@ -84,7 +84,7 @@ pub(super) fn resolve(
     })
 }
 
-/// What is at a path, a symbolic link not followed.
+/// Returns the type of a file, without following a symbolic link.
 fn kind_of(path: &Path, linked: bool) -> Result<FileType, Unresolved> {
     match fs::symlink_metadata(path) {
         Ok(metadata) => Ok(metadata.file_type()),
@@ -101,7 +101,7 @@ fn kind_of(path: &Path, linked: bool) -> Result<FileType, Unresolved> {
     }
 }
 
-/// The steps that a symbolic link stands for.
+/// Returns the steps of a symbolic link's target.
 fn target_of(link: &Path) -> Result<Vec<Step>, Unresolved> {
     match fs::read_link(link) {
         Ok(target) => Ok(steps(&target)),
@@ -112,7 +112,7 @@ fn target_of(link: &Path) -> Result<Vec<Step>, Unresolved> {
     }
 }
 
-/// The steps of a path, the first one last.
+/// Returns the steps of a path in reverse order.
 fn steps(path: &Path) -> Vec<Step> {
     let mut steps: Vec<Step> = path
         .components()

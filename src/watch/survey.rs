@@ -1,4 +1,4 @@
-//! One walk over the rule files: what they say, and which places that depended on.
+//! Reads all files of a location, and records the paths that the result depends on.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -9,16 +9,16 @@ use super::resolve::{Found, Unresolved, resolve};
 use super::watched_paths::WatchedPaths;
 use super::{Location, MAX_BYTES, MAX_DEPTH, MAX_ENTRIES, ReadError, TextFile};
 
-/// What a walk found.
+/// The result of a walk.
 #[derive(Debug)]
 pub(super) struct Survey {
-    /// All files, sorted by name, or the first mistake in the order of names.
+    /// All files sorted by name, or the first error in the order of names.
     pub(super) files: Result<Vec<TextFile>, ReadError>,
-    /// What must stay as it is for the files to stay as they are; complete even after a mistake.
+    /// The paths that the result depends on; complete even after an error.
     pub(super) places: WatchedPaths,
 }
 
-/// Walks over the location once.
+/// Reads all files of a location.
 pub(super) fn survey(location: &Location) -> Survey {
     let mut walk = Walk {
         location,
@@ -38,7 +38,7 @@ pub(super) fn survey(location: &Location) -> Survey {
     }
 }
 
-/// A walk that is under way.
+/// The state of a walk.
 struct Walk<'a> {
     location: &'a Location,
     places: WatchedPaths,
@@ -59,7 +59,7 @@ impl Walk<'_> {
         }
     }
 
-    /// A file that is named itself.
+    /// Reads a file that is configured by its path.
     fn only(&mut self, shown: &Path) -> Result<(), ReadError> {
         match self.named(shown)? {
             Found::File(real) => self.file(shown, &real),
@@ -78,11 +78,11 @@ impl Walk<'_> {
         }
     }
 
-    /// What a path leads to that somebody wrote.
+    /// Resolves a configured path.
     fn named(&mut self, shown: &Path) -> Result<Found, ReadError> {
         let start =
             std::env::current_dir().map_err(|cause| ReadError::unreadable(shown, &cause))?;
-        // The way to the working directory counts, too: a relative path hangs on it.
+        // A relative path also depends on the path of the working directory.
         let path = start.join(shown);
         match resolve(Path::new("/"), &path, &mut self.places) {
             Ok(found) => Ok(found),
@@ -118,7 +118,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// The entries of a directory, sorted, so that of several mistakes always the same is told.
+    /// The entries of a directory, sorted so that the same of several errors is always reported.
     fn names(&mut self, shown: &Path, real: &Path) -> Result<Vec<OsString>, ReadError> {
         let unreadable = |cause: io::Error| ReadError::unreadable(shown, &cause);
         let mut names = Vec::new();
@@ -160,7 +160,7 @@ impl Walk<'_> {
         let left = MAX_BYTES - self.bytes;
         let mut bytes = Vec::new();
         File::open(real)
-            // One byte more than allowed tells a file that is too large from one that just fits.
+            // One byte more than allowed shows whether the file is too large.
             .and_then(|file| file.take(left + 1).read_to_end(&mut bytes))
             .map_err(|cause| ReadError::unreadable(shown, &cause))?;
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
@@ -182,7 +182,7 @@ impl Walk<'_> {
     }
 }
 
-/// What is told of a path that leads to nothing.
+/// Returns the error for a path without a target.
 fn mistake(shown: &Path, unresolved: Unresolved) -> ReadError {
     let path = shown.to_owned();
     match unresolved {

@@ -1,49 +1,51 @@
-//! The places in the file system that an answer depended on.
+//! The paths that the result of reading depends on.
 //!
-//! Reading rule files notes here every directory that it passed through and what it looked for
-//! there. As long as nothing happens in these places, reading again gives the same answer: that is
-//! what makes watching them enough, whatever was linked, missing or swapped.
+//! Reading files records every directory that it passes through and the names that it looks up there. If nothing happens at
+//! these paths, reading again gives the same result. Watching them is therefore sufficient, also for links, missing files and
+//! replaced directories.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-/// Real paths (no symbolic link in them), and what matters at each.
+/// Real paths, without symbolic links, and the relevant entries at each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct WatchedPaths {
     places: BTreeMap<PathBuf, Interest>,
 }
 
-/// What matters at a place, besides the place itself.
+/// The relevant entries at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Interest {
-    /// Every entry: the directory was listed.
+    /// All entries, because the directory was listed.
     Everything,
-    /// The entries that were looked up, found or not. None when the place is a file.
+    /// The names that were looked up, whether they exist or not. Empty for a file.
     Names(BTreeSet<OsString>),
 }
 
 impl WatchedPaths {
-    /// Notes that a directory was listed.
+    /// Records that a directory was listed.
     pub(super) fn listed(&mut self, directory: &Path) {
         self.places
             .insert(directory.to_owned(), Interest::Everything);
     }
 
-    /// Notes that a name was looked up in a directory.
+    /// Records that a name was looked up in a directory.
     pub(super) fn looked_up(&mut self, directory: &Path, name: &OsStr) {
         if let Interest::Names(names) = self.at(directory) {
             names.insert(name.to_owned());
         }
     }
 
-    /// Notes that a file was read. Its directory is not enough: a file that is mounted alone, or has
-    /// another hard link, is written to without its directory hearing of it.
+    /// Records that a file was read.
+    ///
+    /// Watching its directory is not sufficient: changes of a file that is mounted alone, or through another hard link, cause
+    /// no event there.
     pub(super) fn opened(&mut self, file: &Path) {
         self.at(file);
     }
 
-    /// Whether something that happened to `path` can change the answer.
+    /// Whether an event at `path` can change the result.
     pub(super) fn depend_on(&self, path: &Path) -> bool {
         let Some((directory, name)) = path.parent().zip(path.file_name()) else {
             return self.places.contains_key(path);
@@ -61,7 +63,7 @@ impl WatchedPaths {
         self.places.keys().map(PathBuf::as_path)
     }
 
-    /// Whether this path is one to watch.
+    /// Whether this path is to be watched.
     pub(super) fn contains(&self, path: &Path) -> bool {
         self.places.contains_key(path)
     }
