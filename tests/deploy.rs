@@ -199,7 +199,7 @@ fn the_validator_refuses_what_no_cluster_would_take() {
 #[test]
 fn options_that_make_no_sense_together_are_refused_with_what_to_do() {
     for (options, said) in [
-        ("redis.bundled.enabled=false", "say where your Redis is"),
+        ("redis.bundled.enabled=false", "set redis.url or redis.existingSecret"),
         ("redis.url=a:1", "set redis.bundled.enabled to false"),
         (
             "redis.tls.enabled=true",
@@ -208,11 +208,11 @@ fn options_that_make_no_sense_together_are_refused_with_what_to_do() {
         ("tls.verifyClients=true", "needs tls.secret"),
         (
             "envoyGateway.enabled=true,redis.bundled.enabled=false,redis.existingSecret=a",
-            "envoyGateway needs redis.url",
+            "envoyGateway.enabled requires redis.url",
         ),
         (
             "envoyGateway.enabled=true,istio.enabled=true",
-            "no server for the other",
+            "no server that Istio could use",
         ),
         (
             "autoscaling.maxReplicas=1",

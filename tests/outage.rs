@@ -183,7 +183,7 @@ fn page_dashboard_and_alerts_show_a_redis_that_stops_under_load() {
     browser.wait_for_text("#total-fallback", "0");
     let traffic = Traffic::start(&server, "d", &["local=a", "local=b", "allow=c", "error=d"]);
     eventually("requests are counted", || {
-        panel(&prometheus, "Requests a second") > 0.0
+        panel(&prometheus, "Requests per second") > 0.0
     });
     let (alert, share) = (
         "ALERTS{alertname=\"RatekeeperFallbackDecisions\"}",

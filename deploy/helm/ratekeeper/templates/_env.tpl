@@ -45,7 +45,7 @@
 {{- else }}
 {{- range $kind := list "limits" "requests" }}
 {{- if and (get (get $.Values.resources $kind | default dict) "cpu") (or (eq $kind "limits") (not (($.Values.resources).limits).cpu)) }}
-# As many threads as CPUs, rounded up; without it, as many as the node has.
+# As many threads as CPUs, rounded up. Otherwise, the server starts a thread for each CPU of the node.
 - name: WORKER_THREADS
   valueFrom:
     resourceFieldRef:

@@ -2,7 +2,7 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
-{{/* Short enough that "-dashboard" still fits a name. */}}
+{{/* The full name of the release, short enough for the suffix "-dashboard". */}}
 {{- define "ratekeeper.fullname" -}}
 {{- if .Values.fullnameOverride }}
 {{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" }}
@@ -70,7 +70,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- with $all | uniq }}{{ toYaml . }}{{ end }}
 {{- end }}
 
-{{/* What this release installs. */}}
+{{/* The parts that this release installs. */}}
 
 {{- define "ratekeeper.serves" -}}
 {{- if and .Values.enabled (not .Values.envoyGateway.enabled) }}true{{ end }}
@@ -84,7 +84,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if and .Values.enabled (include "ratekeeper.usesRedis" .) .Values.redis.bundled.enabled }}true{{ end }}
 {{- end }}
 
-{{/* The number of servers that always run: a HorizontalPodAutoscaler adds to it. */}}
+{{/* The number of servers that always run. A HorizontalPodAutoscaler adds more. */}}
 {{- define "ratekeeper.servers" -}}
 {{- if .Values.envoyGateway.enabled }}
 {{- .Values.envoyGateway.replicas }}
@@ -95,7 +95,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
-{{/* LOCAL_FALLBACK_SHARE, with six decimals, rounded down: the shares of all servers are never more than the whole. */}}
+{{/* LOCAL_FALLBACK_SHARE, with six decimals, rounded down, so that the shares add up to at most the limit. */}}
 {{- define "ratekeeper.localFallbackShare" -}}
 {{- $millionths := 1000000 }}
 {{- if kindIs "invalid" .Values.store.localFallbackShare }}
@@ -121,7 +121,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- toYaml (concat $all .Values.env) }}
 {{- end }}
 
-{{/* The value of a variable in a list of them, "" if there is none or it comes from elsewhere: (list ENV NAME). */}}
+{{/* The value of a variable in a list, "" if it is missing or set by valueFrom. Arguments: (list ENV NAME). */}}
 {{- define "ratekeeper.valueOf" -}}
 {{- $name := index . 1 }}
 {{- range index . 0 }}{{ if eq .name $name }}{{ .value | default "" }}{{ end }}{{ end }}
@@ -143,22 +143,22 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{/* Errors that no schema can express. */}}
 {{- define "ratekeeper.check" -}}
 {{- if and (include "ratekeeper.usesRedis" .) (not .Values.redis.bundled.enabled) (not .Values.redis.url) (not .Values.redis.existingSecret) }}
-{{- fail "redis.bundled.enabled is false: say where your Redis is, with redis.url or redis.existingSecret (or set store.type to memory)" }}
+{{- fail "redis.bundled.enabled is false: set redis.url or redis.existingSecret (or set store.type to memory)" }}
 {{- end }}
 {{- if and .Values.redis.bundled.enabled (or .Values.redis.url .Values.redis.existingSecret) (include "ratekeeper.usesRedis" .) }}
 {{- fail "redis.url or redis.existingSecret is set: set redis.bundled.enabled to false, too" }}
 {{- end }}
 {{- if and (include "ratekeeper.bundlesRedis" .) (or .Values.redis.tls.enabled (ne .Values.redis.type "single")) }}
-{{- fail "redis.tls and redis.type are for a Redis that you have: set redis.bundled.enabled to false" }}
+{{- fail "redis.tls and redis.type are for an existing Redis: set redis.bundled.enabled to false" }}
 {{- end }}
 {{- if and .Values.tls.verifyClients (not .Values.tls.secret) }}
 {{- fail "tls.verifyClients needs tls.secret, a Secret with tls.crt, tls.key and ca.crt" }}
 {{- end }}
 {{- if and .Values.envoyGateway.enabled (not .Values.redis.bundled.enabled) .Values.redis.existingSecret }}
-{{- fail "envoyGateway needs redis.url: its configuration names an address, not this kind of Secret" }}
+{{- fail "envoyGateway.enabled requires redis.url: its configuration has an address and cannot use redis.existingSecret" }}
 {{- end }}
 {{- if and .Values.envoyGateway.enabled .Values.istio.enabled }}
-{{- fail "envoyGateway.enabled and istio.enabled: the one leaves no server for the other to ask" }}
+{{- fail "envoyGateway.enabled and istio.enabled: with envoyGateway.enabled, the chart installs no server that Istio could use" }}
 {{- end }}
 {{- if and .Values.autoscaling.enabled (lt (int .Values.autoscaling.maxReplicas) (int .Values.autoscaling.minReplicas)) }}
 {{- fail "autoscaling.maxReplicas is less than autoscaling.minReplicas" }}
