@@ -199,7 +199,10 @@ fn the_validator_refuses_what_no_cluster_would_take() {
 #[test]
 fn options_that_make_no_sense_together_are_refused_with_what_to_do() {
     for (options, said) in [
-        ("redis.bundled.enabled=false", "set redis.url or redis.existingSecret"),
+        (
+            "redis.bundled.enabled=false",
+            "set redis.url or redis.existingSecret",
+        ),
         ("redis.url=a:1", "set redis.bundled.enabled to false"),
         (
             "redis.tls.enabled=true",

@@ -42,6 +42,7 @@ mod frames;
 mod hostile;
 mod integration;
 mod latency;
+mod log_events;
 mod matching;
 mod metrics;
 mod migrate;

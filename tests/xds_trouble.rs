@@ -1,4 +1,4 @@
-//! What goes wrong between a server and its management server: the rules in force stay, the log says
+//! What goes wrong between a server and its management server: the active configuration stays, the log says
 //! once what is wrong, nothing goes round and round, and all is well again afterwards.
 
 mod silence;
@@ -82,7 +82,7 @@ fn rules_outlive_the_management_server() {
     session.accepted("7", &[config("d", 50)]);
     key(&server, "before", "OK: OK 49 of 50/year");
     drop((session, management));
-    server.wait_for_log("; the rules in force stay");
+    server.wait_for_log("management server unavailable, keeping the active configuration");
     server.wait_for_log("nothing listens at the management server's address");
     key(&server, "away", "OK: OK 48 of 50/year");
     assert_eq!(server.health(""), ServingStatus::Serving);
@@ -96,7 +96,7 @@ fn rules_outlive_the_management_server() {
         ("", "")
     );
     session.accepted("1", &[config("d", 50)]);
-    server.wait_for_log("answers again");
+    server.wait_for_log("available again");
     key(&server, "back", "OK: OK 47 of 50/year");
     session.accepted("2", &[config("d", 60)]);
     key(&server, "changed", "OK: OK 56 of 60/year");
@@ -121,15 +121,20 @@ fn each_trouble_is_told_once() {
     server.wait_for_log("refuses this client (not you); check CONFIG_GRPC_XDS_CLIENT_TLS_CERT");
     let session = management.session();
     session.respond(Err(Status::internal("on fire")));
-    server.wait_for_log("ended the stream (Internal: on fire); no rules are in force yet");
+    server.wait_for_log(&format!(
+        "management server unavailable, no configuration is active \
+         error=the management server 127.0.0.1:{port} ended the stream (Internal: on fire)"
+    ));
     let session = management.session();
     session.request();
     session.accepted("1", &[config("d", 50)]);
     // It has never answered before.
-    server.wait_for_log(&format!("the management server 127.0.0.1:{port} answers"));
+    server.wait_for_log(&format!(
+        "management server available server=\"127.0.0.1:{port}\""
+    ));
     key(&server, "at last", "OK: OK 49 of 50/year");
     let (told, log) = logged(server, "refuses this client");
-    assert!(!log.contains("answers again"), "{log}");
+    assert!(!log.contains("available again"), "{log}");
     assert_eq!(told, 1, "{log}");
     assert_eq!(log.matches("nothing listens").count(), 1, "{log}");
 }
@@ -169,7 +174,7 @@ fn a_stream_that_answers_and_closes_is_opened_ever_more_seldom_and_told_of_once(
     key(&server, "meanwhile", "OK: OK 49 of 50/year");
     let (told, log) = logged(server, "closed the stream");
     assert_eq!(told, 1, "{log}");
-    assert_eq!(log.matches("answers again").count(), 1, "{log}");
+    assert_eq!(log.matches("available again").count(), 1, "{log}");
 }
 
 #[test]
@@ -254,7 +259,8 @@ fn a_server_that_reads_no_answers_does_not_stop_us() {
         wrong.descriptors.resize(110, rule);
         session.send("2", &[wrong]);
     }
-    server.wait_for_log("does not read the answers to what it sends; the rules in force stay");
+    server.wait_for_log("does not read the answers to what it sends");
+    assert!(server.log().contains("keeping the active configuration"));
     let session = management.session();
     session.request();
     session.accepted("1", &[config("d", 60)]);
@@ -354,7 +360,8 @@ fn a_message_that_is_too_large_says_what_to_raise() {
     session.request();
     session.accepted("1", &[config("d", 40)]);
     session.send("2", &[huge()]);
-    server.wait_for_log("; raise XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES; the rules in force stay");
+    server.wait_for_log("; raise XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES");
+    assert!(server.log().contains("keeping the active configuration"));
     key(&server, "too large", "OK: OK 39 of 40/year");
     let session = management.session();
     session.request();

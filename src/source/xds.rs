@@ -177,7 +177,10 @@ impl Client {
 
     async fn connect(&mut self) -> Result<(), Trouble> {
         self.backoff.wait().await;
-        tracing::debug!(server = self.settings.server, "connecting");
+        tracing::debug!(
+            server = self.settings.server,
+            "connecting to the management server"
+        );
         let channel = connection::connect(&self.settings).await?;
         self.stream = Some(Stream::open(channel, &self.settings));
         self.connected.store(true, Ordering::Relaxed);
@@ -196,18 +199,23 @@ impl Client {
         }
         let retry_in = self.backoff.failed();
         let is_known = self.told.failing.as_ref() == Some(&trouble);
-        // Who comes and goes is told of once. Whoever was said to answer again, and does not, once more.
+        // A server that comes and goes is logged once, and once more if it was logged as available and did not answer.
         let is_as_told = !self.told.answers || stream.is_some_and(|stream| stream.has_answered());
         if is_known && is_as_told {
-            tracing::debug!(?retry_in, "{trouble}");
+            tracing::debug!(error = %trouble, ?retry_in, "management server still unavailable");
             return;
         }
-        tracing::warn!(?retry_in, "{trouble}; {}", self.meanwhile());
+        tracing::warn!(
+            error = %trouble,
+            ?retry_in,
+            "management server unavailable, {}",
+            self.consequence()
+        );
         self.told.failing = Some(trouble);
         self.told.answers = false;
     }
 
-    /// The server took the stream, but says nothing.
+    /// Logs once that the server accepted the stream and has sent nothing.
     fn silent(&mut self) {
         if std::mem::replace(&mut self.told.silent, true) {
             return;
@@ -216,16 +224,19 @@ impl Client {
             server, node_id, ..
         } = &self.settings;
         tracing::warn!(
-            "the management server {server} was asked {SILENCE:?} ago and has sent no configuration; \
-             check that it has one for node id {node_id:?} (CONFIG_GRPC_XDS_NODE_ID); {}",
-            self.meanwhile()
+            server,
+            waited = ?SILENCE,
+            "management server has sent no configuration, {}; \
+             check that it has one for node id {node_id:?} (CONFIG_GRPC_XDS_NODE_ID)",
+            self.consequence()
         );
     }
 
-    fn meanwhile(&self) -> &'static str {
+    /// Returns what holds until the server sends a configuration.
+    fn consequence(&self) -> &'static str {
         match self.accepted {
-            Some(_) => "the rules in force stay",
-            None => "no rules are in force yet",
+            Some(_) => "keeping the active configuration",
+            None => "no configuration is active",
         }
     }
 
@@ -237,7 +248,7 @@ impl Client {
         if self.told.failing.is_some() && !std::mem::replace(&mut self.told.answers, true) {
             let again = if self.has_answered { " again" } else { "" };
             let server = &self.settings.server;
-            tracing::info!("the management server {server} answers{again}");
+            tracing::info!(server, "management server available{again}");
         }
         self.has_answered = true;
         let stream = self.stream.as_mut()?;
@@ -260,14 +271,14 @@ impl Client {
                 server = self.settings.server,
                 version = shown(&told.version),
                 resources = response.resources.len(),
-                "the management server sent a configuration"
+                "configuration received from the management server"
             );
             self.unanswered = Some(told);
             return Some(Update::new(response));
         };
         tracing::debug!(
             version = shown(&told.version),
-            "nothing new from the management server"
+            "known configuration received again from the management server"
         );
         // Some servers answer a refusal with the same again, at once. That must not go round and round.
         let delay = if is_repeated {

@@ -60,7 +60,7 @@ fn a_peer_that_is_silent_is_noticed() {
     session.request();
     session.accepted("1", &[config("d", 50)]);
     wire.cut.store(1, Ordering::SeqCst);
-    server.wait_for_log("the rules in force stay");
+    server.wait_for_log("management server unavailable, keeping the active configuration");
     let session = management.session();
     session.request();
     session.accepted("1", &[config("d", 60)]);
@@ -74,8 +74,8 @@ fn a_management_server_that_has_nothing_for_us_is_told_of() {
     let session = management.session();
     session.request();
     server.wait_for_log(
-        "has sent no configuration; check that it has one for node id \"default\" \
-         (CONFIG_GRPC_XDS_NODE_ID); no rules are in force yet",
+        "management server has sent no configuration, no configuration is active; \
+         check that it has one for node id \"default\" (CONFIG_GRPC_XDS_NODE_ID)",
     );
     session.accepted("1", &[config("d", 50)]);
     key(&server, "late", "OK: OK 49 of 50/year");

@@ -60,7 +60,7 @@ fn rotated_certificates_are_used_for_the_next_connection() {
     let session = management.session();
     session.request();
     session.accepted("1", &[config("d", 70)]);
-    server.wait_for_log("answers again");
+    server.wait_for_log("available again");
     key(&server, "the next", "OK: OK 68 of 70/year");
 }
 
@@ -76,7 +76,8 @@ fn files_that_are_missing_or_wrong_are_read_again() {
     );
     fs::remove_file(&certificate).unwrap();
     let mut server = start(&format!("localhost:{port}"), secret.environment());
-    server.wait_for_log("tls.crt does not exist; check what is mounted; no rules are in force yet");
+    server.wait_for_log("tls.crt does not exist; check what is mounted");
+    assert!(server.log().contains("no configuration is active"));
     fs::write(&certificate, "not PEM").unwrap();
     server.wait_for_log("tls.crt has no certificate in PEM");
     fs::write(&certificate, authority.certify("client").certificate).unwrap();
