@@ -224,7 +224,7 @@ def latency(run):
               ours, theirs)
     busy = [sum(p["cpu_share"] for p in r["processes"]) + r["client"]["cpu_share_per_thread"]
             for r in found["redis"]]
-    run.rows.append(Row("processors busy meanwhile: server, Redis and load", None, "of 2", busy))
+    run.rows.append(Row("processors busy during that run: server, Redis and load", None, "of 2", busy))
     for name, whose in (("redis slowly", "Redis mode"), ("naive slowly", "naive server")):
         p99 = [result["latency_us"]["p99"] / 1000 for result in found[name]]
         run.rows.append(Row(f"{whose}, p99 at 10,000/s", None, "ms", p99))
