@@ -345,7 +345,7 @@ fn explain_tells_the_key_in_a_cluster() {
 
 // --- Slots that move ---
 
-/// The README names these.
+/// docs/redis.md names these rights.
 #[test]
 fn few_rights_are_enough() {
     let cluster = Cluster::start();

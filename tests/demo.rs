@@ -1,4 +1,4 @@
-//! The demo of the README, as one would run it.
+//! The demo, as a reader of the README runs it.
 
 use std::fs;
 use std::os::unix::fs::symlink;

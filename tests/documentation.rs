@@ -193,3 +193,23 @@ fn commands_exist_with_their_options() {
     }
     assert!(count > 10, "{count}");
 }
+
+/// A bar within a cell begins another cell, also in code, unless a backslash precedes it.
+#[test]
+fn rows_of_a_table_have_as_many_cells_as_its_head() {
+    let mut rows = 0;
+    for (path, text) in pages() {
+        let mut head = None;
+        for (number, line) in (1..).zip(text.lines()) {
+            if !line.starts_with('|') {
+                head = None;
+                continue;
+            }
+            let bars = line.matches('|').count() - line.matches("\\|").count();
+            let expected = *head.get_or_insert(bars);
+            assert_eq!(bars, expected, "{}: row {number}: {line}", path.display());
+            rows += 1;
+        }
+    }
+    assert!(rows > 300, "{rows}");
+}

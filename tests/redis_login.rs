@@ -11,7 +11,7 @@ domain: d
 descriptors: [{key: k, rate_limit: {unit: hour, requests_per_unit: 10}}]
 ";
 
-/// The rights that the README names, and all that is needed.
+/// The rights that docs/redis.md names, and all that is needed.
 pub(crate) const RIGHTS: &str = "~rk:* -@all +evalsha +script|load +time +mget +set +setrange +del";
 
 fn environment(redis: &Redis) -> Vec<(&'static str, String)> {

@@ -54,6 +54,7 @@ mod page;
 mod per_second;
 mod ports;
 mod public;
+mod quick_start;
 mod redis_login;
 mod redis_pool;
 mod redis_protocols;
