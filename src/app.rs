@@ -144,7 +144,7 @@ async fn serve<F: NewStore>(
     exported_metrics::certificates(metrics, certificates.current.as_ref(), &settings.origin);
     let pokes = certificates.poke.into_iter().chain(source.poke()).collect();
     let rereading = reread(settings.ports.reread.clone(), pokes);
-    if let Some(offer) = source.at_hand() {
+    if let Some(offer) = source.take_first() {
         loader.apply(&mut source, offer).await;
     }
 
@@ -156,7 +156,7 @@ async fn serve<F: NewStore>(
     let state = ServerState::new(&rules, &health, &shared);
     let view = state.view(
         SourceView {
-            origin: settings.origin.place(),
+            origin: settings.origin.location(),
             connected: source.connected(),
         },
         backend.view,

@@ -1,10 +1,10 @@
-//! Where rules come from: files, or a management server.
+//! Sources of the configuration: files, or an xDS management server.
 //!
-//! A source hands over what it has, at the start and whenever that changes, as an [`Offer`]. It never
-//! decides what is in force; whoever does tells it, by [`Source::answer`].
+//! A source returns each configuration, at the start and after each change, as an [`Offer`]. The caller decides whether it
+//! becomes active and reports that with [`Source::report`].
 
 mod history;
-mod told;
+mod mistake_summary;
 pub mod xds;
 
 use std::fmt::Write as _;
@@ -16,76 +16,75 @@ use thiserror::Error;
 
 use crate::rules::{LoadOptions, Mistake, RuleSet, SourceFile};
 use crate::watch::{Changes, Location, Poke, ReadError, TextFile, watch};
-use told::told;
 
 pub use history::{Accepted, History, Record, Rejected};
-pub use told::Told;
+pub use mistake_summary::MistakeSummary;
 
-/// How many digits of the hash of files stand for their version.
+/// Number of hexadecimal digits of the version of files.
 const VERSION_DIGITS: usize = 12;
 
-/// Where to look for rules.
+/// The origin of the configuration.
 #[derive(Debug, Clone)]
 pub enum Origin {
-    /// In files.
+    /// Files.
     Files(Location),
-    /// At a management server.
+    /// An xDS management server.
     Xds(Box<xds::Settings>),
 }
 
-/// A source of rules.
+/// A source of configurations.
 #[derive(Debug)]
 pub enum Source {
     /// Files.
     Files {
-        /// What they said at the start, until it is offered.
+        /// The result of reading the files at the start, until it is taken.
         first: Option<Result<Vec<TextFile>, ReadError>>,
-        /// What they say from then on.
+        /// The later changes of the files.
         changes: Changes,
     },
-    /// A management server.
+    /// An xDS management server.
     Xds(Box<xds::Client>),
 }
 
-/// All rules, as a source has them now.
+/// A whole configuration from a source.
 #[derive(Debug)]
 pub enum Offer {
-    /// What files say.
+    /// The contents of files, or why they cannot be read.
     Files(Result<Vec<TextFile>, ReadError>),
-    /// What a management server sent.
+    /// A response of a management server.
     Xds(xds::Update),
 }
 
-/// Why an offer cannot be put in force.
+/// Why a configuration is rejected.
 #[derive(Debug, Clone, Error)]
-pub enum Refusal {
-    /// There is nothing to read.
+pub enum Rejection {
+    /// The files cannot be read.
     #[error("{0}")]
     Unreadable(#[from] ReadError),
-    /// It was read, and this is wrong with it.
+    /// The configuration has mistakes.
     #[error("{0}")]
-    Mistakes(Told),
+    Mistakes(MistakeSummary),
 }
 
-impl Refusal {
-    /// What is wrong.
+impl Rejection {
+    /// Returns a summary of the mistakes.
     #[must_use]
-    pub fn told(&self) -> Told {
+    pub fn summary(&self) -> MistakeSummary {
         match self {
-            Self::Unreadable(error) => told([error.to_string()]),
+            Self::Unreadable(error) => MistakeSummary::new([error.to_string()]),
             Self::Mistakes(mistakes) => mistakes.clone(),
         }
     }
 }
 
-/// What is shown of mistakes or warnings: the first, each fit for a line, and how many more there are.
+/// Returns a summary of mistakes or warnings.
 #[must_use]
-pub fn shown_mistakes(mistakes: &[Mistake]) -> Told {
-    told(mistakes.iter().map(ToString::to_string))
+pub fn summarize(mistakes: &[Mistake]) -> MistakeSummary {
+    MistakeSummary::new(mistakes.iter().map(ToString::to_string))
 }
 
 impl Source {
-    /// Opens a source. Files are read at once; a management server is not waited for.
+    /// Opens a source. Reads files immediately, but does not wait for a management server.
     #[must_use]
     pub fn open(origin: Origin) -> Self {
         match origin {
@@ -100,15 +99,15 @@ impl Source {
         }
     }
 
-    /// What there is without waiting, after opening.
-    pub fn at_hand(&mut self) -> Option<Offer> {
+    /// Takes the configuration that is available without waiting, after opening.
+    pub fn take_first(&mut self) -> Option<Offer> {
         match self {
             Self::Files { first, .. } => first.take().map(Offer::Files),
             Self::Xds(_) => None,
         }
     }
 
-    /// Waits for the next offer.
+    /// Waits for the next configuration.
     pub async fn next(&mut self) -> Offer {
         match self {
             Self::Files { changes, .. } => Offer::Files(changes.next().await),
@@ -116,8 +115,8 @@ impl Source {
         }
     }
 
-    /// What has files read again although nothing seems to have happened to them. A management server
-    /// sends what there is by itself.
+    /// Returns a handle that makes the source read its files again even without a change. A management server has none, because it
+    /// sends all changes.
     #[must_use]
     pub fn poke(&self) -> Option<Poke> {
         match self {
@@ -126,7 +125,7 @@ impl Source {
         }
     }
 
-    /// Whether there is a connection to the management server; `None` where there is none to be had.
+    /// Returns whether there is a stream to the management server, or `None` for files.
     #[must_use]
     pub fn connected(&self) -> Option<Arc<AtomicBool>> {
         match self {
@@ -135,19 +134,19 @@ impl Source {
         }
     }
 
-    /// Tells the source what became of its last offer, if it wants to know.
-    pub fn answer(&mut self, outcome: Result<(), Refusal>) {
+    /// Reports whether the latest configuration became active. A management server is sent an ACK or NACK.
+    pub fn report(&mut self, outcome: Result<(), Rejection>) {
         if let Self::Xds(client) = self {
-            let outcome = outcome.map_err(|refusal| refusal.to_string());
-            client.answer(outcome);
+            let outcome = outcome.map_err(|rejection| rejection.to_string());
+            client.report(outcome);
         }
     }
 }
 
 impl Origin {
-    /// Where it is, for people.
+    /// Returns the path or address, for display.
     #[must_use]
-    pub fn place(&self) -> String {
+    pub fn location(&self) -> String {
         match self {
             Self::Files(location) => location.top().display().to_string(),
             Self::Xds(settings) => settings.server.clone(),
@@ -156,8 +155,8 @@ impl Origin {
 }
 
 impl Offer {
-    /// What tells it from others: what the management server calls it, or the beginning of a hash of all
-    /// files, which is the same at all instances that have the same files. Empty when there is nothing.
+    /// Returns the version: that of the management server, or the beginning of a hash of all files, which is the same on all
+    /// instances with the same files. Empty if files cannot be read.
     #[must_use]
     pub fn version(&self) -> String {
         match self {
@@ -167,17 +166,17 @@ impl Offer {
         }
     }
 
-    /// The rules. Many take a second or more.
+    /// Loads the rules. Large configurations take a second or more.
     ///
     /// # Errors
-    /// When it cannot be read, or has mistakes: the first of them.
-    pub fn load(self, options: LoadOptions) -> Result<RuleSet, Refusal> {
+    /// If the files cannot be read, or the configuration has mistakes.
+    pub fn load(self, options: LoadOptions) -> Result<RuleSet, Rejection> {
         match self {
             Self::Files(files) => {
                 let loaded = RuleSet::load(&rule_files(files?), options);
-                loaded.map_err(|mistakes| Refusal::Mistakes(shown_mistakes(mistakes.as_slice())))
+                loaded.map_err(|mistakes| Rejection::Mistakes(summarize(mistakes.as_slice())))
             }
-            Self::Xds(update) => update.load(options).map_err(Refusal::Mistakes),
+            Self::Xds(update) => update.load(options).map_err(Rejection::Mistakes),
         }
     }
 }
@@ -185,12 +184,12 @@ impl Offer {
 /// Reads the rule files at a location once, sorted by name.
 ///
 /// # Errors
-/// When anything that should be read cannot be. There is no partial result.
+/// If any file cannot be read. There is no partial result.
 pub fn read(location: &Location) -> Result<Vec<SourceFile>, ReadError> {
     location.read().map(rule_files)
 }
 
-/// Files as the configuration language takes them.
+/// Converts files to the type of the configuration language.
 fn rule_files(files: Vec<TextFile>) -> Vec<SourceFile> {
     let files = files.into_iter();
     files
@@ -198,7 +197,7 @@ fn rule_files(files: Vec<TextFile>) -> Vec<SourceFile> {
         .collect()
 }
 
-/// A hash of what files say, whatever they are called.
+/// Returns a hash of the contents of files. It does not depend on their names.
 fn digest(files: &[TextFile]) -> String {
     let mut hasher = Sha256::new();
     for file in files {
@@ -206,7 +205,7 @@ fn digest(files: &[TextFile]) -> String {
     }
     let mut digits = String::new();
     for byte in hasher.finalize() {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = write!(digits, "{byte:02x}");
     }
     digits.truncate(VERSION_DIGITS);

@@ -118,7 +118,7 @@ fn each_trouble_is_told_once() {
         let session = management.session();
         session.respond(Err(Status::permission_denied("not you")));
     }
-    server.wait_for_log("refuses this client (not you); check CONFIG_GRPC_XDS_CLIENT_TLS_CERT");
+    server.wait_for_log("rejects this client (not you); check CONFIG_GRPC_XDS_CLIENT_TLS_CERT");
     let session = management.session();
     session.respond(Err(Status::internal("on fire")));
     server.wait_for_log(&format!(
@@ -133,7 +133,7 @@ fn each_trouble_is_told_once() {
         "management server available server=\"127.0.0.1:{port}\""
     ));
     key(&server, "at last", "OK: OK 49 of 50/year");
-    let (told, log) = logged(server, "refuses this client");
+    let (told, log) = logged(server, "rejects this client");
     assert!(!log.contains("available again"), "{log}");
     assert_eq!(told, 1, "{log}");
     assert_eq!(log.matches("nothing listens").count(), 1, "{log}");

@@ -8,7 +8,7 @@ use super::load_log::{LoadLog, Outcome};
 use crate::clock;
 use crate::limiter::InForce;
 use crate::rules::LoadOptions;
-use crate::source::{History, Offer, Refusal, Source};
+use crate::source::{History, Offer, Rejection, Source};
 use crate::telemetry::metrics::Metrics;
 
 /// The active rules, and what records that they change.
@@ -60,11 +60,11 @@ impl<'a> Loader<'a> {
     /// Loads an offer, makes its rules active if they are valid, and reports the result to the source.
     pub(super) async fn apply(&mut self, source: &mut Source, offer: Offer) {
         let result = self.load(offer).await;
-        source.answer(result);
+        source.report(result);
     }
 
     /// Loads an offer and makes its rules active. If the offer is invalid, the active rules do not change.
-    async fn load(&mut self, offer: Offer) -> Result<(), Refusal> {
+    async fn load(&mut self, offer: Offer) -> Result<(), Rejection> {
         let rules = self.rules;
         let version = offer.version();
         let options = self.options;
@@ -85,7 +85,9 @@ impl<'a> Loader<'a> {
             }
             Err(reason) => {
                 rules.metrics.configuration_refused();
-                rules.history.rejected(reason.told(), (clock::system())());
+                rules
+                    .history
+                    .rejected(reason.summary(), (clock::system())());
                 self.log.add(Outcome::Rejected {
                     reason: reason.clone(),
                     has_active: rules.in_force.snapshot().is_some(),

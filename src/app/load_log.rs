@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use crate::rules::RuleSet;
-use crate::source::{Refusal, Told, shown_mistakes};
+use crate::source::{MistakeSummary, Rejection, summarize};
 
 /// Length of an interval.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -25,11 +25,11 @@ pub(super) enum Outcome {
         domains: usize,
         rules: usize,
         /// Parts of it without effect.
-        ignored: Option<Told>,
+        ignored: Option<MistakeSummary>,
     },
     /// The configuration was rejected.
     Rejected {
-        reason: Refusal,
+        reason: Rejection,
         /// Whether a previous configuration stays active.
         has_active: bool,
     },
@@ -55,7 +55,7 @@ impl Outcome {
             version,
             domains: loaded.domains().count(),
             rules: loaded.rules().len(),
-            ignored: (!ignored.is_empty()).then(|| shown_mistakes(ignored)),
+            ignored: (!ignored.is_empty()).then(|| summarize(ignored)),
         }
     }
 
@@ -93,10 +93,10 @@ impl Outcome {
                     false => "no configuration is active",
                 };
                 match reason {
-                    Refusal::Unreadable(error) => {
+                    Rejection::Unreadable(error) => {
                         tracing::error!(%error, "configuration cannot be read, {consequence}");
                     }
-                    Refusal::Mistakes(mistakes) => {
+                    Rejection::Mistakes(mistakes) => {
                         tracing::error!("configuration rejected, {consequence}\n{mistakes}");
                     }
                 }

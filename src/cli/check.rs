@@ -9,7 +9,7 @@ use super::options::Configuration;
 use super::output::{counted, stderr, stdout};
 use crate::rules::{Hits, Limits, LoadOptions, Rule, RuleSet};
 use crate::source;
-use crate::source::shown_mistakes;
+use crate::source::summarize;
 
 /// What can be typed.
 #[derive(Debug, clap::Args)]
@@ -44,7 +44,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     };
     let warnings = [rules.warnings(), &rules.lints()].concat();
     if !warnings.is_empty() {
-        for line in shown_mistakes(&warnings).to_string().lines() {
+        for line in summarize(&warnings).to_string().lines() {
             writeln!(stderr(), "warning: {line}")?;
         }
     }

@@ -1,50 +1,49 @@
-//! What became of the offers of a source: which one is in force, and why the last one was refused, for those who
-//! look into a server. Kept until a good one comes. It decides nothing.
+//! The history of configurations: the active one, and why the latest one was rejected. It is shown by the admin API.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Told;
+use super::MistakeSummary;
 use crate::time::Micros;
 
-/// The history; clones are the same one.
+/// The history of configurations. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct History(Arc<Mutex<Record>>);
 
-/// What is known of offers.
+/// The active and the rejected configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Record {
-    /// The one in force; `None` before there is any.
+    /// The active configuration; `None` before the first one.
     pub accepted: Option<Accepted>,
-    /// The last one, if it was refused.
+    /// The latest configuration if it was rejected.
     pub rejected: Option<Rejected>,
 }
 
-/// An offer that is in force.
+/// A configuration that was accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
-    /// What tells it from others.
+    /// Its version.
     pub version: String,
-    /// Since when.
+    /// When it became active.
     pub at: Micros,
 }
 
-/// An offer that was refused.
+/// A configuration that was rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejected {
-    /// When.
+    /// When it was rejected.
     pub at: Micros,
-    /// Why.
-    pub told: Told,
+    /// Its mistakes.
+    pub summary: MistakeSummary,
 }
 
 impl History {
-    /// What is known now.
+    /// Returns the current record.
     #[must_use]
     pub fn record(&self) -> Record {
         self.lock().clone()
     }
 
-    /// An offer was put in force.
+    /// Records that a configuration became active.
     pub fn accepted(&self, version: String, at: Micros) {
         *self.lock() = Record {
             accepted: Some(Accepted { version, at }),
@@ -52,9 +51,9 @@ impl History {
         };
     }
 
-    /// An offer was refused.
-    pub fn rejected(&self, told: Told, at: Micros) {
-        self.lock().rejected = Some(Rejected { at, told });
+    /// Records that a configuration was rejected.
+    pub fn rejected(&self, summary: MistakeSummary, at: Micros) {
+        self.lock().rejected = Some(Rejected { at, summary });
     }
 
     fn lock(&self) -> MutexGuard<'_, Record> {

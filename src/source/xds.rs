@@ -1,18 +1,17 @@
-//! Rules from a management server such as Envoy Gateway, by xDS: one stream of aggregated discovery,
-//! state of the world.
+//! Configuration from an xDS management server such as Envoy Gateway: one aggregated discovery stream, state of the world.
 //!
-//! [`Client::next`] gives what the server sends, [`Client::answer`] tells it whether that was taken.
-//! In between, the client connects, waits and connects again, for ever: what is in force stays while
-//! the server is away. It runs only while `next` is awaited; there is no task of its own.
+//! [`Client::next`] returns a new configuration, and [`Client::report`] sends its ACK or NACK. The client reconnects forever,
+//! and the active configuration is kept while the server is unavailable. The client has no task of its own: it runs while
+//! `next` is awaited.
 //!
-//! Each stream begins anew, without the version of the one before: servers count versions from 1
-//! whenever they start, and one that took our old version for its own would never send anything.
+//! Each stream starts without a version. Servers count versions from 1 after each start, and a server that mistook the
+//! version of an earlier stream for its own would send nothing.
 
 mod backoff;
 mod connection;
+mod error;
 mod resources;
 mod stream;
-mod trouble;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,49 +23,48 @@ use prost_types::value::Kind;
 use prost_types::{Struct, Value};
 
 use backoff::Backoff;
+use error::{StreamError, printable};
 use pb::google::rpc;
 use pb::{DiscoveryResponse, Node};
 use resources::Fingerprint;
 use stream::{Event, SILENCE, Stream};
-use trouble::{Trouble, shown};
 
 pub use backoff::Retry;
 pub use ratekeeper_api::xds as pb;
 pub use resources::Update;
 
-/// The type of the resources that are asked for.
+/// The type of the requested resources.
 pub const TYPE_URL: &str = "type.googleapis.com/ratelimit.config.ratelimit.v3.RateLimitConfig";
 
-/// Which management server, and how to speak to it.
+/// Settings of the connection to a management server.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Its host and port.
+    /// Host and port.
     pub server: String,
-    /// What it knows this server by.
+    /// Node ID of this server.
     pub node_id: String,
-    /// What else it is told of this server.
+    /// Node metadata of this server.
     pub node_metadata: Vec<(String, String)>,
     /// Headers of the stream. Their values should be marked as sensitive.
     pub headers: HeaderMap,
-    /// Files for TLS; plaintext without.
+    /// Files for TLS. `None`: plaintext.
     pub tls: Option<TlsFiles>,
-    /// The most bytes of a message that is read.
+    /// Maximum size of a received message in bytes.
     pub max_message: usize,
-    /// How often the stream is asked whether it is still alive.
+    /// Interval of keepalive pings.
     pub keepalive: Duration,
-    /// How long to wait before trying again.
+    /// Waits before attempts to reconnect.
     pub retry: Retry,
 }
 
-/// Where certificates are. They are read whenever a connection is made, so that those of a long-lived
-/// connection may be replaced meanwhile: the next one has the new ones.
+/// Paths of certificates. They are read for each connection, so that certificates can be rotated.
 #[derive(Debug, Clone, Default)]
 pub struct TlsFiles {
-    /// The certificate of this server and its key, for a management server that asks for it.
+    /// Client certificate and its key.
     pub identity: Option<(PathBuf, PathBuf)>,
-    /// Who may have signed the certificate of the management server; whom the system trusts, if none.
+    /// CA certificates that sign the management server's certificate. `None`: the system's.
     pub authority: Option<PathBuf>,
-    /// The name in the certificate of the management server, if it is not its host's.
+    /// Name in the management server's certificate. `None`: its host.
     pub server_name: Option<String>,
 }
 
@@ -76,32 +74,32 @@ pub struct Client {
     settings: Settings,
     backoff: Backoff,
     stream: Option<Stream>,
-    /// What was told of the server, until a stream has lived for long: each is told once, not per retry.
-    told: Told,
-    /// What was accepted last, on any stream.
+    /// What has been logged since the last stable stream, so that an error is not logged for each attempt.
+    logged: Logged,
+    /// The configuration that was accepted last, on any stream.
     accepted: Option<Fingerprint>,
-    /// What was rejected after that, and why; `None` when the latest configuration was accepted.
-    refused: Option<(Fingerprint, String)>,
-    /// What [`Client::answer`] will answer.
-    unanswered: Option<Response>,
-    /// Whether the server has ever sent anything.
-    has_answered: bool,
-    /// Whether there is a stream, for those who look on.
+    /// The latest configuration and its mistakes, if it was rejected.
+    rejected: Option<(Fingerprint, String)>,
+    /// The response that [`Client::report`] acknowledges.
+    unacknowledged: Option<Response>,
+    /// Whether the server has ever sent a response.
+    has_response: bool,
+    /// Whether there is a stream, for the admin API.
     connected: Arc<AtomicBool>,
 }
 
-/// What the log knows of a server.
+/// What has been logged about a server.
 #[derive(Debug, Default)]
-struct Told {
-    /// The failure that was told last.
-    failing: Option<Trouble>,
-    /// After that, that it answers again.
-    answers: bool,
-    /// That it took a stream and sends nothing.
-    silent: bool,
+struct Logged {
+    /// The latest logged error.
+    error: Option<StreamError>,
+    /// Whether a response after that error was logged.
+    recovery: bool,
+    /// Whether it was logged that the server sends no configuration.
+    silence: bool,
 }
 
-/// What an answer needs to know of its response.
+/// A response, as far as its ACK or NACK needs it.
 #[derive(Debug)]
 struct Response {
     fingerprint: Fingerprint,
@@ -110,30 +108,30 @@ struct Response {
 }
 
 impl Client {
-    /// A client that has not connected yet.
+    /// Creates a client. It connects when [`next`](Self::next) is first awaited.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self {
             backoff: Backoff::new(settings.retry.clone()),
             settings,
             stream: None,
-            told: Told::default(),
+            logged: Logged::default(),
             accepted: None,
-            refused: None,
-            unanswered: None,
-            has_answered: false,
+            rejected: None,
+            unacknowledged: None,
+            has_response: false,
             connected: Arc::default(),
         }
     }
 
-    /// Whether there is a stream, from now on.
+    /// Returns a flag that is true while there is a stream.
     #[must_use]
     pub fn connected(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.connected)
     }
 
-    /// Waits until the server sends something that it has not sent before, and which has to be
-    /// answered next. Cancelling loses nothing but the attempt to connect.
+    /// Waits until the server sends a new configuration, which must be [reported](Self::report) before the next call. The only
+    /// thing that is lost by cancelling is an attempt to connect.
     pub async fn next(&mut self) -> Update {
         loop {
             let outcome = match &mut self.stream {
@@ -144,38 +142,38 @@ impl Client {
                         None => Ok(()),
                     },
                     Ok(Event::Silence) => {
-                        self.silent();
+                        self.log_silence();
                         Ok(())
                     }
-                    Err(trouble) => Err(trouble),
+                    Err(error) => Err(error),
                 },
             };
-            if let Err(trouble) = outcome {
-                self.failed(trouble);
+            if let Err(error) = outcome {
+                self.failed(error);
             }
         }
     }
 
-    /// Tells the server that what [`next`](Self::next) gave was taken, or why not.
-    pub fn answer(&mut self, outcome: Result<(), String>) {
-        let Some(response) = self.unanswered.take() else {
+    /// Sends the ACK of the configuration that [`next`](Self::next) returned, or the NACK with its mistakes.
+    pub fn report(&mut self, outcome: Result<(), String>) {
+        let Some(response) = self.unacknowledged.take() else {
             return;
         };
         match &outcome {
             Ok(()) => {
                 self.accepted = Some(response.fingerprint);
-                self.refused = None;
+                self.rejected = None;
             }
-            Err(reason) => self.refused = Some((response.fingerprint, reason.clone())),
+            Err(reason) => self.rejected = Some((response.fingerprint, reason.clone())),
         }
         if let Some(stream) = &mut self.stream {
-            stream.answer(&response, outcome);
+            stream.acknowledge(&response, outcome);
         }
     }
 
     // --- Connecting ---
 
-    async fn connect(&mut self) -> Result<(), Trouble> {
+    async fn connect(&mut self) -> Result<(), StreamError> {
         self.backoff.wait().await;
         tracing::debug!(
             server = self.settings.server,
@@ -187,37 +185,33 @@ impl Client {
         Ok(())
     }
 
-    fn failed(&mut self, trouble: Trouble) {
+    fn failed(&mut self, error: StreamError) {
         let stream = self.stream.take();
         self.connected.store(false, Ordering::Relaxed);
-        let lived = stream.as_ref().map(Stream::lived).unwrap_or_default();
-        if self.backoff.worked(lived) {
+        let age = stream.as_ref().map(Stream::age).unwrap_or_default();
+        if self.backoff.is_success(age) {
             self.backoff.succeeded();
         }
-        if self.backoff.is_well(lived) {
-            self.told = Told::default();
+        if self.backoff.is_stable(age) {
+            self.logged = Logged::default();
         }
         let retry_in = self.backoff.failed();
-        let is_known = self.told.failing.as_ref() == Some(&trouble);
-        // A server that comes and goes is logged once, and once more if it was logged as available and did not answer.
-        let is_as_told = !self.told.answers || stream.is_some_and(|stream| stream.has_answered());
-        if is_known && is_as_told {
-            tracing::debug!(error = %trouble, ?retry_in, "management server still unavailable");
+        let is_logged = self.logged.error.as_ref() == Some(&error);
+        // A server that fails repeatedly is logged once. After a logged recovery, a stream without a response is logged again.
+        let is_unchanged =
+            !self.logged.recovery || stream.is_some_and(|stream| stream.has_response());
+        if is_logged && is_unchanged {
+            tracing::debug!(%error, ?retry_in, "management server still unavailable");
             return;
         }
-        tracing::warn!(
-            error = %trouble,
-            ?retry_in,
-            "management server unavailable, {}",
-            self.consequence()
-        );
-        self.told.failing = Some(trouble);
-        self.told.answers = false;
+        tracing::warn!(%error, ?retry_in, "management server unavailable, {}", self.consequence());
+        self.logged.error = Some(error);
+        self.logged.recovery = false;
     }
 
-    /// Logs once that the server accepted the stream and has sent nothing.
-    fn silent(&mut self) {
-        if std::mem::replace(&mut self.told.silent, true) {
+    /// Logs that the server accepted the stream but sends no configuration.
+    fn log_silence(&mut self) {
+        if std::mem::replace(&mut self.logged.silence, true) {
             return;
         }
         let Settings {
@@ -232,7 +226,6 @@ impl Client {
         );
     }
 
-    /// Returns what holds until the server sends a configuration.
     fn consequence(&self) -> &'static str {
         match self.accepted {
             Some(_) => "keeping the active configuration",
@@ -242,51 +235,50 @@ impl Client {
 
     // --- Responses ---
 
-    /// What there is to load; nothing when it is known already, and then it is answered as before.
+    /// Returns the configuration in a response if it is new. A known configuration is acknowledged as before.
     fn consider(&mut self, response: DiscoveryResponse) -> Option<Update> {
-        self.told.silent = false;
-        if self.told.failing.is_some() && !std::mem::replace(&mut self.told.answers, true) {
-            let again = if self.has_answered { " again" } else { "" };
+        self.logged.silence = false;
+        if self.logged.error.is_some() && !std::mem::replace(&mut self.logged.recovery, true) {
+            let again = if self.has_response { " again" } else { "" };
             let server = &self.settings.server;
             tracing::info!(server, "management server available{again}");
         }
-        self.has_answered = true;
+        self.has_response = true;
         let stream = self.stream.as_mut()?;
         let fingerprint = resources::fingerprint(&response);
-        // Only the latest verdict is repeated. What was accepted before a rejection is loaded again, so that the
-        // status shows that the rejected configuration was rolled back.
-        let known = match &self.refused {
-            Some((refused, reason)) => (*refused == fingerprint).then(|| Err(reason.clone())),
+        // Only the latest ACK or NACK is repeated. A configuration that was accepted before a rejection is loaded again, so that
+        // the admin API shows that the rejected one was rolled back.
+        let known = match &self.rejected {
+            Some((rejected, reason)) => (*rejected == fingerprint).then(|| Err(reason.clone())),
             None => (self.accepted == Some(fingerprint)).then_some(Ok(())),
         };
-        let is_repeated = stream.heard(fingerprint);
-        let told = Response {
+        let is_repeated = stream.record(fingerprint);
+        let received = Response {
             fingerprint,
             version: response.version_info.clone(),
             nonce: response.nonce.clone(),
         };
         let Some(outcome) = known else {
-            // What became of it is logged where it is loaded.
             tracing::debug!(
                 server = self.settings.server,
-                version = shown(&told.version),
+                version = printable(&received.version),
                 resources = response.resources.len(),
                 "configuration received from the management server"
             );
-            self.unanswered = Some(told);
+            self.unacknowledged = Some(received);
             return Some(Update::new(response));
         };
         tracing::debug!(
-            version = shown(&told.version),
+            version = printable(&received.version),
             "known configuration received again from the management server"
         );
-        // Some servers answer a refusal with the same again, at once. That must not go round and round.
+        // Some servers respond to a NACK with the same configuration immediately, which must not become a tight loop.
         let delay = if is_repeated {
             self.backoff.pause()
         } else {
             Duration::ZERO
         };
-        stream.answer_later(&told, outcome, delay);
+        stream.acknowledge_later(&received, outcome, delay);
         None
     }
 }
@@ -309,8 +301,8 @@ impl Settings {
     }
 }
 
-/// Why a response is not accepted, for the server.
-fn refusal(reason: String) -> rpc::Status {
+/// Returns the status of a NACK.
+fn nack_status(reason: String) -> rpc::Status {
     rpc::Status {
         code: tonic::Code::InvalidArgument.into(),
         message: reason,

@@ -1,7 +1,7 @@
-//! How long to wait before the management server is tried again.
+//! Waits before attempts to reconnect to the management server.
 //!
-//! The first retry comes soon, because most interruptions are a restart; after that the waits double.
-//! Each is varied at random, so that all instances do not come back in the same instant.
+//! The first wait is short, because most interruptions are restarts; later waits double. Each wait is varied at random, so that
+//! instances do not reconnect at the same time.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
@@ -10,29 +10,29 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::time::{Instant, sleep_until};
 
-/// A stream that lived for so long was no failure. With the wait before the first retry, a server that closes its
-/// streams then is asked some seven times a minute.
-const WORKED: Duration = Duration::from_secs(5);
+/// Minimum age of a stream whose end does not count as a failure. With the wait before the first attempt, a server that closes
+/// streams at this age is called some seven times a minute.
+const MIN_AGE: Duration = Duration::from_secs(5);
 
-/// The lengths of the waits.
+/// Lengths of the waits.
 #[derive(Debug, Clone)]
 pub struct Retry {
-    /// Before the first retry after something worked.
+    /// Wait before the first attempt.
     pub first: Duration,
-    /// Before the second; each one after that is twice the one before.
+    /// Wait before the second attempt; it doubles with each further attempt.
     pub second: Duration,
-    /// The longest, before it is varied.
+    /// Maximum wait before it is varied.
     pub longest: Duration,
-    /// The part of itself by which a wait is varied in either direction, from 0 to 1.
+    /// Fraction of a wait by which it is varied in either direction, from 0 to 1.
     pub spread: f64,
 }
 
-/// Where in the sequence of waits it is.
+/// The state of the waits.
 #[derive(Debug)]
 pub(super) struct Backoff {
     retry: Retry,
     failures: u32,
-    /// When the wait that was told last is over.
+    /// End of the current wait.
     until: Option<Instant>,
     random: Xoshiro256PlusPlus,
 }
@@ -47,18 +47,18 @@ impl Backoff {
         }
     }
 
-    /// Whether what lived for so long worked, so that the next failure is the first in a row. A server that takes a
-    /// stream, answers and closes it works no better than one that does not take it.
-    pub(super) fn worked(&self, lived: Duration) -> bool {
-        lived > WORKED.min(self.retry.longest)
+    /// Returns whether a stream of this age counts as a success, so that the next failure is the first in a row. A stream that
+    /// is answered and closed soon counts as a failure.
+    pub(super) fn is_success(&self, age: Duration) -> bool {
+        age > MIN_AGE.min(self.retry.longest)
     }
 
-    /// Whether what lived for so long was so well that the next failure is news.
-    pub(super) fn is_well(&self, lived: Duration) -> bool {
-        lived > self.retry.longest
+    /// Returns whether a stream of this age was stable, so that the next error is logged even if it was logged before.
+    pub(super) fn is_stable(&self, age: Duration) -> bool {
+        age > self.retry.longest
     }
 
-    /// Notes a failure, and tells how long to wait because of it.
+    /// Records a failure and returns the wait before the next attempt.
     pub(super) fn failed(&mut self) -> Duration {
         let wait = self.retry.wait(self.failures);
         self.failures = self.failures.saturating_add(1);
@@ -71,7 +71,7 @@ impl Backoff {
         self.failures = 0;
     }
 
-    /// Waits as long as the last failure demands. After cancelling, it waits for what is left.
+    /// Waits until the next attempt. A cancelled wait continues with the next call.
     pub(super) async fn wait(&mut self) {
         if let Some(until) = self.until {
             sleep_until(until).await;
@@ -79,7 +79,7 @@ impl Backoff {
         }
     }
 
-    /// A wait between things that are no failures of the connection, but must not be hurried.
+    /// Returns a wait before repeating something that did not fail, so that it is not repeated in a tight loop.
     pub(super) fn pause(&mut self) -> Duration {
         self.varied(self.retry.first)
     }
@@ -87,14 +87,14 @@ impl Backoff {
     fn varied(&mut self, wait: Duration) -> Duration {
         let spread = self.retry.spread;
         let varied = wait.mul_f64(self.random.random_range(1.0 - spread..=1.0 + spread));
-        // Whole milliseconds, rounded up, for those who read them in the log.
+        // Whole milliseconds, rounded up, are easier to read in the log.
         let millis = varied.as_micros().div_ceil(1_000);
         Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
     }
 }
 
 impl Retry {
-    /// The wait after so many failures in a row before this one.
+    /// Returns the wait after `failures` failures in a row before this one.
     fn wait(&self, failures: u32) -> Duration {
         let Some(doublings) = failures.checked_sub(1) else {
             return self.first;
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_grow_up_to_the_longest_until_something_works() {
+    fn waits_grow_up_to_the_maximum_until_a_success() {
         let mut backoff = Backoff::new(retry(0.0));
         for _ in 0..2 {
             for seconds in [3, 10, 20, 40, 60, 60] {
@@ -131,16 +131,16 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_soon_has_not_worked() {
+    fn streams_that_end_soon_are_failures() {
         let backoff = Backoff::new(retry(0.0));
-        assert!(!backoff.worked(Duration::from_secs(5)));
-        assert!(backoff.worked(Duration::from_secs(6)));
-        assert!(!backoff.is_well(Duration::from_secs(60)));
-        assert!(backoff.is_well(Duration::from_secs(61)));
+        assert!(!backoff.is_success(Duration::from_secs(5)));
+        assert!(backoff.is_success(Duration::from_secs(6)));
+        assert!(!backoff.is_stable(Duration::from_secs(60)));
+        assert!(backoff.is_stable(Duration::from_secs(61)));
     }
 
     #[test]
-    fn waits_are_varied_but_not_too_much() {
+    fn waits_are_varied_within_the_spread() {
         let mut backoff = Backoff::new(retry(0.5));
         let waits: Vec<_> = (0..100).map(|_| backoff.pause().as_secs_f64()).collect();
         assert!(waits.iter().all(|wait| (1.5..=4.5).contains(wait)));
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_wait_that_is_cancelled_goes_on_where_it_was() {
+    async fn a_cancelled_wait_continues() {
         let mut backoff = Backoff::new(retry(0.0));
         let start = Instant::now();
         backoff.failed();

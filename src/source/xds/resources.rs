@@ -1,7 +1,7 @@
-//! A response to rules: its resources are decoded and become the values that a file would have.
+//! Decodes the resources of a response into the values that a file with the same configuration has.
 //!
-//! Nothing is judged here but the bytes; what the values mean is checked where files are, so that
-//! the same mistakes get the same words.
+//! Only the encoding is checked here. The values are checked in the same way as those of files, so that mistakes have the same
+//! messages.
 
 mod outline;
 
@@ -14,14 +14,14 @@ use serde_json::{Map, Number, Value};
 use sha2::{Digest as _, Sha256};
 
 use super::TYPE_URL;
+use super::error::printable;
 use super::pb::{
     DiscoveryResponse, RateLimitConfig, RateLimitDescriptor, RateLimitPolicy, RateLimitUnit,
 };
-use super::trouble::shown;
 use crate::rules::{LoadOptions, MAX_LISTED, RuleSet, SourceValue};
-use crate::source::told::{Told, told};
+use crate::source::MistakeSummary;
 
-/// Stands for all that a response says; the order of its resources says nothing.
+/// A hash of a response. It does not depend on the order of the resources.
 pub(super) type Fingerprint = [u8; 32];
 
 pub(super) fn fingerprint(response: &DiscoveryResponse) -> Fingerprint {
@@ -46,14 +46,14 @@ pub struct Update {
     response: DiscoveryResponse,
 }
 
-/// The most flaws that are kept; mistakes in the values come on top.
-const MAX_FLAWS: usize = MAX_LISTED;
+/// Maximum number of decoding errors. Mistakes in the values are counted apart.
+const MAX_ERRORS: usize = MAX_LISTED;
 
-/// What could be made of resources, and what could not.
+/// Decoded resources, and the errors of those that cannot be decoded.
 #[derive(Debug, Default)]
 struct Decoded {
     values: Vec<SourceValue>,
-    flaws: Vec<String>,
+    errors: Vec<String>,
 }
 
 impl Update {
@@ -61,27 +61,27 @@ impl Update {
         Self { response }
     }
 
-    /// The rules of all resources together. It may take a second or more.
+    /// Loads the rules of all resources. Large configurations take a second or more.
     ///
-    /// Resources are read in the order of their names: servers send them in any, and with
-    /// [`merge_domains`](LoadOptions::merge_domains) the order of patterns hangs on it.
+    /// Resources are loaded in the order of their names, because servers send them in any order, and with
+    /// [`merge_domains`](LoadOptions::merge_domains) the order of patterns depends on it.
     ///
     /// # Errors
-    /// What is wrong: the first mistakes, and how many more.
-    pub fn load(&self, options: LoadOptions) -> Result<RuleSet, Told> {
-        let Decoded { values, mut flaws } = self.decoded();
+    /// If a resource cannot be decoded or has mistakes.
+    pub fn load(&self, options: LoadOptions) -> Result<RuleSet, MistakeSummary> {
+        let Decoded { values, mut errors } = self.decoded();
         match RuleSet::load_values(values, options) {
-            Ok(rules) if flaws.is_empty() => return Ok(rules),
+            Ok(rules) if errors.is_empty() => return Ok(rules),
             Ok(_) => {}
-            Err(mistakes) => flaws.extend(mistakes.into_iter().map(|mistake| mistake.to_string())),
+            Err(mistakes) => errors.extend(mistakes.into_iter().map(|mistake| mistake.to_string())),
         }
-        Err(told(flaws))
+        Err(MistakeSummary::new(errors))
     }
 
-    /// What the management server calls it, fit for a line.
+    /// Returns the version of the management server, printable on one line.
     #[must_use]
     pub fn version(&self) -> String {
-        shown(&self.response.version_info)
+        printable(&self.response.version_info)
     }
 
     fn decoded(&self) -> Decoded {
@@ -89,9 +89,9 @@ impl Update {
         let wanted = message_name(TYPE_URL);
         let sent = &self.response.type_url;
         if message_name(sent) != wanted {
-            decoded.flaw(format!(
+            decoded.error(format!(
                 "the response is of type \"{}\", but only {TYPE_URL} was asked for",
-                shown(sent)
+                printable(sent)
             ));
             return decoded;
         }
@@ -99,15 +99,15 @@ impl Update {
         for (i, resource) in self.response.resources.iter().enumerate() {
             let sent = &resource.type_url;
             if message_name(sent) != wanted {
-                let (number, sent) = (i + 1, shown(sent));
+                let (number, sent) = (i + 1, printable(sent));
                 let what = format!("resource #{number} is of type \"{sent}\", not {TYPE_URL}");
-                decoded.flaw(what);
+                decoded.error(what);
                 continue;
             }
             if let Some(count) = outline::excess(&resource.value) {
-                decoded.flaw(format!(
+                decoded.error(format!(
                     "resource #{} has {count} descriptors, limits and values of metadata in {} bytes, most of them \
-                     empty; send only those that say something",
+                     empty; leave out empty ones",
                     i + 1,
                     resource.value.len()
                 ));
@@ -116,14 +116,18 @@ impl Update {
             match RateLimitConfig::decode(&*resource.value) {
                 Ok(config) => configs.push((i, config)),
                 Err(error) => {
-                    decoded.flaw(format!("resource #{} {}", i + 1, flaw(&error.to_string())));
+                    decoded.error(format!(
+                        "resource #{} {}",
+                        i + 1,
+                        decoding_error(&error.to_string())
+                    ));
                 }
             }
         }
         configs.sort_by(|(_, one), (_, other)| one.name.cmp(&other.name));
         let mut names = HashSet::new();
         for (i, config) in configs {
-            let name = shown(&config.name);
+            let name = printable(&config.name);
             let name = if name.is_empty() {
                 format!("resource #{}", i + 1)
             } else if names.insert(name.clone()) {
@@ -137,27 +141,27 @@ impl Update {
     }
 }
 
-/// What is wrong with bytes that the library does not decode, by what it says.
-fn flaw(error: &str) -> String {
+/// Returns the description of an error of the protobuf library.
+fn decoding_error(error: &str) -> String {
     if error.ends_with("recursion limit reached") {
-        // It lists all of the levels.
+        // The library's text lists all levels.
         return "is nested too deep; nest its descriptors less".to_owned();
     }
     format!(
         "cannot be decoded: {}; check that the server knows the published fields of RateLimitConfig",
-        shown(error)
+        printable(error)
     )
 }
 
-/// The message that a type URL names.
+/// Returns the name of the message type in a type URL.
 fn message_name(type_url: &str) -> &str {
     type_url.rsplit('/').next().unwrap_or_default()
 }
 
 impl Decoded {
-    fn flaw(&mut self, flaw: String) {
-        if self.flaws.len() < MAX_FLAWS {
-            self.flaws.push(flaw);
+    fn error(&mut self, error: String) {
+        if self.errors.len() < MAX_ERRORS {
+            self.errors.push(error);
         }
     }
 
@@ -230,7 +234,7 @@ impl Decoded {
             Some(Kind::NumberValue(number)) => match Number::from_f64(number) {
                 Some(number) => Value::Number(number),
                 None => {
-                    self.flaw(format!(
+                    self.error(format!(
                         "{resource}: error parsing metadata: {number} is not a JSON number; send it \
                          as a text"
                     ));
@@ -244,7 +248,7 @@ impl Decoded {
 fn policy(policy: RateLimitPolicy) -> Value {
     let mut fields = Fields::default();
     match RateLimitUnit::try_from(policy.unit) {
-        // It says nothing, as a unit that is left out.
+        // Treated as a missing unit.
         Ok(RateLimitUnit::Unknown) => {}
         Ok(unit) => fields.text("unit", unit.as_str_name().to_lowercase()),
         Err(_) => fields.text("unit", policy.unit.to_string()),
@@ -268,7 +272,7 @@ fn policy(policy: RateLimitPolicy) -> Value {
     Value::Object(fields.0)
 }
 
-/// A map that gets only what was set: in protobuf, nothing and the empty value are the same.
+/// A map of the fields that are set. In protobuf, an empty value is the same as a missing one.
 #[derive(Debug, Default)]
 struct Fields(Map<String, Value>);
 

@@ -1,4 +1,4 @@
-//! One stream of discovery: the first request, what the server sends, and the answers to it.
+//! One discovery stream: its requests, the responses, and the ACKs and NACKs of responses.
 
 use std::fmt;
 use std::pin::Pin;
@@ -13,24 +13,23 @@ use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 use tonic::{Extensions, Request, Response as Answer, Status};
 
+use super::error::StreamError;
 use super::pb::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use super::pb::{DiscoveryRequest, DiscoveryResponse};
 use super::resources::Fingerprint;
-use super::trouble::Trouble;
-use super::{Response, Settings, TYPE_URL, refusal};
+use super::{Response, Settings, TYPE_URL, nack_status};
 
-/// After so long without a response, a person may want to know.
+/// Time without a response after which a warning is logged.
 pub(super) const SILENCE: Duration = Duration::from_secs(15);
 
-/// Requests that the connection has not taken yet. There is one per response, so two are rare; with
-/// more, the server does not read.
-const UNSENT: usize = 4;
+/// Capacity of the queue of requests. There is one request per response, so a full queue means that the server does not read.
+const QUEUE: usize = 4;
 
-/// What happens on a stream.
+/// An event on a stream.
 #[derive(Debug)]
 pub(super) enum Event {
     Response(DiscoveryResponse),
-    /// There was no response for [`SILENCE`] since the stream was opened. It is told once.
+    /// No response was received within [`SILENCE`] of opening the stream. Occurs once.
     Silence,
 }
 
@@ -42,23 +41,23 @@ pub(super) struct Stream {
     opened: Instant,
     requests: mpsc::Sender<DiscoveryRequest>,
     responses: Pin<Box<Responses>>,
-    /// The version that was accepted last, on this stream.
+    /// The latest version that was accepted on this stream.
     version: String,
-    /// What the last response said.
+    /// The latest response.
     last: Option<Fingerprint>,
-    /// An answer that is not to be sent before this.
+    /// A delayed request and when it is sent.
     due: Option<(Instant, DiscoveryRequest)>,
-    /// When it will have been silent for long.
+    /// When [`Event::Silence`] occurs.
     silence: Option<Instant>,
-    /// An answer could not be sent.
-    is_clogged: bool,
+    /// Whether the queue of requests was full.
+    is_queue_full: bool,
 }
 
 impl Stream {
-    /// Sends the first request. Nothing is known yet of whether the server takes it: many answer
-    /// nothing at all before they have something to send.
+    /// Opens a stream and sends the first request. Whether the server accepts the stream is unknown until it responds, because
+    /// many servers send nothing before they have a configuration.
     pub(super) fn open(channel: Channel, settings: &Settings) -> Self {
-        let (requests, unsent) = mpsc::channel(UNSENT);
+        let (requests, unsent) = mpsc::channel(QUEUE);
         let metadata = MetadataMap::from_headers(settings.headers.clone());
         let call =
             Request::from_parts(metadata, Extensions::default(), ReceiverStream::new(unsent));
@@ -78,21 +77,21 @@ impl Stream {
             last: None,
             due: None,
             silence: Some(Instant::now() + SILENCE),
-            is_clogged: false,
+            is_queue_full: false,
         };
         let first = stream.request();
         stream.send(first);
         stream
     }
 
-    /// Waits for what happens next; the answer that is due is sent meanwhile.
+    /// Waits for the next event, and sends a delayed request when it is due.
     ///
     /// # Errors
-    /// When the stream has ended.
-    pub(super) async fn next(&mut self) -> Result<Event, Trouble> {
+    /// If the stream has ended.
+    pub(super) async fn next(&mut self) -> Result<Event, StreamError> {
         loop {
-            if self.is_clogged {
-                return Err(Trouble::clogged(&self.settings));
+            if self.is_queue_full {
+                return Err(StreamError::not_reading(&self.settings));
             }
             let due = self.due.as_ref().map(|(due, _)| *due);
             tokio::select! {
@@ -113,64 +112,68 @@ impl Stream {
     fn received(
         &mut self,
         response: Option<Result<DiscoveryResponse, Status>>,
-    ) -> Result<Event, Trouble> {
+    ) -> Result<Event, StreamError> {
         match response {
             Some(Ok(response)) => {
                 self.silence = None;
-                // An answer to the one before would come too late to mean anything.
+                // The server ignores the answer to an earlier response.
                 self.due = None;
                 Ok(Event::Response(response))
             }
             Some(Err(status)) => {
-                let trouble = Trouble::of_stream(&self.settings, &status);
+                let error = StreamError::of_stream(&self.settings, &status);
                 Err(match self.last {
-                    Some(_) => trouble,
-                    None => trouble.at_first(&self.settings),
+                    Some(_) => error,
+                    None => error.with_hint(&self.settings),
                 })
             }
-            None => Err(Trouble::closed(&self.settings)),
+            None => Err(StreamError::closed(&self.settings)),
         }
     }
 
-    /// For how long it has been open.
-    pub(super) fn lived(&self) -> Duration {
+    /// Returns the time since the stream was opened.
+    pub(super) fn age(&self) -> Duration {
         self.opened.elapsed()
     }
 
-    /// Whether the server has sent anything on it.
-    pub(super) fn has_answered(&self) -> bool {
+    /// Returns whether the server has sent a response.
+    pub(super) fn has_response(&self) -> bool {
         self.last.is_some()
     }
 
-    /// Notes what a response says, and whether that was the same as in the one before.
-    pub(super) fn heard(&mut self, fingerprint: Fingerprint) -> bool {
+    /// Records a response. Returns whether it equals the one before.
+    pub(super) fn record(&mut self, fingerprint: Fingerprint) -> bool {
         self.last.replace(fingerprint) == Some(fingerprint)
     }
 
-    /// Accepts a response, or says why not.
-    pub(super) fn answer(&mut self, response: &Response, outcome: Result<(), String>) {
-        let request = self.answer_to(response, outcome);
+    /// Sends the ACK or NACK of a response.
+    pub(super) fn acknowledge(&mut self, response: &Response, outcome: Result<(), String>) {
+        let request = self.acknowledgment(response, outcome);
         self.send(request);
     }
 
-    /// Likewise, after a while and while [`next`](Self::next) is awaited.
-    pub(super) fn answer_later(
+    /// Sends the ACK or NACK of a response after a delay, while [`next`](Self::next) is awaited.
+    pub(super) fn acknowledge_later(
         &mut self,
         response: &Response,
         outcome: Result<(), String>,
         delay: Duration,
     ) {
-        let request = self.answer_to(response, outcome);
+        let request = self.acknowledgment(response, outcome);
         self.due = Some((Instant::now() + delay, request));
     }
 
-    fn answer_to(&mut self, response: &Response, outcome: Result<(), String>) -> DiscoveryRequest {
+    fn acknowledgment(
+        &mut self,
+        response: &Response,
+        outcome: Result<(), String>,
+    ) -> DiscoveryRequest {
         if outcome.is_ok() {
             self.version.clone_from(&response.version);
         }
         DiscoveryRequest {
             response_nonce: response.nonce.clone(),
-            error_detail: outcome.err().map(refusal),
+            error_detail: outcome.err().map(nack_status),
             ..self.request()
         }
     }
@@ -184,11 +187,11 @@ impl Stream {
         }
     }
 
-    /// Sends a request without waiting: a server that does not read must not stop whoever answers.
+    /// Queues a request without waiting, so that a server that does not read does not block the caller.
     fn send(&mut self, request: DiscoveryRequest) {
         match self.requests.try_send(request) {
-            Err(TrySendError::Full(_)) => self.is_clogged = true,
-            // When the stream has ended, `next` will tell why.
+            Err(TrySendError::Full(_)) => self.is_queue_full = true,
+            // If the stream has ended, `next` returns the error.
             Ok(()) | Err(TrySendError::Closed(_)) => {}
         }
     }

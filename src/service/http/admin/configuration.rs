@@ -44,7 +44,7 @@ fn files(snapshot: &Snapshot) -> Vec<File> {
 pub(super) fn rejected(rejected: Rejected) -> types::Rejected {
     types::Rejected {
         at_us: rejected.at,
-        mistakes: rejected.told.mistakes,
-        more: count(rejected.told.more),
+        mistakes: rejected.summary.mistakes,
+        more: count(rejected.summary.more),
     }
 }

@@ -1,28 +1,27 @@
 //! The number of messages in a resource, counted before it is decoded.
 //!
-//! An empty message takes two bytes on the wire and some hundreds in memory. One that says something, such as a
-//! descriptor with a key of one letter, takes four or more; a resource that is mostly empty messages is rejected
-//! before it fills the memory.
+//! An empty message takes two bytes on the wire and some hundreds in memory. A message with content, such as a descriptor with
+//! a key of one letter, takes four or more. A resource of mostly empty messages is rejected before it fills the memory.
 
 use bytes::Buf;
 use prost::encoding::{WireType, decode_key, decode_varint};
 
-/// Messages that a resource may have in any case.
+/// Number of messages that are always allowed.
 const ALLOWED: usize = 10_000;
 
-/// Bytes that each message beyond those must have, on average.
+/// Minimum average size in bytes of further messages.
 const BYTES_EACH: usize = 4;
 
-/// Depth at which counting ends; decoding ends there, too, and reports it.
+/// Depth at which counting ends. Decoding fails at that depth with an error of its own.
 const MAX_DEPTH: usize = 100;
 
-/// A message that holds others.
+/// A message type that has fields with messages.
 #[derive(Debug, Clone, Copy)]
 enum Message {
     Config,
     Descriptor,
     Policy,
-    /// Holds no others.
+    /// A message without such fields.
     Leaf,
     Struct,
     /// An entry of the map in a `Struct`.
@@ -32,7 +31,7 @@ enum Message {
 }
 
 impl Message {
-    /// What a field of this message holds, if that is a message.
+    /// Returns the message type of a field, if it has one.
     fn field(self, number: u32) -> Option<Self> {
         match (self, number) {
             (Self::Config, 3) | (Self::Descriptor, 4) => Some(Self::Descriptor),
@@ -47,16 +46,16 @@ impl Message {
     }
 }
 
-/// The number of messages in a `RateLimitConfig`, when there are more than its size allows.
+/// Returns the number of messages in a `RateLimitConfig` if it exceeds what its size allows.
 pub(super) fn excess(config: &[u8]) -> Option<usize> {
     let allowed = ALLOWED + config.len() / BYTES_EACH;
     let mut count = 0;
-    // What cannot be read here cannot be decoded either, and that is reported.
+    // Invalid bytes cannot be decoded either, which is reported by the decoder.
     let _ = walk(config, Message::Config, 0, &mut count);
     (count > allowed).then_some(count)
 }
 
-/// Counts the messages below one; `None` where the bytes make no sense.
+/// Counts the messages in a message. Returns `None` if the bytes are invalid.
 fn walk(mut bytes: &[u8], message: Message, depth: usize, count: &mut usize) -> Option<()> {
     if depth > MAX_DEPTH {
         return None;
@@ -99,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_that_say_something_are_no_excess() {
+    fn messages_with_content_are_allowed() {
         let descriptor = |i: usize| RateLimitDescriptor {
             key: format!("k{i}"),
             rate_limit: Some(RateLimitPolicy {
@@ -123,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_messages_of_every_kind_are() {
+    fn empty_messages_of_every_kind_are_rejected() {
         let empty = RateLimitDescriptor::default;
         let of = |descriptor: RateLimitDescriptor| excess(&config(vec![descriptor]));
         assert_eq!(excess(&config(vec![empty(); 50_000])), Some(50_000));
@@ -163,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_make_no_sense_are_left_to_the_decoder() {
+    fn invalid_bytes_are_left_to_the_decoder() {
         for bytes in [&[0x1a, 0xff][..], &[0xff; 20], &[0x1b], &[0x1a, 0x7f, 0x00]] {
             assert_eq!(excess(bytes), None, "{bytes:?}");
         }

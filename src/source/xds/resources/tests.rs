@@ -1,4 +1,4 @@
-//! Whatever a management server sends is loaded, or refused with reasons.
+//! Any response of a management server is loaded, or rejected with reasons.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -90,7 +90,7 @@ fn check(update: &Update) -> Result<(), TestCaseError> {
 
 proptest! {
     #[test]
-    fn every_configuration_is_loaded_or_refused_with_reasons(configs in vec(config(), 0..4)) {
+    fn every_configuration_is_loaded_or_rejected_with_reasons(configs in vec(config(), 0..4)) {
         let resources = configs.iter().map(|config| resource(config.encode_to_vec()));
         check(&update(resources.collect()))?;
     }
@@ -111,7 +111,7 @@ proptest! {
     }
 
     #[test]
-    fn the_order_of_resources_means_nothing(configs in vec(config(), 2..4)) {
+    fn the_order_of_resources_does_not_matter(configs in vec(config(), 2..4)) {
         let resources: Vec<_> =
             configs.iter().map(|config| resource(config.encode_to_vec())).collect();
         let turned: Vec<_> = resources.iter().rev().cloned().collect();
@@ -119,11 +119,11 @@ proptest! {
         prop_assert_eq!(fingerprint(&one.response), fingerprint(&other.response));
         let names: HashSet<_> = configs.iter().map(|c| &c.name).collect();
         if names.len() == configs.len() && !names.contains(&String::new()) {
-            let told = |update: &Update| {
+            let rules = |update: &Update| {
                 let loaded = update.load(LoadOptions::default());
-                loaded.map(|rules| rules.rules().to_vec())
+                loaded.map(|set| set.rules().to_vec())
             };
-            prop_assert_eq!(told(&one), told(&other));
+            prop_assert_eq!(rules(&one), rules(&other));
         }
     }
 }

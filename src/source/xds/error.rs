@@ -1,4 +1,4 @@
-//! What keeps the management server's configuration away, in a sentence: what, why, and what to do.
+//! Errors of the stream to the management server, as sentences: what failed, why, and what to do.
 
 use std::error::Error;
 use std::fmt;
@@ -9,32 +9,32 @@ use tonic::{Code, Status};
 
 use super::{Settings, TlsFiles};
 
-/// The longest text of a server that is repeated, in characters.
-const MAX_SHOWN: usize = 300;
+/// Maximum number of characters of a server's text that are logged.
+const MAX_PRINTED: usize = 300;
 
-/// A sentence without its end.
+/// An error of the stream. It is printed as a sentence without a period.
 #[derive(Debug, Clone)]
-pub(super) struct Trouble {
+pub(super) struct StreamError {
     sentence: String,
-    /// The connection ended, and the other side did not say why.
+    /// Whether the connection was closed without a reason.
     is_unexplained: bool,
 }
 
-/// Two that differ only in numbers are the same trouble: TLS tells the time with an expired certificate.
-impl PartialEq for Trouble {
+/// Errors that differ only in numbers are equal: an error about an expired certificate contains the time.
+impl PartialEq for StreamError {
     fn eq(&self, other: &Self) -> bool {
         let words = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "");
         words(&self.sentence) == words(&other.sentence)
     }
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for StreamError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.sentence)
     }
 }
 
-impl Trouble {
+impl StreamError {
     fn new(sentence: String) -> Self {
         Self {
             sentence,
@@ -42,48 +42,48 @@ impl Trouble {
         }
     }
 
-    /// A file of [`TlsFiles`] is of no use.
+    /// A file of [`TlsFiles`] is missing or invalid.
     pub(super) fn of_file(option: &str, wrong: &str) -> Self {
         Self::new(format!("{option}: {wrong}"))
     }
 
-    /// The files are there, but do not make a client.
+    /// The files of [`TlsFiles`] do not make a TLS client.
     pub(super) fn of_certificates(error: &(dyn Error + 'static)) -> Self {
         Self::new(format!(
             "TLS to the management server cannot be set up ({}); check that \
              CONFIG_GRPC_XDS_CLIENT_TLS_CERT and _KEY belong together, and that \
              CONFIG_GRPC_XDS_SERVER_TLS_CACERT is set or the system has certificates",
-            root(error)
+            root_cause(error)
         ))
     }
 
-    /// The server does not answer at all.
+    /// The server does not answer in time.
     pub(super) fn no_answer(settings: &Settings, waited: Duration) -> Self {
         Self::new(format!(
             "the management server {} does not answer within {waited:?}; check \
-             CONFIG_GRPC_XDS_SERVER_URL, and what stands between",
+             CONFIG_GRPC_XDS_SERVER_URL and the network in between",
             settings.server
         ))
     }
 
-    /// The server does not take what it is sent.
-    pub(super) fn clogged(settings: &Settings) -> Self {
+    /// The server does not read from the connection.
+    pub(super) fn not_reading(settings: &Settings) -> Self {
         let server = &settings.server;
         Self::new(format!(
             "the management server {server} does not read the answers to what it sends"
         ))
     }
 
-    /// The server ended the stream, and calls that right.
+    /// The server ended the stream with the status OK.
     pub(super) fn closed(settings: &Settings) -> Self {
         let server = &settings.server;
         Self::new(format!("the management server {server} closed the stream"))
     }
 
-    /// No connection came about, or it broke.
+    /// A connection could not be established, or it was closed.
     pub(super) fn of_connection(settings: &Settings, error: &(dyn Error + 'static)) -> Self {
         let server = &settings.server;
-        let cause = root(error);
+        let cause = root_cause(error);
         let kind = causes(error).find_map(|cause| {
             let error = cause.downcast_ref::<io::Error>()?;
             Some(error.kind())
@@ -100,11 +100,11 @@ impl Trouble {
             ),
             Some(io::ErrorKind::TimedOut) => format!(
                 "the management server {server} does not answer ({cause}); check \
-                 CONFIG_GRPC_XDS_SERVER_URL, and what stands between"
+                 CONFIG_GRPC_XDS_SERVER_URL and the network in between"
             ),
             Some(io::ErrorKind::InvalidData) if settings.tls.is_some() => format!(
                 "TLS to the management server {server} fails ({cause}); check {}",
-                blamed(&cause)
+                tls_hint(&cause)
             ),
             _ => {
                 return Self {
@@ -117,8 +117,8 @@ impl Trouble {
         })
     }
 
-    /// With what it may mean when nothing was heard from the server before.
-    pub(super) fn at_first(self, settings: &Settings) -> Self {
+    /// Adds a hint about likely causes if the server has sent nothing before.
+    pub(super) fn with_hint(self, settings: &Settings) -> Self {
         if !self.is_unexplained {
             return self;
         }
@@ -132,17 +132,17 @@ impl Trouble {
         Self::new(format!("{}; {guess}", self.sentence))
     }
 
-    /// The stream ended with a status, the server's own or one for what happened to the connection.
+    /// The stream ended with a status, which the server sent or the client made from a connection error.
     pub(super) fn of_stream(settings: &Settings, status: &Status) -> Self {
         let server = &settings.server;
-        let message = shown(status.message());
+        let message = printable(status.message());
         if message
             .to_lowercase()
             .replace('_', " ")
             .contains("too many pings")
         {
             return Self::new(format!(
-                "the management server {server} does not want to be asked so often whether it is alive; \
+                "the management server {server} rejects the frequency of keepalive pings; \
                  raise XDS_CLIENT_KEEPALIVE_INTERVAL"
             ));
         }
@@ -158,7 +158,7 @@ impl Trouble {
                  check CONFIG_GRPC_XDS_SERVER_URL"
             )),
             (None, Code::Unauthenticated | Code::PermissionDenied) => Self::new(format!(
-                "the management server {server} refuses this client ({message}); check \
+                "the management server {server} rejects this client ({message}); check \
                  CONFIG_GRPC_XDS_CLIENT_TLS_CERT and CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS"
             )),
             (None, code) => Self::new(format!(
@@ -168,17 +168,17 @@ impl Trouble {
     }
 }
 
-/// What a server says, fit for a log.
-pub(super) fn shown(message: &str) -> String {
-    let end = message.char_indices().nth(MAX_SHOWN);
+/// Returns a server's text escaped and truncated for the log.
+pub(super) fn printable(message: &str) -> String {
+    let end = message.char_indices().nth(MAX_PRINTED);
     match end {
         Some((end, _)) => format!("{}...", message[..end].escape_debug()),
         None => message.escape_debug().to_string(),
     }
 }
 
-/// The option to check for what TLS complains of.
-fn blamed(cause: &str) -> &'static str {
+/// Returns what to check after a TLS error.
+fn tls_hint(cause: &str) -> &'static str {
     if cause.contains("corrupt message") {
         "that it speaks TLS: CONFIG_GRPC_XDS_SERVER_USE_TLS=true asks for it"
     } else if cause.contains("not valid for name") || cause.contains("NotValidForName") {
@@ -195,8 +195,8 @@ fn blamed(cause: &str) -> &'static str {
     }
 }
 
-/// What an error says at its end, where the cause is.
-fn root(error: &(dyn Error + 'static)) -> String {
+/// Returns the text of the innermost source of an error.
+fn root_cause(error: &(dyn Error + 'static)) -> String {
     causes(error)
         .last()
         .map(ToString::to_string)
