@@ -1,4 +1,4 @@
-//! The command line: what was typed (and the environment), turned into what it means, once.
+//! The command line: parses arguments and the environment once, and runs the command.
 
 mod check;
 mod diff;
@@ -12,7 +12,7 @@ mod options;
     not(feature = "tools"),
     expect(dead_code, reason = "only `migrate` needs all of it")
 )]
-mod reference;
+mod ratelimit_variables;
 #[cfg(feature = "tools")]
 mod replay;
 mod serve;
@@ -100,11 +100,11 @@ enum Command {
 /// Runs the command that the arguments name.
 ///
 /// # Errors
-/// When the command fails; the error is for the person who typed it.
+/// If the command fails. The error is written for the user.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<Outcome> {
-    let args = as_ratelimit(args.into_iter().collect());
+    let args = insert_serve(args.into_iter().collect());
     let of_hit = args.get(1).is_some_and(|command| command == "hit");
-    let command = only_own(unset_empty(Cli::command()), &args);
+    let command = without_server_variables(ignore_empty_variables(Cli::command()), &args);
     let serve = command.find_subcommand("serve").cloned();
     let (args, ignored) = match is_ratelimit(&args) {
         true => without_unknown(&command, args),
@@ -118,7 +118,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<Outcome> 
         }
         Err((error, others)) => {
             unless_closed(error.print(), ())?;
-            return tell_mistakes(&others, of_hit);
+            return print_mistakes(&others, of_hit);
         }
     };
     let cli = Cli::from_arg_matches(&read.matches)?;
@@ -126,11 +126,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<Outcome> 
     match cli.command {
         None => serve::run(cli.serve, mistakes, &ignored),
         Some(Command::Serve(args)) => serve::run(*args, mistakes, &ignored),
-        _ if !mistakes.is_empty() => tell_mistakes(&mistakes, of_hit),
+        _ if !mistakes.is_empty() => print_mistakes(&mistakes, of_hit),
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::Explain(args)) => explain::run(&args),
         #[cfg(feature = "tools")]
-        Some(Command::Migrate(args)) => migrate::run(&args),
+        Some(Command::Migrate(args)) => migrate::run(&args, &server_options()),
         Some(Command::Diff(args)) => diff::run(&args),
         #[cfg(feature = "tools")]
         Some(Command::Hit(args)) => hit::run(&args),
@@ -148,28 +148,37 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<Outcome> 
     }
 }
 
-/// Prints why a command failed.
+/// The options of the server, which `migrate` checks variables with.
+#[cfg(feature = "tools")]
+fn server_options() -> migrate::ServerOptions {
+    migrate::ServerOptions {
+        command: serve::command(),
+        contradictions: serve::contradictions,
+    }
+}
+
+/// Prints the error of a command.
 pub fn print_error(error: &anyhow::Error) {
-    // When this cannot be written, nothing is left to report it with.
+    // If this cannot be written, there is no other place to report it.
     let _ = writeln!(stderr(), "error: {error:#}");
 }
 
-/// Says what cannot be used; before there is a log, since that may be among it.
-fn tell_mistakes(mistakes: &Mistakes, of_hit: bool) -> anyhow::Result<Outcome> {
+/// Prints errors in options to standard error, because the log is not set up yet.
+fn print_mistakes(mistakes: &Mistakes, of_hit: bool) -> anyhow::Result<Outcome> {
     if !mistakes.is_empty() {
         writeln!(stderr(), "{mistakes}")?;
     }
     Ok(Outcome::Usage { of_hit })
 }
 
-/// Whether the program is called as envoyproxy/ratelimit is.
+/// Whether the program was started with the name of envoyproxy/ratelimit's program.
 fn is_ratelimit(args: &[OsString]) -> bool {
     let name = args.first().map(Path::new).and_then(Path::file_name);
     name.is_some_and(|name| name == "ratelimit")
 }
 
-/// The arguments without those that are none of the server's, and the names of these. envoyproxy/ratelimit looks at
-/// no argument, and manifests in use have some.
+/// Removes arguments that are not options of the server, and returns their names. envoyproxy/ratelimit ignores all
+/// arguments, and existing manifests contain some.
 fn without_unknown(
     command: &clap::Command,
     mut args: Vec<OsString>,
@@ -199,21 +208,21 @@ fn without_unknown(
     (args, ignored)
 }
 
-/// Called `ratelimit`, the program is what envoyproxy/ratelimit calls so: a server, and nothing else.
-fn as_ratelimit(mut args: Vec<OsString>) -> Vec<OsString> {
-    let asks = |arg: &OsString| {
+/// Inserts the command `serve` if the program was started as `ratelimit`, which is only a server.
+fn insert_serve(mut args: Vec<OsString>) -> Vec<OsString> {
+    let is_query = |arg: &OsString| {
         ["-h", "--help", "-V", "--version"]
             .iter()
             .any(|flag| arg == flag)
     };
-    if is_ratelimit(&args) && !args.get(1).is_some_and(asks) {
+    if is_ratelimit(&args) && !args.get(1).is_some_and(is_query) {
         args.insert(1, "serve".into());
     }
     args
 }
 
-/// Variables of the server are nothing to the other commands, which may be run where a server is to run.
-fn only_own(command: clap::Command, args: &[OsString]) -> clap::Command {
+/// Ignores the variables of the server for other commands, which can run in the environment of a server.
+fn without_server_variables(command: clap::Command, args: &[OsString]) -> clap::Command {
     let is_other = args
         .get(1)
         .is_some_and(|name| name != "serve" && command.find_subcommand(name).is_some());
@@ -223,8 +232,8 @@ fn only_own(command: clap::Command, args: &[OsString]) -> clap::Command {
     }
 }
 
-/// A variable that is set to nothing counts as not set, as templates of deployments expect.
-fn unset_empty(command: clap::Command) -> clap::Command {
+/// Treats an empty variable as unset, as templates of deployments expect.
+fn ignore_empty_variables(command: clap::Command) -> clap::Command {
     command
         .mut_args(|arg| {
             let is_empty = arg.get_env().is_some_and(|name| {
@@ -240,7 +249,7 @@ fn unset_empty(command: clap::Command) -> clap::Command {
                 arg
             }
         })
-        .mut_subcommands(unset_empty)
+        .mut_subcommands(ignore_empty_variables)
 }
 
 #[cfg(test)]

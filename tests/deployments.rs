@@ -332,7 +332,7 @@ fn called_ratelimit_it_ignores_arguments_that_are_none_of_its_own() {
         "--other",
         "value",
     ] {
-        let line = format!("the argument {ignored} is ignored: it is no option of the server");
+        let line = format!("argument {ignored} is ignored: it is not an option of the server");
         assert!(server.log().contains(&line), "{ignored}: {}", server.log());
     }
     assert!(!server.log().contains("ratelimit:8081"), "{}", server.log());

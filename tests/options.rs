@@ -45,7 +45,7 @@ fn wrong_values_are_named_with_their_variable() {
         ("MAX_DESCRIPTORS", "-1", "a whole number from 1"),
         ("MAX_DESCRIPTOR_ENTRIES", "0", "a whole number from 1"),
         ("WORKER_THREADS", "0", "WORKER_THREADS"),
-        ("REDIS_TIMEOUT", "-1s", "a time such as"),
+        ("REDIS_TIMEOUT", "-1s", "a duration such as"),
         ("LIMIT_LIMIT_HEADER", "x\r\ny: z", "the name of a header"),
         ("GRPC_SERVER_USE_TLS", "true", "GRPC_SERVER_TLS_CERT"),
         ("CONFIG_TYPE", "etcd", "GRPC_XDS_SOTW"),
@@ -135,11 +135,11 @@ fn all_mistakes_are_told_at_once() {
     ];
     let flags = ["--max-descriptors=none", "--redis-timeout", "0s"];
     let texts = [
-        "error: 8 options cannot be used\n",
+        "error: 8 options are invalid\n",
         "\n  --max-descriptors=none: write a whole number from 1 to 65536\n",
-        "\n  --redis-timeout=0s: write a time longer than 0, such as 100ms\n",
+        "\n  --redis-timeout=0s: write a duration longer than 0, such as 100ms\n",
         "\n  GRPC_PORT=http: write a number from 0 to 65535\n",
-        "\n  PORT=tcp://10.0.0.1:80: write a number from 0 to 65535; Kubernetes set this",
+        "\n  PORT=tcp://10.0.0.1:80: write a number from 0 to 65535; Kubernetes has set this",
         "\n  LOG_LEVEL=loud: write trace or debug or info or warn or error\n",
         "\n  BACKEND_TYPE=redis needs REDIS_URL",
         "\n  GRPC_SERVER_USE_TLS=true needs GRPC_SERVER_TLS_CERT",
@@ -236,7 +236,7 @@ fn the_page_of_options_has_the_tables_that_the_program_prints() {
 #[test]
 fn a_short_flag_with_a_wrong_value_is_told_as_a_long_one() {
     for (address, says) in [
-        ("https://x", "only plaintext"),
+        ("https://x", "TLS is not supported"),
         ("x", "write host:port"),
         ("x:99999", "write host:port"),
     ] {
@@ -270,7 +270,7 @@ fn everything_that_is_wrong_with_certificates_and_sources_is_told() {
     for part in [
         "no certificate",
         "no private key",
-        "not from both",
+        "either from a management server or from files",
         "ADDITIONAL_HEADERS",
     ] {
         assert!(printed.stderr.contains(part), "{part}: {}", printed.stderr);

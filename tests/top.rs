@@ -150,7 +150,7 @@ descriptors:
             "{text}"
         );
         let title =
-            format!("would deny most (shadow mode) of the last minute: {would_deny} hits in all");
+            format!("would deny most (shadow mode) of the last minute: {would_deny} hits in total");
         assert!(text.contains(&title), "{text}");
         // The figures of the metrics: what is denied is what is over the limit, less what shadow mode let pass.
         let scrape = Scrape::of(&server);
@@ -200,15 +200,15 @@ fn what_cannot_be_asked_is_told_of_in_a_sentence() {
     for (address, expected) in [
         (
             format!("127.0.0.1:{}", free_port()),
-            "cannot be reached; is the server running, and is this its debug port",
+            "check that the server is running and that --address is its debug port",
         ),
         (
             server.address().to_string(),
-            "does not speak HTTP/1.1; give --address the debug port",
+            "does not respond with HTTP/1.1; set --address to the debug port",
         ),
         (
             Scrape::address(&server).to_string(),
-            "is not the debug port of a ratekeeper that knows /api/v1/status (HTTP 404)",
+            "is not the debug port of a ratekeeper with /api/v1/status (HTTP 404)",
         ),
     ] {
         for way in ["--once", "--json"] {
@@ -296,7 +296,7 @@ fn a_screen_draws_obeys_keys_and_leaves_the_terminal_as_it_was() {
     );
     // A server that goes leaves what it said, and that it is old.
     let steps = json!([
-        {"wait": "q quit"}, {"stop": server.id()}, {"wait": "what is below is old"}, {"type": "q"}, {"end": null},
+        {"wait": "q quit"}, {"stop": server.id()}, {"wait": "outdated: "}, {"type": "q"}, {"end": null},
     ]);
     assert_eq!(ends(&on_a_terminal(&steps, &[], &address)), well);
     assert_eq!(server.ended().0.code(), Some(0));

@@ -426,7 +426,7 @@ fn a_rollback_ends_the_rejection() {
         let address = server.debug().address().to_string();
         let top = typed(["top", "--once", "--address", &address], []);
         assert!(
-            !top.stdout.contains("was refused"),
+            !top.stdout.contains("was rejected"),
             "{}{}",
             top.stdout,
             top.stderr

@@ -1,4 +1,4 @@
-//! `ratekeeper check`: reads configuration as the server would, and reports all mistakes.
+//! `ratekeeper check`: reads the configuration like the server and reports all errors.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use crate::rules::{Hits, Limits, LoadOptions, Rule, RuleSet};
 use crate::source;
 use crate::source::summarize;
 
-/// What can be typed.
+/// Options of the command.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit code: 0 valid, 1 errors were found, 2 wrong options.")]
 pub(super) struct Args {
@@ -27,8 +27,7 @@ pub(super) struct Args {
     configuration: Configuration,
 }
 
-/// Prints what is in the files, or everything that is wrong with them. What is allowed and probably not meant is
-/// printed, too, and changes nothing of the outcome.
+/// Prints a summary of the files, or all errors in them. Warnings are printed as well, and do not change the outcome.
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let files = source::read(&args.configuration.location_or(args.path.as_ref()))?;
     let options = LoadOptions {
@@ -65,7 +64,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// How many rules say, or have by DEFAULT_HITS, when their hits are taken; the others leave it to how they are used.
+/// Counts the rules that are prepaid or postpaid, by their own `hits` or DEFAULT_HITS; the others are charged as they are used.
 fn paid(rules: &[Arc<Rule>]) -> String {
     let with = |hits: Hits| {
         let is_so = |rule: &&Arc<Rule>| match &rule.limits {

@@ -1,4 +1,4 @@
-//! `ratekeeper diff`: what a change of configuration means, in words.
+//! `ratekeeper diff`: describes the effect of a configuration change.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::rules::{Change, RuleSet};
 use crate::source;
 use crate::watch::Location;
 
-/// What can be typed.
+/// Options of the command.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Exit code: 0 no difference in behavior, 1 differences, 2 the configurations cannot be compared.\n\n\
@@ -35,7 +35,7 @@ pub(super) struct Args {
     json: bool,
 }
 
-/// Prints what changes, a sentence each.
+/// Prints one sentence for each change.
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let (old, new) = match (args.load(&args.old), args.load(&args.new)) {
         (Ok(old), Ok(new)) => (old, new),
@@ -55,7 +55,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         false => to_text(&changes),
     };
     if let Err(error) = stdout().write_all(text.as_bytes()) {
-        writeln!(stderr(), "error: what changes cannot be printed: {error}")?;
+        writeln!(stderr(), "error: cannot write the changes: {error}")?;
         return Ok(Outcome::Usage { of_hit: false });
     }
     Ok(match changes.is_empty() {
@@ -69,13 +69,13 @@ impl Args {
         let files = source::read(&Location::Path(path.to_owned()))?;
         RuleSet::load(&files, self.reading.load_options())
             .map_err(|mistakes| anyhow::anyhow!("{mistakes}"))
-            .with_context(|| format!("{} has mistakes", path.display()))
+            .with_context(|| format!("{} has errors", path.display()))
     }
 }
 
 fn to_text(changes: &[Change]) -> String {
     match changes {
-        [] => "both do the same\n".to_owned(),
+        [] => "no difference in behavior\n".to_owned(),
         changes => changes.iter().map(|change| format!("{change}\n")).collect(),
     }
 }

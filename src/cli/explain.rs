@@ -1,4 +1,4 @@
-//! `ratekeeper explain`: which rule and buckets a descriptor meets, and why not others.
+//! `ratekeeper explain`: shows which rule and buckets apply to a descriptor, and why others do not.
 
 use std::io::Write as _;
 
@@ -9,7 +9,7 @@ use crate::limiter::{Typed, explain};
 use crate::rules::RuleSet;
 use crate::source;
 
-/// What can be typed.
+/// Options of the command.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Try:  ratekeeper explain --config envoy/ratelimit.yaml shop client=alice")]
 pub(super) struct Args {
@@ -36,7 +36,7 @@ pub(super) struct Args {
     redis_type: RedisType,
 }
 
-/// Prints the way through the tree, the rule, its limits and their buckets.
+/// Prints the path through the rules, the matching rule, its limits and their buckets.
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let files = source::read(&args.configuration.location())?;
     let rules = match RuleSet::load(&files, args.configuration.load_options()) {

@@ -57,15 +57,24 @@ pub(super) struct Args {
     json: bool,
 }
 
+/// The options of `ratekeeper serve`, which the variables of a deployment are checked with.
+#[derive(Debug)]
+pub(super) struct ServerOptions {
+    /// Command with the options and their variables.
+    pub(super) command: clap::Command,
+    /// Returns errors in options that are valid alone but contradict each other.
+    pub(super) contradictions: fn(&clap::ArgMatches) -> Vec<String>,
+}
+
 /// Prints what stays the same, what differs and why, and what must be changed first.
-pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
+pub(super) fn run(args: &Args, server: &ServerOptions) -> anyhow::Result<Outcome> {
     let Deployment {
         environment,
         mut rules,
         mut findings,
         missing_rules,
     } = deployment(args)?;
-    findings.extend(variables::findings(&environment));
+    findings.extend(variables::findings(&environment, server));
     // Paths in manifests are paths in the container, so they are not read on this machine.
     let is_here = args.rules.is_some() || args.manifest.is_empty();
     if !is_here {

@@ -1,7 +1,7 @@
-//! Everything that is wrong with what was typed and set, found in one go.
+//! Finds all errors in options and variables in one run.
 //!
-//! clap stops at the first option that it cannot read. Here that option is noted and left out, and the rest
-//! is read again, until nothing is left that cannot be read.
+//! clap stops at the first invalid option. This module records that error, removes the option and parses again, until no
+//! invalid option is left.
 
 use std::error::Error as _;
 use std::ffi::OsString;
@@ -12,12 +12,12 @@ use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgMatches, Command};
 
-/// What is wrong, a sentence each.
+/// Errors, each one sentence.
 #[derive(Debug, Default)]
 pub(super) struct Mistakes(Vec<String>);
 
 impl Mistakes {
-    /// Notes a sentence, once.
+    /// Adds an error, unless it is already there.
     pub(super) fn add(&mut self, sentence: impl Into<String>) {
         let sentence = sentence.into();
         if !self.0.contains(&sentence) {
@@ -25,18 +25,18 @@ impl Mistakes {
         }
     }
 
-    /// The value, if there is one; otherwise why there is none is noted.
+    /// Returns the value, or adds the error and returns `None`.
     pub(super) fn take<T>(&mut self, value: anyhow::Result<T>) -> Option<T> {
         value.map_err(|error| self.add(format!("{error:#}"))).ok()
     }
 
-    /// The sentences.
+    /// Returns the errors.
     #[cfg(feature = "tools")]
     pub(super) fn into_sentences(self) -> Vec<String> {
         self.0
     }
 
-    /// Whether there are none.
+    /// Whether there are no errors.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -47,7 +47,7 @@ impl fmt::Display for Mistakes {
         match &self.0[..] {
             [one] => write!(f, "error: {one}"),
             all => {
-                write!(f, "error: {} options cannot be used", all.len())?;
+                write!(f, "error: {} options are invalid", all.len())?;
                 all.iter()
                     .try_for_each(|sentence| write!(f, "\n  {sentence}"))
             }
@@ -55,18 +55,18 @@ impl fmt::Display for Mistakes {
     }
 }
 
-/// What was typed and set, as far as it can be read.
+/// The valid options, and the errors in the others.
 pub(super) struct Read {
-    /// The values, without those that cannot be read.
+    /// Values of the valid options.
     pub(super) matches: ArgMatches,
-    /// Why they cannot be.
+    /// Errors in the other options.
     pub(super) mistakes: Mistakes,
 }
 
-/// Reads what was typed and set.
+/// Parses arguments and variables.
 ///
 /// # Errors
-/// When it makes no command, or only asks for help; the mistakes are those found besides.
+/// If the arguments are not a valid command, or request help. The second part has the other errors.
 pub(super) fn read(
     mut command: Command,
     args: &[OsString],
@@ -85,7 +85,7 @@ pub(super) fn read(
         if let Some(arg) = wrong_value(&command, &error) {
             let is_typed = without(&mut args, &arg);
             if !is_typed && !is_variable(&arg) {
-                // It cannot be left out, so nothing else can be read.
+                // The option cannot be removed, so nothing else can be parsed.
                 return Err((error, mistakes));
             }
             mistakes.add(sentence(&arg, &error, is_typed));
@@ -93,7 +93,7 @@ pub(super) fn read(
                 command = without_variable(command, arg.get_id());
             }
         } else if error.use_stderr() && unreadable.is_none() && args.len() > 2 {
-            // What was typed cannot be told apart; what was set still can.
+            // The arguments cannot be parsed, but the variables still can.
             args.truncate(if command.find_subcommand(&args[1]).is_some() {
                 2
             } else {
@@ -106,7 +106,7 @@ pub(super) fn read(
     }
 }
 
-/// The option whose value is wrong, if that is what the error says.
+/// The option with an invalid value, if that is the error.
 fn wrong_value(command: &Command, error: &clap::Error) -> Option<Arg> {
     let kinds = [
         ErrorKind::InvalidValue,
@@ -125,7 +125,7 @@ fn wrong_value(command: &Command, error: &clap::Error) -> Option<Arg> {
         .cloned()
 }
 
-/// Takes an option and its value out of what was typed, and tells whether it was.
+/// Removes an option and its value from the arguments; returns whether it was there.
 fn without(args: &mut Vec<OsString>, arg: &Arg) -> bool {
     let long = format!("--{}", arg.get_long().unwrap_or_default());
     let short = arg.get_short().map(|letter| format!("-{letter}"));
@@ -151,12 +151,12 @@ fn without(args: &mut Vec<OsString>, arg: &Arg) -> bool {
     true
 }
 
-/// Whether the value of an option may have come from a variable.
+/// Whether the value of an option can come from a variable.
 fn is_variable(arg: &Arg) -> bool {
     arg.get_env().is_some()
 }
 
-/// The command, in which the variable of an option counts as not set.
+/// Makes the command ignore the variable of an option.
 fn without_variable(command: Command, id: &clap::Id) -> Command {
     let forget = |arg: Arg| {
         if arg.get_id() == id {
@@ -170,7 +170,7 @@ fn without_variable(command: Command, id: &clap::Id) -> Command {
         .mut_subcommands(|command| command.mut_args(forget))
 }
 
-/// One sentence: which option, by the name under which it was given, and what to write.
+/// Formats an error: the option, by its flag or variable, and what to write.
 fn sentence(arg: &Arg, error: &clap::Error, is_typed: bool) -> String {
     let flag = format!("--{}", arg.get_long().unwrap_or_default());
     let variable = arg.get_env().map(|name| name.to_string_lossy());
@@ -179,7 +179,7 @@ fn sentence(arg: &Arg, error: &clap::Error, is_typed: bool) -> String {
         _ => flag,
     };
     let value = text(error, ContextKind::InvalidValue).unwrap_or_default();
-    // Where there is an @, a password may be before it.
+    // A value with @ can contain a password.
     let is_secret = arg.is_hide_env_values_set() || value.contains('@');
     let given = if value.is_empty() || is_secret {
         name

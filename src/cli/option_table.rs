@@ -1,4 +1,4 @@
-//! `ratekeeper options`: every option of the server as a table, made of what `--help` is made of.
+//! `ratekeeper options`: prints the options of the server as Markdown tables, from the same definitions as `--help`.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -7,15 +7,15 @@ use clap::{Arg, Command};
 
 use super::Outcome;
 use super::output::stdout;
-use super::serve::without_effect;
+use super::ratelimit_variables::without_effect;
 
-/// Prints the table as Markdown.
+/// Prints the tables.
 pub(super) fn run(serve: &Command) -> anyhow::Result<Outcome> {
     write!(stdout(), "{}", markdown(serve))?;
     Ok(Outcome::Done)
 }
 
-/// A row for each option of the command, by subject; then the variables without effect.
+/// Tables of the options by heading, and of the variables without effect.
 fn markdown(command: &Command) -> String {
     let mut text = String::new();
     let shown = |arg: &&Arg| !arg.is_hide_set() && arg.get_env().is_some();
@@ -80,7 +80,7 @@ fn row(arg: &Arg) -> String {
     )
 }
 
-/// A text as it can stand in a cell of a table.
+/// Escapes a text for a cell of a table.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('\n', " ")
 }

@@ -1,4 +1,4 @@
-//! Options that several commands share, and how their values are read.
+//! Options that several commands share, and parsers of their values.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use crate::watch::Location;
 
 pub(super) use ratekeeper_tools::values::{boolean, some_time, time};
 
-/// Where the rules are and how they are read.
+/// Location of the rules, and how to read them.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Configuration")]
 pub(super) struct Configuration {
@@ -60,7 +60,7 @@ pub(super) struct Configuration {
     reading: Reading,
 }
 
-/// How rules are read, wherever they are.
+/// How to read rules.
 #[derive(Debug, Args)]
 pub(super) struct Reading {
     /// Merge files that have the same domain; unless set, a domain in two files is an error
@@ -88,7 +88,7 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    /// How the rules are read.
+    /// How to read the rules.
     pub(super) fn load_options(&self) -> LoadOptions {
         LoadOptions {
             default_algorithm: self.default_algorithm.into(),
@@ -100,12 +100,12 @@ impl Reading {
 }
 
 impl Configuration {
-    /// Whether a path was named on purpose; RUNTIME_ROOT always has one.
+    /// Whether CONFIG_PATH is set; RUNTIME_ROOT always has a value.
     pub(super) fn is_path_given(&self) -> bool {
         self.config.is_some()
     }
 
-    /// Where the rules are.
+    /// Location of the rules.
     pub(super) fn location(&self) -> Location {
         match &self.config {
             Some(path) => Location::Path(path.clone()),
@@ -119,18 +119,18 @@ impl Configuration {
         }
     }
 
-    /// The same with a path that was typed as an argument, if one was.
+    /// The path in an argument, or else the configured location.
     pub(super) fn location_or(&self, path: Option<&PathBuf>) -> Location {
         path.map_or_else(|| self.location(), |path| Location::Path(path.clone()))
     }
 
-    /// How the rules are read.
+    /// How to read the rules.
     pub(super) fn load_options(&self) -> LoadOptions {
         self.reading.load_options()
     }
 }
 
-/// What buckets are called.
+/// Names of bucket keys.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Buckets")]
 pub(super) struct Keys {
@@ -155,7 +155,7 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// The keys when one of these is a Redis that has them.
+    /// Format of bucket keys for these Redis topologies.
     pub(super) fn format(
         &self,
         redis_types: impl IntoIterator<Item = RedisType>,
@@ -167,8 +167,8 @@ impl Keys {
         }
         if self.cache_key_prefix.contains(['{', '}']) {
             anyhow::bail!(
-                "CACHE_KEY_PREFIX={}: in a cluster, braces in it would choose the slot of every key; \
-                 leave them out",
+                "CACHE_KEY_PREFIX={}: in a Redis Cluster, braces would determine the slot of every key; \
+                 remove them",
                 self.cache_key_prefix
             );
         }
@@ -179,7 +179,7 @@ impl Keys {
     }
 }
 
-/// How a hash tag is called in options.
+/// Hash tags, as options name them.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum TagName {
     /// One of 32 groups per descriptor, spread over all nodes; a request with several descriptors takes several
@@ -189,7 +189,7 @@ enum TagName {
     Domain,
 }
 
-/// How a Redis is laid out, as options call it.
+/// Topologies of Redis, as options name them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum RedisType {
     /// One Redis server
@@ -200,7 +200,7 @@ pub(super) enum RedisType {
     Cluster,
 }
 
-/// How an algorithm is called in options.
+/// Algorithms, as options name them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub(super) enum AlgorithmName {
@@ -210,7 +210,7 @@ pub(super) enum AlgorithmName {
     FixedWindow,
 }
 
-/// A [`Hits`], as options write it.
+/// Values of [`Hits`], as options name them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum HitsName {
     /// Postpaid while clients of this instance report usage or refund hits, else prepaid
@@ -240,16 +240,16 @@ impl From<AlgorithmName> for Algorithm {
     }
 }
 
-/// Reads a number of at least one.
+/// Parses a number of at least 1.
 pub(super) fn some(text: &str) -> Result<usize, String> {
     let number = text.parse().map(NonZeroUsize::get);
     number.map_err(|_| "write a whole number from 1".to_owned())
 }
 
-/// More threads than any machine has a use for.
+/// Maximum number of threads.
 const MAX_THREADS: usize = 1_024;
 
-/// Reads a number of threads.
+/// Parses a number of threads.
 pub(super) fn some_threads(text: &str) -> Result<NonZeroUsize, String> {
     let count = text.parse().ok();
     count
@@ -257,19 +257,19 @@ pub(super) fn some_threads(text: &str) -> Result<NonZeroUsize, String> {
         .ok_or_else(|| format!("write a whole number from 1 to {MAX_THREADS}"))
 }
 
-/// Reads a port; 0 takes any.
+/// Parses a port; 0 means any free one.
 pub(super) fn port(text: &str) -> Result<u16, String> {
     text.parse().map_err(|_| {
         let advice = format!("write a number from 0 to {}", u16::MAX);
         if text.starts_with("tcp://") {
-            format!("{advice}; Kubernetes set this for a Service of that name: set enableServiceLinks: false")
+            format!("{advice}; Kubernetes has set this variable for a Service with that name, so set enableServiceLinks: false in the pod")
         } else {
             advice
         }
     })
 }
 
-/// Reads the name of an HTTP header.
+/// Parses the name of an HTTP header.
 pub(super) fn header_name(text: &str) -> Result<String, String> {
     match http::HeaderName::try_from(text) {
         Ok(_) => Ok(text.to_owned()),
@@ -277,7 +277,7 @@ pub(super) fn header_name(text: &str) -> Result<String, String> {
     }
 }
 
-/// A text that no log shows.
+/// A secret, which is never logged.
 #[derive(Clone)]
 pub(super) struct Secret(String);
 

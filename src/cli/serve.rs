@@ -1,4 +1,4 @@
-//! `ratekeeper serve`: from options to [`Settings`], then run until told to stop.
+//! `ratekeeper serve`: turns options into [`Settings`], then runs the server until a signal stops it.
 
 mod admin;
 mod environment;
@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 use super::mistakes::Mistakes;
 use super::options::Configuration;
-use super::{Outcome, tell_mistakes};
+use super::{Outcome, print_mistakes};
 use crate::app::{self, Listeners, PortSettings, Settings, ShutdownSettings};
 use crate::limiter::{Bounds, LimiterSettings};
 
@@ -36,9 +36,7 @@ use source::SourceOptions;
 use telemetry::{MetricOptions, TraceOptions};
 use tls::TlsOptions;
 
-pub(super) use environment::without_effect;
-
-/// What can be typed.
+/// Options of the command.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -73,7 +71,7 @@ pub(super) struct Args {
     log: Log,
 }
 
-/// Serves until a signal says to stop. Arguments that were ignored are logged.
+/// Runs the server until a signal stops it. Ignored arguments are logged.
 pub(super) fn run(
     args: Args,
     mut mistakes: Mistakes,
@@ -85,19 +83,19 @@ pub(super) fn run(
     args.tls.check_files(&mut mistakes);
     args.store.check_files(&args.redis, &mut mistakes);
     let Some(mut settings) = settings.filter(|_| mistakes.is_empty()) else {
-        return tell_mistakes(&mistakes, false);
+        return print_mistakes(&mistakes, false);
     };
     args.log.start();
     for argument in ignored {
-        tracing::warn!("the argument {argument} is ignored: it is no option of the server");
+        tracing::warn!("argument {argument} is ignored: it is not an option of the server");
     }
-    args.metrics.say_what_has_no_effect();
-    args.traces.say_what_has_no_effect();
-    args.redis.say_what_has_no_effect();
+    args.metrics.log_without_effect();
+    args.traces.log_without_effect();
+    args.redis.log_without_effect();
     args.tls.warn_about_clients();
-    environment::tell(&args.tls.unused(), &variables());
+    environment::log_without_effect(&args.tls.unused(), &variables());
     share_open_files(&mut settings.ports);
-    // Requests are served by threads of their own, with runtimes of their own.
+    // Requests are served by worker threads with their own runtimes.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -112,10 +110,27 @@ pub(super) fn run(
         }
         app::run(settings, listeners, first, second).await
     });
-    // A name that is being resolved, or a file that is being read, does not hold up the end.
+    // Pending name lookups and file reads must not delay the exit.
     runtime.shutdown_background();
     ended?;
     Ok(Outcome::Done)
+}
+
+/// The options of the server as a command.
+#[cfg(feature = "tools")]
+pub(super) fn command() -> clap::Command {
+    Args::augment_args(clap::Command::new("serve"))
+}
+
+/// Finds options that are valid alone but contradict each other, without reading files.
+#[cfg(feature = "tools")]
+pub(super) fn contradictions(matches: &clap::ArgMatches) -> Vec<String> {
+    let Ok(args) = <Args as clap::FromArgMatches>::from_arg_matches(matches) else {
+        return Vec::new();
+    };
+    let mut mistakes = Mistakes::default();
+    args.settings(watch::channel(()).1, &mut mistakes);
+    mistakes.into_sentences()
 }
 
 /// The variables of all options.
@@ -127,7 +142,7 @@ fn variables() -> Vec<String> {
         .collect()
 }
 
-/// What the first and the second signal to stop make ready. SIGHUP asks for files to be read again.
+/// Futures that complete at the first and at the second signal to stop. SIGHUP requests a reload of all files.
 fn signals(
     reread: watch::Sender<()>,
 ) -> anyhow::Result<(impl Future<Output = ()>, impl Future<Output = ()>)> {
@@ -135,7 +150,7 @@ fn signals(
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (count, seen) = watch::channel(0_u32);
-    // Ends with the runtime; there is nothing that it could fail at.
+    // The task ends with the runtime, and cannot fail.
     tokio::spawn(async move {
         loop {
             tokio::select! {
@@ -156,19 +171,11 @@ fn signals(
 }
 
 impl Args {
-    /// What is wrong with options that can be read, but do not go together. No file is looked at.
-    #[cfg(feature = "tools")]
-    pub(super) fn contradictions(&self) -> Mistakes {
-        let mut mistakes = Mistakes::default();
-        self.settings(watch::channel(()).1, &mut mistakes);
-        mistakes
-    }
-
     fn names_a_store(&self) -> bool {
         self.store.is_chosen() || self.redis.is_named()
     }
 
-    /// What was asked for; `None` when it cannot be had. Everything that is wrong is noted.
+    /// The settings, or `None` if options are invalid. All errors are added to `mistakes`.
     fn settings(&self, reread: watch::Receiver<()>, mistakes: &mut Mistakes) -> Option<Settings> {
         let load = self.configuration.load_options();
         let origin = self.source.origin(&self.configuration, mistakes);
@@ -213,5 +220,40 @@ impl Args {
                 reread,
             },
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::ratelimit_variables::{Effect, VARIABLES};
+    use super::variables;
+
+    #[test]
+    fn variables_of_ratelimit_with_an_effect_are_options() {
+        let options: BTreeSet<_> = variables().into_iter().collect();
+        let is_option = |effect: Effect| {
+            !matches!(
+                effect,
+                Effect::None(_) | Effect::Rejected(_) | Effect::Memcached
+            )
+        };
+        for variable in VARIABLES {
+            if is_option(variable.effect) {
+                assert!(
+                    options.contains(variable.name),
+                    "{} is no option",
+                    variable.name
+                );
+            }
+            if variable.effect.reason_for_none().is_some() {
+                assert!(
+                    !options.contains(variable.name),
+                    "{} is an option",
+                    variable.name
+                );
+            }
+        }
     }
 }

@@ -167,7 +167,7 @@ fn the_environment_around_it_is_read_when_no_file_is_named_and_secrets_are_not_s
     assert!(
         printed
             .stdout
-            .contains("LOCAL_CACHE_SIZE_IN_BYTES\n      denials are remembered"),
+            .contains("LOCAL_CACHE_SIZE_IN_BYTES\n      denials are always cached"),
         "{}",
         printed.stdout
     );

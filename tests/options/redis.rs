@@ -17,7 +17,7 @@ fn options_of_redis_that_do_not_go_together_are_refused_with_what_to_do() {
         (&[("REDIS_URL", "a:1,"), cluster], &["host:port,host:port"]),
         (
             &[("REDIS_URL", "redis://a:1/3"), cluster],
-            &["no database but 0"],
+            &["only database 0"],
         ),
         (
             &[url, cluster, ("REDIS_SENTINEL_AUTH", "secret")],
@@ -80,7 +80,7 @@ fn options_of_redis_that_do_not_go_together_are_refused_with_what_to_do() {
         ),
         (
             &[("REDIS_PERSECOND", "1"), ("REDIS_PERSECOND_URL", "b:1")],
-            &["REDIS_URL as well"],
+            &["needs REDIS_URL, which stores"],
         ),
         (&[url, ("REDIS_TLS_CACERT", missing)], &["REDIS_TLS=true"]),
         (
@@ -136,7 +136,7 @@ fn options_of_redis_that_do_not_go_together_are_refused_with_what_to_do() {
         ),
         (
             &[("REDIS_URL", "h:1?db=3,h:2"), cluster],
-            &["no database but 0"],
+            &["only database 0"],
         ),
         (
             &[

@@ -156,7 +156,10 @@ fn a_change_is_told_in_words_and_by_the_exit_code() {
     let directory = directory.to_str().unwrap();
 
     let same = typed(["diff", old, old], []);
-    assert_eq!((same.code, same.stdout.as_str()), (0, "both do the same\n"));
+    assert_eq!(
+        (same.code, same.stdout.as_str()),
+        (0, "no difference in behavior\n")
+    );
     for new in [new, directory] {
         let differs = typed(["diff", old, new], []);
         assert_eq!((differs.code, differs.stderr.as_str()), (1, ""));
@@ -179,7 +182,7 @@ fn a_change_is_told_in_words_and_by_the_exit_code() {
 
     let broken = desk.write("broken.yaml", "domain: mesh\ndescriptors: [{kye: a}]\n");
     for (one, other, expected) in [
-        (old, broken.to_str().unwrap(), "has mistakes"),
+        (old, broken.to_str().unwrap(), "has errors"),
         ("/nonexistent.yaml", old, "does not exist"),
     ] {
         let printed = typed(["diff", one, other], []);

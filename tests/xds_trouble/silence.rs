@@ -135,6 +135,12 @@ fn options_that_make_no_sense_are_refused() {
         ("CONFIG_GRPC_XDS_CLIENT_TLS_CERT", "/tls.crt"),
         ("CONFIG_GRPC_XDS_CLIENT_TLS_KEY", "/tls.key"),
     );
-    refused(&[tls, certificate], &[key.0, "the file of its key"]);
-    refused(&[tls, key], &[certificate.0, "the file of its certificate"]);
+    refused(
+        &[tls, certificate],
+        &[key.0, "the file with its private key"],
+    );
+    refused(
+        &[tls, key],
+        &[certificate.0, "the file with its certificate"],
+    );
 }

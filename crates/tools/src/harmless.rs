@@ -1,9 +1,9 @@
-//! Texts of clients and servers, fit for a terminal: nothing in them moves the cursor, changes colors or hides what
-//! stands beside it.
+//! Escapes texts of clients and servers for a terminal, so that they cannot move the cursor, change colors or hide other
+//! text.
 
 use std::fmt::Write as _;
 
-/// A text that clients may have chosen, without what a terminal would obey, or what turns the text around it.
+/// Escapes control and format characters in a text of a client.
 pub fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for char in text.chars() {
@@ -16,7 +16,7 @@ pub fn plain(text: &str) -> String {
     plain
 }
 
-/// Lines of text or JSON with the same characters written as JSON can. Line feeds and tabs stay.
+/// Escapes control and format characters in lines of text or JSON, in JSON's syntax. Line feeds and tabs stay.
 pub fn harmless(text: &str) -> String {
     let mut harmless = String::with_capacity(text.len());
     for char in text.chars() {
@@ -31,7 +31,7 @@ pub fn harmless(text: &str) -> String {
     harmless
 }
 
-/// Controls of both ranges, and what has no width of its own but an effect: directions, joiners, tags.
+/// Whether a character is a control character, or an invisible one with an effect, such as a direction or a joiner.
 fn is_harmful(char: char) -> bool {
     char.is_control()
         || matches!(
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_terminal_would_obey_is_escaped() {
+    fn control_characters_are_escaped() {
         for (text, expected) in [
             ("rk:shop|client=alice", "rk:shop|client=alice"),
             ("\u{1b}[2J\r\n\u{7}", "\\u{1b}[2J\\u{d}\\u{a}\\u{7}"),
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn json_stays_what_it_was() {
+    fn escaped_json_has_the_same_value() {
         let value = serde_json::json!({"key": "a\u{9b}\u{202e}\u{e0001}\u{1b}b"});
         let escaped = harmless(&value.to_string());
         assert!(escaped.chars().all(|char| !is_harmful(char)), "{escaped}");

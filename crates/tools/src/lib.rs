@@ -3,9 +3,9 @@
 //! The commands are behind the feature `commands`, so that an image for the server alone can leave them out, with the
 //! libraries that only they need.
 //!
-//! - `bench`: puts a load on a server and measures it.
-//! - `hit`: sends one request and prints the verdict.
-//! - `top`: shows what a server does.
+//! - `bench`: sends load to a server and measures it.
+//! - `hit`: sends one request and prints the response.
+//! - `top`: monitors a server.
 //! - [`output`]: standard output, with control characters escaped.
 //! - [`values`]: parsers of option values.
 
@@ -19,25 +19,25 @@ pub mod output;
 pub mod top;
 pub mod values;
 
-// The server has deadlines by the same timers. Neither package is below the other, so the file is compiled in both.
+// The server uses the same timer. Neither package depends on the other, so the file is compiled into both.
 #[cfg(feature = "commands")]
 #[path = "../../../src/timer/kernel_timer.rs"]
 mod kernel_timer;
 
-/// What a command came to, for `main` to make an exit code of.
+/// The outcome of a command, which `main` maps to an exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It did what was asked. Exit code 0.
+    /// The command succeeded. Exit code 0.
     Done,
-    /// The answer is no: mistakes were found. Exit code 1.
+    /// Errors were found in the input. Exit code 1.
     Mistakes,
-    /// Two things differ. Exit code 1.
+    /// The two inputs differ. Exit code 1.
     Differ,
     /// The request was denied. Exit code 2.
     Denied,
-    /// What was typed makes no sense. Exit code 2, but 1 for `hit`, where 2 means denied.
+    /// The arguments are wrong. Exit code 2, but 1 for `hit`, for which 2 means denied.
     Usage {
-        /// Whether it was `hit` that was typed.
+        /// Whether the command is `hit`.
         of_hit: bool,
     },
 }

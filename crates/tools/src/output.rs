@@ -1,7 +1,7 @@
-//! What is printed. Whoever closed the pipe has seen enough, as `head` does: what a command came to is the same.
+//! Standard output and standard error of the commands.
 //!
-//! Everything that commands print goes through here, and control characters in it are escaped: names and values come
-//! from clients, servers and files.
+//! Control characters are escaped, because names and values come from clients, servers and files. A closed pipe, such as
+//! one to `head`, is not an error and does not change the outcome.
 
 use std::io::{self, ErrorKind, Stderr, Stdout, Write};
 
@@ -17,13 +17,13 @@ pub fn stderr() -> Output<Stderr> {
     Output(io::stderr())
 }
 
-/// An output that escapes control characters, and takes in silence what nobody reads any more.
+/// An output that escapes control characters and ignores a closed pipe.
 #[derive(Debug)]
 pub struct Output<W>(W);
 
 impl<W: Write> Write for Output<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // All that is printed is text; what is not could be half of a character.
+        // Commands print text only; an invalid sequence could be a part of a character.
         let text = String::from_utf8_lossy(bytes);
         let written = self.0.write_all(harmless(&text).as_bytes());
         unless_closed(written.map(|()| bytes.len()), bytes.len())
@@ -34,7 +34,7 @@ impl<W: Write> Write for Output<W> {
     }
 }
 
-/// A number of things: `1 file`, `2 files`.
+/// Formats a count with its noun: `1 file`, `2 files`.
 pub fn counted(count: usize, thing: &str) -> String {
     match count {
         1 => format!("1 {thing}"),
@@ -42,7 +42,7 @@ pub fn counted(count: usize, thing: &str) -> String {
     }
 }
 
-/// What came of printing; of a pipe that is closed, this.
+/// Replaces the error of a closed pipe with a value.
 pub fn unless_closed<T>(printed: io::Result<T>, of_closed: T) -> io::Result<T> {
     match printed {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(of_closed),

@@ -1,5 +1,5 @@
-//! `ratekeeper top`: what a server does at the moment, for who has only a shell. Asks the admin API on the debug
-//! port, again and again; on a terminal it draws a screen, otherwise it prints once.
+//! `ratekeeper top`: monitors a server from a shell. It queries the admin API on the debug port periodically and draws a
+//! screen, or prints once if the output is not a terminal.
 
 mod client;
 mod report;
@@ -19,9 +19,9 @@ use crate::values::{address, some_time};
 use client::Client;
 use report::{Report, Sort, View};
 use sample::{Sample, Window, documents};
-use screen::Colours;
+use screen::Colors;
 
-/// What can be typed.
+/// Options of the command.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Keys:  q quit, m last minute, h last hour, s change the order of the rules,\n       \
@@ -73,11 +73,11 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         } else if args.once || !io::stdout().is_terminal() {
             print_once(args, &client).await
         } else {
-            let colours = match args.no_color {
-                Some(_) => Colours::None,
-                None => Colours::Some,
+            let colors = match args.no_color {
+                Some(_) => Colors::None,
+                None => Colors::Some,
             };
-            terminal::watch(&client, args.view(), args.interval, colours).await
+            terminal::watch(&client, args.view(), args.interval, colors).await
         }
     })?;
     Ok(Outcome::Done)

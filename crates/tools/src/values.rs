@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Reads a boolean in the spellings that envoyproxy/ratelimit takes (Go's `strconv.ParseBool`).
+/// Parses a boolean in the spellings that envoyproxy/ratelimit accepts (Go's `strconv.ParseBool`).
 pub fn boolean(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
@@ -11,22 +11,22 @@ pub fn boolean(text: &str) -> Result<bool, String> {
     }
 }
 
-/// Longer than anything lasts, and short enough to be added to any clock.
+/// Maximum duration, short enough to be added to any clock.
 const LONGEST: Duration = Duration::from_secs(1_000 * 365 * 86_400);
 
-/// Reads a time, also as Go writes it, such as 1.5h.
+/// Parses a duration, also in Go's format, such as 1.5h.
 pub fn time(text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text)
         .ok()
         .or_else(|| go_time(text))
-        .ok_or_else(|| "write a time such as 20s or 100ms".to_owned())?;
+        .ok_or_else(|| "write a duration such as 20s or 100ms".to_owned())?;
     if time > LONGEST {
-        return Err("write a time of at most 1000 years".to_owned());
+        return Err("write a duration of at most 1000 years".to_owned());
     }
     Ok(time)
 }
 
-/// Reads numbers with units, such as `1h0.5s`.
+/// Parses a duration in Go's format, such as `1h0.5s`.
 fn go_time(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut total = Duration::ZERO;
@@ -51,20 +51,20 @@ fn go_time(text: &str) -> Option<Duration> {
     (!text.is_empty()).then_some(total)
 }
 
-/// Reads a time that is longer than none.
+/// Parses a duration that is longer than 0.
 pub fn some_time(text: &str) -> Result<Duration, String> {
     match time(text)? {
-        Duration::ZERO => Err("write a time longer than 0, such as 100ms".to_owned()),
+        Duration::ZERO => Err("write a duration longer than 0, such as 100ms".to_owned()),
         time => Ok(time),
     }
 }
 
-/// Reads the address of a server as host:port, also out of a URL.
+/// Parses the address of a server as host:port, also in a URL.
 pub fn address(text: &str) -> Result<String, String> {
     let address = text.strip_prefix("http://").unwrap_or(text);
     let address = address.strip_suffix('/').unwrap_or(address);
     if address.contains("://") {
-        return Err("write host:port; only plaintext is spoken".to_owned());
+        return Err("write host:port; TLS is not supported".to_owned());
     }
     let port = address
         .rsplit_once(':')
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_read_as_people_and_as_go_write_them() {
+    fn durations_are_parsed_in_both_formats() {
         for (text, expected) in [
             ("24h", Some(86_400_000)),
             ("24h0m0s", Some(86_400_000)),

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use super::super::reference::{self, FAMILIES};
+use super::super::ratelimit_variables::{PREFIXES, effect};
 
 /// The value of a variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,8 +65,8 @@ impl Environment {
             let (Some(name), Some(value)) = (name.to_str(), value.to_str()) else {
                 continue;
             };
-            let is_ours = reference::effect(name).is_some()
-                || FAMILIES.iter().any(|family| name.starts_with(family));
+            let is_ours =
+                effect(name).is_some() || PREFIXES.iter().any(|prefix| name.starts_with(prefix));
             if is_ours {
                 environment.set(name, Value::Text(value.to_owned()));
             }

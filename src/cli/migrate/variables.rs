@@ -5,16 +5,20 @@ use std::error::Error as _;
 
 use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue};
-use clap::{Arg, ArgAction, Args as _, Command, FromArgMatches as _};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::super::reference::{self, Effect, MEMCACHED_PLACES};
-use super::super::serve;
+use super::super::ratelimit_variables::{self, Effect, MEMCACHED_ADDRESSES};
+use super::ServerOptions;
 use super::environment::{Environment, Value};
 use super::finding::{Finding, Kind};
 
-/// The findings of an environment.
-pub(super) fn findings(environment: &Environment) -> Vec<Finding> {
-    let options = Options::of_serve();
+/// Advice for a deployment with memcached.
+const USE_REDIS: &str = "memcached cannot hold a bucket exactly; set REDIS_URL to a Redis of version 5.0 or newer, \
+     or BACKEND_TYPE=memory for buckets in the process, and leave this out";
+
+/// The findings about an environment.
+pub(super) fn findings(environment: &Environment, server: &ServerOptions) -> Vec<Finding> {
+    let options = Options::new(server);
     let mut findings: Vec<_> = environment
         .iter()
         .map(|(name, value)| of_variable(name, value, &options, environment))
@@ -33,14 +37,17 @@ fn of_variable(name: &str, value: &Value, options: &Options, environment: &Envir
     {
         return Finding::new(Kind::ChangeFirst, name, error);
     }
-    match reference::effect(name) {
+    match ratelimit_variables::effect(name) {
         Some(Effect::Differs(how)) => Finding::new(Kind::Differs, name, how),
         Some(Effect::DiffersWhenOn(how)) if environment.is_on(name) => {
             Finding::new(Kind::Differs, name, how)
         }
         Some(Effect::Same | Effect::DiffersWhenOn(_)) => Finding::new(Kind::Same, name, ""),
-        Some(Effect::None(why)) => Finding::new(Kind::NoEffect, name, why),
-        Some(Effect::Refused(instead)) => Finding::new(Kind::ChangeFirst, name, instead),
+        Some(Effect::Accepted(reason) | Effect::None(reason)) => {
+            Finding::new(Kind::NoEffect, name, reason)
+        }
+        Some(Effect::Rejected(instead)) => Finding::new(Kind::ChangeFirst, name, instead),
+        Some(Effect::Memcached) => Finding::new(Kind::ChangeFirst, name, USE_REDIS),
         None if options.knows(name) => {
             Finding::new(Kind::Same, name, "an option of ratekeeper alone")
         }
@@ -61,7 +68,7 @@ fn by_value(name: &str, value: &Value, environment: &Environment) -> Option<Find
              BACKEND_TYPE=memory for buckets in the process",
         ),
         "STATSD_PROTOCOL" if is("udp") => (Kind::Same, ""),
-        _ if MEMCACHED_PLACES.contains(&name) && has_other_store(environment) => (
+        _ if MEMCACHED_ADDRESSES.contains(&name) && has_other_store(environment) => (
             Kind::NoEffect,
             "another store is configured, and ratekeeper does not use memcached",
         ),
@@ -87,7 +94,7 @@ fn not_set(environment: &Environment) -> Vec<Finding> {
     let mut findings = Vec::new();
     let has_store = ["REDIS_URL", "BACKEND_TYPE"]
         .into_iter()
-        .chain(MEMCACHED_PLACES)
+        .chain(MEMCACHED_ADDRESSES)
         .any(is_set);
     if !has_store {
         findings.push(Finding::new(
@@ -141,12 +148,13 @@ const UNSEEN: [&str; 3] = ["localhost:6379", "true", "1"];
 struct Options {
     command: Command,
     flags: BTreeMap<String, String>,
+    contradictions: fn(&ArgMatches) -> Vec<String>,
 }
 
 impl Options {
-    fn of_serve() -> Self {
+    fn new(server: &ServerOptions) -> Self {
         let mut flags = BTreeMap::new();
-        let command = serve::Args::augment_args(Command::new("serve"));
+        let command = server.command.clone();
         for arg in command.get_arguments() {
             if let (Some(variable), Some(flag)) = (arg.get_env(), arg.get_long()) {
                 flags.insert(variable.to_string_lossy().into_owned(), flag.to_owned());
@@ -155,6 +163,7 @@ impl Options {
         Self {
             command: command.mut_args(as_variable),
             flags,
+            contradictions: server.contradictions,
         }
     }
 
@@ -178,11 +187,11 @@ impl Options {
             }
         }
         let matches = self.command.clone().try_get_matches_from(flags);
-        let Ok(args) = matches.and_then(|matches| serve::Args::from_arg_matches(&matches)) else {
+        let Ok(matches) = matches else {
             return Vec::new();
         };
-        let sentences = args.contradictions().into_sentences().into_iter();
-        sentences
+        (self.contradictions)(&matches)
+            .into_iter()
             .map(|sentence| Finding::new(Kind::ChangeFirst, "combination of variables", sentence))
             .collect()
     }

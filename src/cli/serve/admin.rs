@@ -1,4 +1,4 @@
-//! What can be typed about the admin API.
+//! Options of the admin API.
 
 use std::path::PathBuf;
 
@@ -35,16 +35,16 @@ pub(super) struct AdminOptions {
     pub(super) top_size: usize,
 }
 
-/// The most counters: searching more of them for the least would take a decision too long.
-const MOST: usize = 4096;
+/// Maximum number of counters: each decision searches them for the smallest.
+const MAX_COUNTERS: usize = 4096;
 
 fn counters(text: &str) -> Result<usize, String> {
-    let number = text.parse().ok().filter(|number| *number <= MOST);
-    number.ok_or_else(|| format!("write a number from 0 to {MOST}"))
+    let number = text.parse().ok().filter(|number| *number <= MAX_COUNTERS);
+    number.ok_or_else(|| format!("write a number from 0 to {MAX_COUNTERS}"))
 }
 
 impl AdminOptions {
-    /// Who may change buckets; `None` when nobody may, or what was typed makes no sense.
+    /// The token, or `None` without one or if options are invalid.
     pub(super) fn token(&self, mistakes: &mut Mistakes) -> Option<AdminToken> {
         mistakes.take(self.checked()).flatten()
     }
@@ -52,7 +52,7 @@ impl AdminOptions {
     fn checked(&self) -> anyhow::Result<Option<AdminToken>> {
         match (&self.admin_token, &self.admin_token_file) {
             (Some(_), Some(_)) => anyhow::bail!(
-                "ADMIN_TOKEN and ADMIN_TOKEN_FILE both say who may change buckets; leave one of them out"
+                "ADMIN_TOKEN and ADMIN_TOKEN_FILE both set the token; leave one of them out"
             ),
             (Some(token), None) => Ok(Some(
                 AdminToken::new(token.reveal()).context("ADMIN_TOKEN")?,

@@ -1,4 +1,4 @@
-//! What can be typed about a Redis that does not answer.
+//! Options for the time while Redis is unavailable.
 
 use std::time::Duration;
 

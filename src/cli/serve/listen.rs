@@ -1,4 +1,4 @@
-//! Where the server listens, and what connections may do.
+//! Options for ports, connections, threads and shutdown.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -112,7 +112,7 @@ pub(super) struct ConnectionOptions {
 impl Listen {
     pub(super) fn addresses(&self) -> Addresses {
         let tcp = |host: &str, port, options| Address::Tcp {
-            // As in URLs, an IPv6 address may be in brackets.
+            // An IPv6 address can be in brackets, as in URLs.
             host: host.trim_matches(['[', ']']).to_owned(),
             port,
             options,

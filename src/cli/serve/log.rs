@@ -1,4 +1,4 @@
-//! What is logged, and how.
+//! Options for logs, and the log's setup.
 
 use std::io::IsTerminal as _;
 
@@ -8,7 +8,7 @@ use tracing_subscriber::prelude::*;
 
 use crate::telemetry::logs::JsonLines;
 
-/// Modules whose lines are on start, reload and stop, on changes by the admin API, and on changes of how rules are charged.
+/// Modules that log start, reload, stop, changes through the admin API, and changes of how rules are charged.
 const LIFECYCLE: [&str; 5] = [
     "ratekeeper::app",
     "ratekeeper::limiter",
@@ -41,7 +41,7 @@ pub(super) struct Log {
     log_format: String,
 }
 
-/// The levels of envoyproxy/ratelimit.
+/// Log levels of envoyproxy/ratelimit.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(super) enum LogLevel {
     Trace,
@@ -62,21 +62,21 @@ impl Log {
             LogLevel::Warn => LevelFilter::WARN,
             LogLevel::Error => LevelFilter::ERROR,
         };
-        // That the server started, reloaded or stops is worth a line at the default level, too.
+        // Start, reload and stop are logged at the default level as well.
         let lifecycle = if level == LevelFilter::WARN {
             LevelFilter::INFO
         } else {
             level
         };
-        // Libraries tell of every frame at the lower levels; only our own words follow LOG_LEVEL there.
+        // Libraries log every frame at the lower levels, so only our own modules follow LOG_LEVEL there.
         let targets = Targets::new()
             .with_default(level.min(LevelFilter::WARN))
             .with_target(env!("CARGO_PKG_NAME"), level)
-            // It warns of each watched file that was deleted, which is how files are replaced.
+            // It warns about each deleted file, but files are replaced by deletion.
             .with_target("notify", level.min(LevelFilter::ERROR))
-            // It warns of each client that resets too many calls, and does not say who that is.
+            // It warns about each client that resets too many calls, without its address.
             .with_target("h2", level.min(LevelFilter::ERROR))
-            // They tell of every batch that is not sent, which is told once, by `telemetry`.
+            // It logs every failed export, which `telemetry` logs once.
             .with_target("opentelemetry", LevelFilter::OFF)
             .with_targets(LIFECYCLE.map(|target| (target, lifecycle)));
         let log = tracing_subscriber::fmt::layer()
@@ -88,7 +88,7 @@ impl Log {
             return registry.with(json.with_filter(targets)).init();
         }
         registry.with(log.with_filter(targets)).init();
-        // envoyproxy/ratelimit takes any value, and logs text for all but one.
+        // Like envoyproxy/ratelimit, any other value means text.
         if !self.log_format.eq_ignore_ascii_case("text") {
             let format = &self.log_format;
             tracing::warn!("LOG_FORMAT={format} is neither text nor json: logging text");

@@ -1,19 +1,19 @@
-//! How the open files that the process may have are shared: each connection is one, and so is each connection to Redis.
+//! Divides the limit of open files between the ports. Each connection uses one, including those to Redis.
 
 use crate::app::PortSettings;
 
-/// The most connections of a port of HTTP, of which there are up to three.
+/// Maximum number of connections of an HTTP port; there are up to three such ports.
 pub(super) const HTTP_CONNECTIONS: usize = 512;
 const HTTP_PORTS: usize = 3;
 
-/// Of how many open files one belongs to a port of HTTP, and one to all the rest: Redis, configuration, listeners.
+/// One in `PART` open files is reserved for each HTTP port, and one for the rest: Redis, configuration and listeners.
 const PART: usize = 16;
 
-/// The least open files for all the rest.
+/// Minimum number of open files for the rest.
 const LEAST_REST: usize = 64;
 
-/// Lets the process open as many files as it may, and reduces the connections so that Redis, health checks, metrics and
-/// reloads still find free ones when all connections are open.
+/// Raises the limit of open files as far as possible, and reduces the number of connections so that Redis, health checks,
+/// metrics and reloads still have free files when all connections are open.
 pub(super) fn share_open_files(ports: &mut PortSettings) {
     let Some(limit) = raised_limit() else {
         return;
@@ -31,7 +31,7 @@ pub(super) fn share_open_files(ports: &mut PortSettings) {
     }
 }
 
-/// The most connections to the gRPC port, and to each port of HTTP.
+/// Maximum number of connections of the gRPC port, and of each HTTP port.
 fn shares(limit: usize) -> (usize, usize) {
     let http = (limit / PART).clamp(8, HTTP_CONNECTIONS);
     let rest = (limit / PART).max(LEAST_REST);
@@ -47,7 +47,7 @@ fn raised_limit() -> Option<usize> {
         current: limit.maximum,
         maximum: limit.maximum,
     };
-    // If it cannot be raised, the limit of before holds.
+    // If it cannot be raised, the current limit applies.
     let _ = setrlimit(Resource::Nofile, raised);
     let limit = getrlimit(Resource::Nofile).current?;
     usize::try_from(limit).ok()
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_leave_files_for_all_the_rest() {
+    fn connections_leave_files_for_the_rest() {
         assert_eq!(shares(1_048_576), (1_048_576 - 3 * 512 - 65_536, 512));
         assert_eq!(shares(1_024), (768, 64));
         assert_eq!(shares(256), (144, 16));

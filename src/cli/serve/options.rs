@@ -1,4 +1,4 @@
-//! What can be typed for the server, by subject, and what it means.
+//! Options for buckets, responses and request sizes, and their settings.
 
 use clap::ValueEnum;
 
@@ -144,7 +144,7 @@ pub(super) struct BoundOptions {
     bad_request_mode: BadRequestName,
 }
 
-/// What requests get that cannot be decided, as options call it.
+/// Responses to invalid requests, as options name them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum BadRequestName {
     /// OVER_LIMIT
@@ -169,7 +169,7 @@ fn some_up_to(text: &str, most: usize) -> Result<usize, String> {
 }
 
 impl BoundOptions {
-    /// What requests get that cannot be decided; in shadow mode, none is denied.
+    /// Response to invalid requests; shadow mode denies none.
     pub(super) fn bad_requests(&self, shadow_mode: bool) -> BadRequests {
         BadRequests::new(match self.bad_request_mode {
             BadRequestName::Deny if shadow_mode => BadRequestMode::Allow,
@@ -196,7 +196,7 @@ impl VerdictOptions {
 }
 
 impl Store {
-    /// Whether somebody has said where buckets live.
+    /// Whether BACKEND_TYPE is set.
     pub(super) fn is_chosen(&self) -> bool {
         self.backend_type.is_some()
     }
@@ -222,14 +222,14 @@ impl Store {
             Backend::Memcache => {
                 mistakes.add(
                     "BACKEND_TYPE=memcache: memcached cannot hold token buckets exactly; \
-                     use BACKEND_TYPE=redis with REDIS_URL, or BACKEND_TYPE=memory",
+                     set BACKEND_TYPE=redis with REDIS_URL, or BACKEND_TYPE=memory",
                 );
                 None
             }
         }
     }
 
-    /// Looks at the files that are needed to reach it.
+    /// Checks the files that the connection to Redis needs.
     pub(super) fn check_files(&self, redis: &RedisOptions, mistakes: &mut Mistakes) {
         if let Backend::Redis = self.backend(redis) {
             redis.check_files(mistakes);
@@ -243,7 +243,7 @@ impl Store {
         })
     }
 
-    /// The most buckets in memory, also of those that stand in for Redis.
+    /// Maximum number of buckets in memory, including those of the failure policy.
     pub(super) fn max_buckets(&self) -> usize {
         usize::try_from(self.memory_max_buckets).unwrap_or(usize::MAX)
     }

@@ -1,4 +1,4 @@
-//! Whether requests are recorded, for `ratekeeper replay`.
+//! Options for recording requests, for `ratekeeper replay`.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use clap::Args;
 use crate::limiter::Sample;
 use crate::telemetry::recording::{RecordingSettings, check};
 
-/// Two files share the bound, and each has room for some lines.
+/// Minimum size: two files share it, and each must have room for some lines.
 const LEAST_BYTES: u64 = 64 << 10;
 
 #[derive(Debug, Args)]
@@ -29,7 +29,7 @@ pub(super) struct RecordOptions {
 }
 
 impl RecordOptions {
-    /// What to record, and where; makes the file, so that it is known to be writable.
+    /// The settings, if requests are recorded. Creates the file, to check that it is writable.
     pub(super) fn settings(&self) -> anyhow::Result<Option<(RecordingSettings, Sample)>> {
         let Some(path) = &self.record_path else {
             return Ok(None);
@@ -43,7 +43,7 @@ impl RecordOptions {
     }
 }
 
-/// Reads a part of a whole, but not nothing.
+/// Parses a fraction greater than 0.
 fn share(text: &str) -> Result<f64, String> {
     let share = text.parse::<f64>().ok();
     share
@@ -51,7 +51,7 @@ fn share(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "write a number above 0 and up to 1, such as 0.1".to_owned())
 }
 
-/// Reads a number of bytes, also with a unit.
+/// Parses a number of bytes with or without a unit.
 fn bytes(text: &str) -> Result<u64, String> {
     let unit_at = text
         .find(|c: char| !c.is_ascii_digit())
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_is_something_and_at_most_everything() {
+    fn a_share_is_above_0_and_at_most_1() {
         for text in ["0", "-0.1", "1.1", "NaN", "inf", "", "x"] {
             assert!(share(text).is_err(), "{text}");
         }

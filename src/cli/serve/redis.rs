@@ -1,6 +1,6 @@
-//! What can be typed about Redis, and what it means.
+//! Options for Redis, and their settings.
 
-mod meaning;
+mod settings;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,51 +12,7 @@ use super::super::mistakes::Mistakes;
 use super::super::options::{RedisType, Secret, boolean, some_time};
 use crate::store::redis::{BucketsSettings, RedisSettings};
 
-use meaning::Typed;
-
-/// Variables of envoyproxy/ratelimit that change nothing here, and why. Their `REDIS_PERSECOND_` twins likewise.
-pub(in crate::cli) const WITHOUT_EFFECT: &[(&str, &str)] = &[
-    (
-        "REDIS_PIPELINE_WINDOW",
-        "requests in flight share a call without waiting for one another",
-    ),
-    (
-        "REDIS_PIPELINE_LIMIT",
-        "requests in flight share a call without waiting for one another",
-    ),
-    (
-        "REDIS_CLUSTER_PIPELINE_PARALLELISM",
-        "all nodes are asked at once",
-    ),
-    (
-        "REDIS_PERSECOND_PIPELINE_WINDOW",
-        "requests in flight share a call without waiting for one another",
-    ),
-    (
-        "REDIS_PERSECOND_PIPELINE_LIMIT",
-        "requests in flight share a call without waiting for one another",
-    ),
-    (
-        "REDIS_PERSECOND_CLUSTER_PIPELINE_PARALLELISM",
-        "all nodes are asked at once",
-    ),
-    (
-        "REDIS_STARTUP_INITIAL_INTERVAL",
-        "the server starts without waiting for Redis",
-    ),
-    (
-        "REDIS_STARTUP_MAX_INTERVAL",
-        "the server starts without waiting for Redis",
-    ),
-    (
-        "REDIS_STARTUP_MAX_ELAPSED_TIME",
-        "the server starts without waiting for Redis",
-    ),
-    (
-        "REDIS_CLOSE_CONNECTION_ON_READONLY_ERROR",
-        "a connection to what turns out to be a replica is always closed",
-    ),
-];
+use settings::RedisArgs;
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Redis")]
@@ -119,7 +75,7 @@ pub(super) struct RedisOptions {
 
     /// Maximum time for a decision by Redis, such as 100ms; after it, the failure policy decides
     #[arg(long, env = "REDIS_TIMEOUT", value_name = "DURATION", default_value = "100ms",
-        value_parser = patience)]
+        value_parser = redis_timeout_value)]
     redis_timeout: Duration,
 
     /// Connect to Redis, and to the sentinels, with TLS, as with rediss:// in REDIS_URL [default: false]
@@ -138,7 +94,7 @@ pub(super) struct RedisOptions {
     per_second: PerSecondOptions,
 }
 
-/// How TLS is spoken, to both.
+/// Options for TLS, which both Redis share.
 #[derive(Debug, clap::Args)]
 struct Certificates {
     /// PEM file with the CA certificates that sign the certificates of Redis, in addition to the system's roots; a
@@ -165,7 +121,7 @@ struct Certificates {
     redis_tls_skip_hostname_verification: bool,
 }
 
-/// A Redis of their own for limits of a second.
+/// Options for the Redis for limits of one second.
 #[derive(Debug, clap::Args)]
 struct PerSecondOptions {
     /// Store the buckets of limits whose unit is the second in a Redis of their own, REDIS_PERSECOND_URL
@@ -230,7 +186,7 @@ struct PerSecondOptions {
 
     /// Same as REDIS_TIMEOUT, for limits of one second; a decision can take the longer of both
     #[arg(long, env = "REDIS_PERSECOND_TIMEOUT", value_name = "DURATION", default_value = "100ms",
-        value_parser = patience)]
+        value_parser = redis_timeout_value)]
     redis_persecond_timeout: Duration,
 
     /// Same as REDIS_TLS, for limits of one second, with the same REDIS_TLS_* files [default: false]
@@ -249,16 +205,16 @@ enum SocketType {
     Unix,
 }
 
-/// Reads a time that somebody can wait for: the timer counts milliseconds.
-fn patience(text: &str) -> Result<Duration, String> {
+/// Parses a timeout of at least 1 ms, the resolution of the timer.
+fn redis_timeout_value(text: &str) -> Result<Duration, String> {
     let time = some_time(text)?;
     if time < Duration::from_millis(1) {
-        return Err("write a time of at least 1ms, such as 100ms".to_owned());
+        return Err("write a duration of at least 1ms, such as 100ms".to_owned());
     }
     Ok(time)
 }
 
-/// Takes what envoyproxy/ratelimit takes: to wait, in any spelling.
+/// Accepts the values that mean WAIT in envoyproxy/ratelimit, and rejects the others.
 fn on_empty(text: &str) -> Result<String, String> {
     if ["create", "error"]
         .iter()
@@ -273,48 +229,48 @@ fn on_empty(text: &str) -> Result<String, String> {
 }
 
 impl RedisOptions {
-    /// Whether a Redis is named.
+    /// Whether REDIS_URL is set.
     pub(super) fn is_named(&self) -> bool {
         self.redis_url.is_some()
     }
 
-    /// How each Redis that has buckets is laid out.
+    /// Topologies of all Redis that store buckets.
     pub(super) fn redis_types(&self) -> impl Iterator<Item = RedisType> {
         let own = &self.per_second;
         let seconds = own.redis_persecond.then_some(own.redis_persecond_type);
         [self.redis_type].into_iter().chain(seconds)
     }
 
-    /// Refuses limits of a second in a Redis of their own where the others are in none.
+    /// Rejects a Redis for limits of one second without one for the other limits.
     pub(super) fn check_unnamed(&self) -> anyhow::Result<()> {
         anyhow::ensure!(
             !self.per_second.redis_persecond,
-            "REDIS_PERSECOND=true needs REDIS_URL as well: where the buckets of all other limits are; \
-             for all in memory, leave REDIS_PERSECOND out"
+            "REDIS_PERSECOND=true needs REDIS_URL, which stores the buckets of all other limits; \
+             to store all buckets in memory, leave REDIS_PERSECOND out"
         );
         Ok(())
     }
 
-    /// Says once what is set and has no effect.
-    pub(super) fn say_what_has_no_effect(&self) {
+    /// Logs options without effect.
+    pub(super) fn log_without_effect(&self) {
         let own = &self.per_second;
         if own.redis_persecond_url.is_some() && !own.redis_persecond {
             tracing::warn!("REDIS_PERSECOND_URL has no effect: REDIS_PERSECOND is not true");
         }
     }
 
-    /// Where buckets are; `None` when that cannot be. Everything that is wrong is noted.
+    /// Where buckets are stored, or `None` if options are invalid. All errors are added to `mistakes`.
     pub(super) fn buckets(&self, mistakes: &mut Mistakes) -> Option<BucketsSettings> {
         let (others, seconds) = (self.settings(mistakes), self.per_second(mistakes));
         let (others, seconds) = (others?, seconds?);
-        let seconds_speak_tls = seconds.as_ref().is_some_and(|redis| redis.tls.is_some());
-        if others.tls.is_none() && !seconds_speak_tls {
+        let seconds_use_tls = seconds.as_ref().is_some_and(|redis| redis.tls.is_some());
+        if others.tls.is_none() && !seconds_use_tls {
             mistakes.take(self.certificates.check_unused())?;
         }
         Some(BucketsSettings { seconds, others })
     }
 
-    /// Looks at the files. They are read again for each connection; those that cannot be used now are mistakes.
+    /// Checks the files. They are read again for each connection, but must be valid at the start.
     pub(super) fn check_files(&self, mistakes: &mut Mistakes) {
         let Some(buckets) = self.buckets(&mut Mistakes::default()) else {
             return;
@@ -335,9 +291,9 @@ impl RedisOptions {
         }
     }
 
-    /// How to reach Redis.
+    /// Settings of the main Redis.
     fn settings(&self, mistakes: &mut Mistakes) -> Option<RedisSettings> {
-        let typed = Typed {
+        let typed = RedisArgs {
             prefix: "REDIS_",
             url: self.redis_url.as_ref(),
             socket_type: self.redis_socket_type,
@@ -352,13 +308,13 @@ impl RedisOptions {
         typed.settings("BACKEND_TYPE=redis", &self.certificates, mistakes)
     }
 
-    /// How to reach the Redis for limits of a second, if they have one of their own.
+    /// Settings of the Redis for limits of one second, if there is one.
     fn per_second(&self, mistakes: &mut Mistakes) -> Option<Option<RedisSettings>> {
         let own = &self.per_second;
         if !own.redis_persecond {
             return Some(None);
         }
-        let typed = Typed {
+        let typed = RedisArgs {
             prefix: "REDIS_PERSECOND_",
             url: own.redis_persecond_url.as_ref(),
             socket_type: own.redis_persecond_socket_type,

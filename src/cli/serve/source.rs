@@ -1,4 +1,4 @@
-//! Options of the management server that rules can come from.
+//! Options of the management server (xDS).
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use super::super::options::{Configuration, Secret, boolean, some_time};
 use crate::source::Origin;
 use crate::source::xds::{Retry, Settings, TlsFiles};
 
-/// What gRPC takes by default, and what `XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES=0` means.
+/// Default of gRPC, which `XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES=0` selects.
 const DEFAULT_MAX_MESSAGE: usize = 4 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -136,15 +136,15 @@ pub(super) struct SourceOptions {
 }
 
 impl SourceOptions {
-    /// Where the rules come from; `None` when that cannot be. Everything that is wrong is noted.
+    /// The source of the rules, or `None` if options are invalid. All errors are added to `mistakes`.
     pub(super) fn origin(&self, files: &Configuration, mistakes: &mut Mistakes) -> Option<Origin> {
         if self.config_type == ConfigType::File {
             return Some(Origin::Files(files.location()));
         }
         if files.is_path_given() {
             mistakes.add(
-                "CONFIG_TYPE=GRPC_XDS_SOTW and CONFIG_PATH: rules come from a management server or \
-                 from files, not from both; leave one of them out",
+                "CONFIG_TYPE=GRPC_XDS_SOTW and CONFIG_PATH: rules come either from a management server or \
+                 from files; leave one of them out",
             );
         }
         let settings = self.xds(mistakes)?;
@@ -192,8 +192,8 @@ impl SourceOptions {
                 certificate.is_some() || authority.is_some() || server_name.is_some();
             if is_any_given {
                 tracing::warn!(
-                    "CONFIG_GRPC_XDS_*_TLS_* mean nothing without CONFIG_GRPC_XDS_SERVER_USE_TLS=true: \
-                     the management server is spoken to in plaintext"
+                    "CONFIG_GRPC_XDS_*_TLS_* have no effect without CONFIG_GRPC_XDS_SERVER_USE_TLS=true: \
+                     the connection to the management server is in plaintext"
                 );
             }
             return Ok(None);
@@ -202,11 +202,11 @@ impl SourceOptions {
             (Some(certificate), Some(key)) => Some((certificate, key)),
             (None, None) => None,
             (Some(_), None) => anyhow::bail!(
-                "CONFIG_GRPC_XDS_CLIENT_TLS_CERT needs CONFIG_GRPC_XDS_CLIENT_TLS_KEY, the file of \
-                 its key"
+                "CONFIG_GRPC_XDS_CLIENT_TLS_CERT needs CONFIG_GRPC_XDS_CLIENT_TLS_KEY, the file with \
+                 its private key"
             ),
             (None, Some(_)) => anyhow::bail!(
-                "CONFIG_GRPC_XDS_CLIENT_TLS_KEY needs CONFIG_GRPC_XDS_CLIENT_TLS_CERT, the file of \
+                "CONFIG_GRPC_XDS_CLIENT_TLS_KEY needs CONFIG_GRPC_XDS_CLIENT_TLS_CERT, the file with \
                  its certificate"
             ),
         };
@@ -218,7 +218,7 @@ impl SourceOptions {
     }
 }
 
-/// Reads host and port, also as gRPC names them.
+/// Parses host and port, also as a gRPC target.
 fn server(text: &str) -> Result<Authority, String> {
     let prefixes = ["dns:///", "passthrough:///"].into_iter();
     let address = prefixes
@@ -232,7 +232,7 @@ fn server(text: &str) -> Result<Authority, String> {
         .ok_or_else(|| "write host:port, such as envoy-gateway:18001".to_owned())
 }
 
-/// Reads the name of a host, without a port.
+/// Parses a host name without a port.
 fn host(text: &str) -> Result<String, String> {
     let is_host = text
         .parse::<Authority>()
@@ -258,8 +258,8 @@ fn pairs(text: &str) -> Result<Pairs, String> {
     }
 }
 
-/// Reads headers; their values may be secrets. A name has neither colon nor equals sign, so either
-/// can stand behind it.
+/// Parses headers. Their values can be secrets. A name contains neither a colon nor an equals sign, so either can
+/// separate it from the value.
 fn headers(text: &str) -> anyhow::Result<HeaderMap> {
     let header = |text: &str| {
         let (name, value) = text.split_once([':', '='])?;
@@ -273,7 +273,7 @@ fn headers(text: &str) -> anyhow::Result<HeaderMap> {
         let (name, value) = header(text).context(
             "CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS: write name:value pairs with commas between them",
         )?;
-        // A header may come several times.
+        // A header can be repeated.
         headers.append(name, value);
     }
     Ok(headers)

@@ -1,4 +1,4 @@
-//! What the server tells about itself, and to whom.
+//! Options for metrics and traces, and their settings.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -176,16 +176,16 @@ impl MetricOptions {
     ) -> Option<TelemetrySettings> {
         if self.use_dog_statsd_mogrifiers.is_some() {
             mistakes.add(
-                "USE_DOG_STATSD_MOGRIFIERS: names are not rewritten here; leave it out, and have the \
+                "USE_DOG_STATSD_MOGRIFIERS: metric names are not rewritten; leave it out, and let the \
                  Datadog agent rewrite them (dogstatsd_mapper_profiles)",
             );
         }
         if let Some(protocol) = self.statsd_protocol.as_deref()
-            && self.is_sent()
+            && self.uses_statsd()
             && !protocol.eq_ignore_ascii_case("udp")
         {
             mistakes.add(format!(
-                "STATSD_PROTOCOL={protocol}: metrics are sent by UDP only; leave it out, and have the \
+                "STATSD_PROTOCOL={protocol}: metrics are sent over UDP only; leave it out, and let the \
                  daemon listen on UDP"
             ));
         }
@@ -203,19 +203,19 @@ impl MetricOptions {
                 milliseconds: self.prometheus_response_time_as_milliseconds,
             },
             prometheus_path: self.prometheus_path.clone(),
-            statsd: self.is_sent().then(|| self.statsd()),
+            statsd: self.uses_statsd().then(|| self.statsd()),
             traces: traces.tracing_enabled.then(|| traces.settings()),
         })
     }
 
-    /// Where to listen for Prometheus.
+    /// Address of the Prometheus endpoint, if it is enabled.
     pub(super) fn prometheus(&self) -> Option<&str> {
         let is_on = self.use_prometheus && !self.disable_stats;
         is_on.then_some(&self.prometheus_addr)
     }
 
-    /// Whether metrics are sent to a daemon.
-    fn is_sent(&self) -> bool {
+    /// Whether metrics are sent to a StatsD daemon.
+    fn uses_statsd(&self) -> bool {
         let use_statsd = self.use_statsd.unwrap_or(!self.use_prometheus);
         (use_statsd || self.use_dog_statsd) && !self.disable_stats
     }
@@ -234,27 +234,27 @@ impl MetricOptions {
         }
     }
 
-    /// Says what has no effect here, and why.
-    pub(super) fn say_what_has_no_effect(&self) {
+    /// Logs options without effect.
+    pub(super) fn log_without_effect(&self) {
         if self.prometheus_mapper_yaml.is_some() {
             tracing::info!(
-                "PROMETHEUS_MAPPER_YAML has no effect: the metrics have the names and labels of the default mapping"
+                "PROMETHEUS_MAPPER_YAML has no effect: metrics have the names and labels of the default mapping"
             );
         }
-        if self.extra_tags.is_some() && !self.is_sent() {
+        if self.extra_tags.is_some() && !self.uses_statsd() {
             tracing::info!(
-                "EXTRA_TAGS has no effect on metrics that Prometheus asks for: have it add labels (static_configs, relabeling)"
+                "EXTRA_TAGS has no effect on the Prometheus endpoint: add labels in Prometheus (static_configs, relabeling)"
             );
         }
     }
 }
 
 impl TraceOptions {
-    /// Says what has no effect here, and why.
-    pub(super) fn say_what_has_no_effect(&self) {
+    /// Logs options without effect.
+    pub(super) fn log_without_effect(&self) {
         for name in COMPRESSION.into_iter().filter(|name| is_set(name)) {
             if self.tracing_enabled {
-                tracing::warn!("{name} has no effect: traces are sent as they are");
+                tracing::warn!("{name} has no effect: traces are sent without compression");
             }
         }
     }
@@ -274,19 +274,19 @@ impl TraceOptions {
     }
 }
 
-/// The variables of OpenTelemetry that say where the collector is; the first wins.
+/// OpenTelemetry's variables with the endpoint of the collector; the first takes precedence.
 const COLLECTOR: [&str; 2] = [
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
     "OTEL_EXPORTER_OTLP_ENDPOINT",
 ];
 
-/// The variables of OpenTelemetry that say how spans are compressed.
+/// OpenTelemetry's variables for compression.
 const COMPRESSION: [&str; 2] = [
     "OTEL_EXPORTER_OTLP_COMPRESSION",
     "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION",
 ];
 
-/// Refuses where no collector can be. OpenTelemetry's library reads it by itself, later.
+/// Checks the endpoint of the collector, which OpenTelemetry's library reads later.
 fn check_collector() -> anyhow::Result<()> {
     for name in COLLECTOR {
         #[expect(
@@ -298,7 +298,7 @@ fn check_collector() -> anyhow::Result<()> {
         };
         let uri = text.parse::<http::Uri>().ok();
         let scheme = uri.as_ref().and_then(http::Uri::scheme_str);
-        // What it says is not repeated: there may be a password in it.
+        // The value is not printed, because it can contain a password.
         anyhow::ensure!(
             text.is_empty() || matches!(scheme, Some("http" | "https")),
             "{name}: write a URL such as http://collector:4318"
@@ -307,13 +307,13 @@ fn check_collector() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A name that no other instance has.
+/// Returns a random name for this instance.
 fn random_name() -> String {
     let random = RandomState::new();
     format!("{:016x}{:016x}", random.hash_one(0), random.hash_one(1))
 }
 
-/// Listens on an address; on all, IPv6 among them where there is such a thing, when no host is named.
+/// Listens on an address; without a host, on all IPv6 and IPv4 addresses.
 pub(super) async fn listen(address: &str) -> io::Result<TcpListener> {
     match address.strip_prefix(':').and_then(|port| port.parse().ok()) {
         Some(port) => {
@@ -324,7 +324,7 @@ pub(super) async fn listen(address: &str) -> io::Result<TcpListener> {
     }
 }
 
-/// Reads an address to listen on.
+/// Parses an address to listen on.
 fn listen_address(text: &str) -> Result<String, String> {
     let port = text.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
     match port {
@@ -333,7 +333,7 @@ fn listen_address(text: &str) -> Result<String, String> {
     }
 }
 
-/// Reads a path of a URL.
+/// Parses the path of a URL.
 fn path(text: &str) -> Result<String, String> {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"{}?#*".contains(&byte);
     if text.starts_with('/') && !text.contains("/:") && text.bytes().all(is_plain) {
@@ -343,14 +343,14 @@ fn path(text: &str) -> Result<String, String> {
     }
 }
 
-/// Reads a part of a whole.
+/// Parses a fraction.
 fn ratio<T: FromStr + PartialOrd + From<u8>>(text: &str) -> Result<T, String> {
     let ratio = text.parse::<T>().ok();
     let ratio = ratio.filter(|ratio| (T::from(0)..=T::from(1)).contains(ratio));
     ratio.ok_or_else(|| "write a number from 0 to 1, such as 0.8".to_owned())
 }
 
-/// Reads tags.
+/// Parses tags.
 fn tags(text: &str) -> Result<Tags, String> {
     let is_plain = |text: &str| !text.is_empty() && !text.contains([':', '|', '#', ',', '=', '\n']);
     let tag = |tag: &str| {
@@ -367,10 +367,10 @@ fn tags(text: &str) -> Result<Tags, String> {
     }
 }
 
-/// Reads the name or address of a daemon, whose port is another option.
+/// Parses the host of a daemon; its port is another option.
 fn daemon(text: &str) -> Result<String, String> {
     match text.contains(':') && text.parse::<Ipv6Addr>().is_err() {
-        true => Err("write a host alone; STATSD_PORT is for its port".to_owned()),
+        true => Err("write a host without a port; set the port with STATSD_PORT".to_owned()),
         false => Ok(text.to_owned()),
     }
 }

@@ -1,4 +1,4 @@
-//! What the gRPC port is secured with.
+//! Options for TLS on the gRPC port.
 
 use std::path::PathBuf;
 
@@ -38,25 +38,25 @@ pub(super) struct TlsOptions {
     grpc_client_tls_san: Option<ServerName<'static>>,
 }
 
-/// Reads a name that a certificate can be for.
+/// Parses a name in a certificate.
 fn name(text: &str) -> Result<ServerName<'static>, String> {
     ServerName::try_from(text.to_owned())
         .map_err(|_| "write a DNS name, such as envoy.example.com".to_owned())
 }
 
 impl TlsOptions {
-    /// What is asked for; `None` for plaintext, and for what cannot be had, which is noted.
+    /// The settings, or `None` for plaintext or if options are invalid. All errors are added to `mistakes`.
     pub(super) fn settings(&self, mistakes: &mut Mistakes) -> Option<ServerTls> {
         if !self.grpc_server_use_tls {
             return None;
         }
         let certificate = needed(
             self.grpc_server_tls_cert.as_ref(),
-            "GRPC_SERVER_TLS_CERT, the path of a certificate",
+            "GRPC_SERVER_TLS_CERT, the file with its certificate",
         );
         let key = needed(
             self.grpc_server_tls_key.as_ref(),
-            "GRPC_SERVER_TLS_KEY, the path of its key",
+            "GRPC_SERVER_TLS_KEY, the file with its private key",
         );
         let clients = self.clients();
         let (certificate, key, clients) = (
@@ -71,7 +71,7 @@ impl TlsOptions {
         })
     }
 
-    /// Looks at the files, so that those that cannot be used are told together with everything else.
+    /// Checks the files, so that errors in them are reported together with all others.
     pub(super) fn check_files(&self, mistakes: &mut Mistakes) {
         let tls = self.settings(&mut Mistakes::default());
         for error in tls.iter().flat_map(ServerTls::mistakes) {
@@ -87,12 +87,12 @@ impl TlsOptions {
             })),
             (None, None) => Ok(None),
             (None, Some(_)) => anyhow::bail!(
-                "GRPC_CLIENT_TLS_SAN needs GRPC_CLIENT_TLS_CACERT: without authorities, a name proves nothing"
+                "GRPC_CLIENT_TLS_SAN needs GRPC_CLIENT_TLS_CACERT, because a name proves nothing without trusted CAs"
             ),
         }
     }
 
-    /// Logs that clients are not authenticated where a variable may be taken to mean that.
+    /// Warns that clients are not authenticated, if a variable suggests that they are.
     pub(super) fn warn_about_clients(&self) {
         let is_taken_for_more = self.grpc_server_use_tls
             && self.grpc_server_tls_ca_cert.is_some()
@@ -105,7 +105,7 @@ impl TlsOptions {
         }
     }
 
-    /// What was given for TLS that is not asked for, and so has no effect.
+    /// TLS options that are set but have no effect, because TLS is off.
     pub(super) fn unused(&self) -> Vec<&'static str> {
         if self.grpc_server_use_tls {
             return Vec::new();

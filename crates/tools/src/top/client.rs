@@ -1,4 +1,5 @@
-//! Asks the debug port: one question, one connection, so that nothing is to be kept alive over a slow shell.
+//! HTTP client of the debug port. Each query opens its own connection, so none has to be kept alive through a slow
+//! port-forward.
 
 use std::time::Duration;
 
@@ -12,13 +13,13 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Maximum time of a query.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The most bytes of an answer.
+/// Maximum size of a response, in bytes.
 const MAX_ANSWER: usize = 64 << 20;
 
-/// A debug port.
+/// A client of a debug port.
 #[derive(Debug)]
 pub(super) struct Client {
     address: String,
@@ -31,14 +32,14 @@ impl Client {
         }
     }
 
-    /// What is at a path, which must be JSON.
+    /// Returns the JSON document at a path.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         let address = &self.address;
-        timeout(PATIENCE, self.answer(path))
+        timeout(TIMEOUT, self.answer(path))
             .await
             .unwrap_or_else(|_| {
-                let seconds = PATIENCE.as_secs();
-                bail!("{address} did not answer within {seconds} s")
+                let seconds = TIMEOUT.as_secs();
+                bail!("{address} did not respond within {seconds} s")
             })
     }
 
@@ -46,20 +47,20 @@ impl Client {
         let address = &self.address;
         let socket = TcpStream::connect(address).await.with_context(|| {
             format!(
-                "{address} cannot be reached; is the server running, and is this its debug port \
-                 (--address, by default that of DEBUG_PORT, 6070)?"
+                "cannot reach {address}; check that the server is running and that --address is its debug port \
+                 (DEBUG_PORT, 6070 by default)"
             )
         })?;
-        let speak = self.speak(socket, path).await;
-        let (status, body) = speak.with_context(|| {
+        let exchange = self.exchange(socket, path).await;
+        let (status, body) = exchange.with_context(|| {
             format!(
-                "{address} does not speak HTTP/1.1; give --address the debug port, 6070 by default"
+                "{address} does not respond with HTTP/1.1; set --address to the debug port, 6070 by default"
             )
         })?;
-        let stranger = || {
+        let not_ratekeeper = || {
             format!(
-                "{address} is not the debug port of a ratekeeper that knows {path} (HTTP {}); give \
-                 --address the debug port, 6070 by default",
+                "{address} is not the debug port of a ratekeeper with {path} (HTTP {}); set --address to the \
+                 debug port, 6070 by default",
                 status.as_u16()
             )
         };
@@ -67,14 +68,14 @@ impl Client {
         match (status, answer) {
             (StatusCode::OK, Some(_)) => decode(&body),
             (_, Some(answer)) if answer["error"].is_string() => bail!(
-                "{address} answered: {}",
+                "{address} returned an error: {}",
                 crate::harmless::plain(answer["error"].as_str().unwrap_or_default())
             ),
-            _ => bail!(stranger()),
+            _ => bail!(not_ratekeeper()),
         }
     }
 
-    async fn speak(
+    async fn exchange(
         &self,
         socket: TcpStream,
         path: &str,
@@ -84,19 +85,19 @@ impl Client {
             .header(header::HOST, self.address.as_str())
             .header(header::CONNECTION, "close")
             .body(Body::empty())?;
-        let asking = async {
+        let query = async {
             let response = sender.send_request(request).await?;
             let status = response.status();
             let body = to_bytes(Body::new(response.into_body()), MAX_ANSWER).await?;
             anyhow::Ok((status, body))
         };
-        // The connection moves only while it is polled; it may end before the answer is looked at.
-        tokio::pin!(asking);
+        // The connection must be polled, and can end before the response is read.
+        tokio::pin!(query);
         tokio::select! {
-            answer = &mut asking => answer,
+            answer = &mut query => answer,
             ended = connection => {
                 ended?;
-                asking.await
+                query.await
             }
         }
     }
@@ -106,7 +107,7 @@ impl Client {
 fn decode<T: DeserializeOwned>(text: &[u8]) -> anyhow::Result<T> {
     serde_json::from_slice(text).map_err(|error| {
         anyhow::anyhow!(
-            "the server's answer cannot be read: {error}; this program and the server are of different versions"
+            "cannot read the server's response: {error}; this program and the server have different versions"
         )
     })
 }
@@ -117,12 +118,12 @@ mod tests {
     use ratekeeper_api::admin::Status;
 
     #[test]
-    fn another_version_is_told_of() {
+    fn another_version_is_reported() {
         let error = decode::<Status>(b"{\"version\": \"9\"}").unwrap_err();
         let error = error.to_string();
         assert!(
             error.contains("missing field `instance`")
-                && error.contains("this program and the server are of different versions"),
+                && error.contains("this program and the server have different versions"),
             "{error}"
         );
     }

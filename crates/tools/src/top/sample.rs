@@ -1,4 +1,4 @@
-//! What a server said at a moment, and what two such moments come to: rates, and the latencies in between.
+//! The state of a server at a moment, and the rates and latencies between two such samples.
 
 use clap::ValueEnum;
 use serde_json::{Value, json};
@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 use super::client::Client;
 use ratekeeper_api::admin::{Distribution, Rule, Rules, Status, Top};
 
-/// Rules asked for at once, and in all: more of them than anybody reads.
+/// Rules per query, and maximum number of rules, which is more than a person reads.
 const PAGE: usize = 500;
 const MAX_RULES: usize = 5_000;
 
-/// The most keys of a list.
+/// Maximum number of buckets in a list.
 const KEYS: usize = 50;
 
-/// The time that what is hot is counted over.
+/// Time window of the hot buckets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Window {
     /// The last minute
@@ -30,7 +30,7 @@ impl Window {
         }
     }
 
-    /// Where the server tells it.
+    /// Path of the hot buckets in the admin API.
     pub(super) fn path(self) -> String {
         format!("/api/v1/top?window={}&limit={KEYS}", self.name())
     }
@@ -41,14 +41,14 @@ impl Window {
 pub(super) struct Sample {
     pub(super) status: Status,
     pub(super) rules: Vec<Rule>,
-    /// How many rules there are, of which not all may be here.
+    /// Number of all rules; `rules` can have fewer.
     pub(super) all_rules: u64,
-    /// The hottest buckets, or why there are none: a server that does not count them has the rest all the same.
+    /// The hot buckets, or the error if the server does not track them.
     pub(super) top: Result<Top, String>,
 }
 
 impl Sample {
-    /// Asks for everything.
+    /// Queries all documents.
     pub(super) async fn ask(client: &Client, window: Window) -> anyhow::Result<Self> {
         let status = client.get("/api/v1/status").await?;
         let (mut rules, mut all_rules) = (Vec::new(), 0);
@@ -72,21 +72,18 @@ impl Sample {
         })
     }
 
-    /// Seconds since another sample; `None` when there is nothing to compare: the server was started anew.
+    /// Seconds since an earlier sample; `None` if the server was restarted in between.
     pub(super) fn seconds_since(&self, before: &Self) -> Option<f64> {
         let (now, then) = (&self.status, &before.status);
         let micros = now.now_us.saturating_sub(then.now_us);
         let is_same = now.uptime_seconds >= then.uptime_seconds && now.instance == then.instance;
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a rate is about right in any case"
-        )]
+        #[expect(clippy::cast_precision_loss, reason = "rates are approximate")]
         let seconds = micros as f64 / 1e6;
         (is_same && micros > 0).then_some(seconds)
     }
 }
 
-/// The documents of a server as it sends them, also with fields that this version does not know.
+/// Queries all documents as JSON, including fields that this version does not know.
 pub(super) async fn documents(client: &Client) -> anyhow::Result<Value> {
     let status: Value = client.get("/api/v1/status").await?;
     let mut rules = Vec::new();
@@ -112,16 +109,16 @@ pub(super) async fn documents(client: &Client) -> anyhow::Result<Value> {
     }))
 }
 
-/// Where the rules from the one with this number on are.
+/// Path of a page of rules in the admin API.
 fn rules_path(offset: usize) -> String {
     format!("/api/v1/rules?offset={offset}&limit={PAGE}")
 }
 
-/// How often a program answered within which times.
+/// Histogram of durations.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Histogram {
     count: u64,
-    /// Seconds, and how many were within them.
+    /// Upper bounds in seconds, with cumulative counts.
     buckets: Vec<(f64, u64)>,
 }
 
@@ -135,7 +132,7 @@ impl Histogram {
         }
     }
 
-    /// What has come since; everything, when that is less.
+    /// Returns the observations since an earlier histogram; all of them if the counts were reset.
     pub(super) fn since(&self, before: &Self) -> Self {
         let pairs = self.buckets.iter().zip(&before.buckets);
         let since =
@@ -148,16 +145,13 @@ impl Histogram {
         }
     }
 
-    /// The time within which so many percent were, evenly spread within a bucket; `None` when there were none,
-    /// infinity when it is beyond the last.
+    /// Estimates a percentile by interpolation within a bucket; `None` without observations, infinity above the last
+    /// bucket.
     pub(super) fn percentile(&self, percent: f64) -> Option<f64> {
         if self.count == 0 {
             return None;
         }
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a percentile is about right in any case"
-        )]
+        #[expect(clippy::cast_precision_loss, reason = "percentiles are approximate")]
         let (wanted, exact) = (self.count as f64 * percent / 100.0, |count: u64| {
             count as f64
         });
@@ -199,11 +193,11 @@ mod tests {
     }
 
     #[test]
-    fn what_has_come_since_is_counted() {
+    fn observations_since_a_sample_are_counted() {
         let before = histogram(3, &[(0.1, 1), (0.2, 2)]);
         let now = histogram(7, &[(0.1, 4), (0.2, 5)]);
         assert_eq!(now.since(&before), histogram(4, &[(0.1, 3), (0.2, 3)]));
-        // A server that was started anew.
+        // A restarted server.
         assert_eq!(before.since(&now), before);
         assert_eq!(now.since(&histogram(1, &[])), now);
     }

@@ -1,5 +1,5 @@
-//! A report on a screen of any size: facts on top, what somebody should see to in red, rules, and below them what is
-//! hot and what is denied, side by side where there is room.
+//! Draws the report on a screen of any size: alarms in red, facts, the rules, and below them the hottest and the most
+//! denied buckets, side by side if the screen is wide.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -9,20 +9,20 @@ use ratatui::widgets::{Cell, Paragraph, Row, Table as Grid};
 
 use super::report::{Align, Report, Table};
 
-/// From this width on, two tables stand side by side.
+/// Minimum width for two tables side by side.
 const WIDE: u16 = 130;
 
-/// Below this width, tables leave out what tells rules apart least.
+/// Minimum width for all columns of a table.
 const NARROW: u16 = 100;
 
-/// Whether the screen has colours.
+/// Whether the screen has colors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Colours {
+pub(super) enum Colors {
     Some,
     None,
 }
 
-impl Colours {
+impl Colors {
     fn alarm(self) -> Style {
         match self {
             Self::Some => Style::new()
@@ -42,27 +42,25 @@ impl Colours {
     }
 }
 
-/// What a screen shows.
+/// The contents of a screen.
 #[derive(Debug)]
 pub(super) struct Screen<'s> {
     pub(super) report: &'s Report,
-    /// What became of asking, if that is worth a line.
-    pub(super) trouble: Option<&'s str>,
+    /// Error of the last query.
+    pub(super) error_line: Option<&'s str>,
     pub(super) is_paused: bool,
-    pub(super) colours: Colours,
+    pub(super) colors: Colors,
 }
 
 impl Screen<'_> {
-    /// Draws it over the whole of a frame.
+    /// Draws the whole frame.
     pub(super) fn draw(&self, frame: &mut Frame<'_>) {
-        let Self {
-            report, colours, ..
-        } = *self;
+        let Self { report, colors, .. } = *self;
         let alarms: Vec<Line<'_>> = self
-            .trouble
+            .error_line
             .into_iter()
             .chain(report.alarms.iter().map(String::as_str))
-            .map(|alarm| Line::styled(format!(" {alarm} "), colours.alarm()))
+            .map(|alarm| Line::styled(format!(" {alarm} "), colors.alarm()))
             .collect();
         let facts: Vec<Line<'_>> = report
             .facts
@@ -124,10 +122,10 @@ impl Screen<'_> {
         let [title, body] =
             Layout::vertical([Constraint::Length(1), Constraint::Fill(1)]).areas(area);
         frame.render_widget(
-            Line::styled(table.title.as_str(), self.colours.title()),
+            Line::styled(table.title.as_str(), self.colors.title()),
             title,
         );
-        // What tells least is the second column; the first and the numbers must be there.
+        // The second column is the least important one.
         let is_narrow = area.width < NARROW;
         let is_here = |at: &usize| !(is_narrow && *at == 1);
         let here: Vec<usize> = (0..table.columns.len()).filter(is_here).collect();
@@ -143,7 +141,7 @@ impl Screen<'_> {
             })
         };
         let head = Row::new(here.iter().map(|&at| cell(at, table.columns[at].name)));
-        // Those that cannot be seen need not be made.
+        // Rows outside the screen are skipped.
         let seen = table.rows.iter().take(usize::from(body.height));
         let rows = seen.map(|row| Row::new(here.iter().map(|&at| cell(at, &row[at]))));
         let head = head.style(Style::new().add_modifier(Modifier::UNDERLINED));
@@ -156,7 +154,7 @@ impl Screen<'_> {
     fn keys(&self) -> Line<'static> {
         let paused = if self.is_paused { "  PAUSED" } else { "" };
         Line::raw(format!(
-            "q quit  m minute  h hour  s sort  p pause  r ask now{paused}"
+            "q quit  m minute  h hour  s sort  p pause  r refresh{paused}"
         ))
     }
 }
@@ -173,19 +171,19 @@ mod tests {
     use super::super::report::tests::{sample, view};
     use super::*;
 
-    /// The lines of a screen of this size.
-    fn drawn(width: u16, height: u16, colours: Colours) -> (Vec<String>, bool) {
+    /// The lines of a screen of this size, and whether it has colors.
+    fn drawn(width: u16, height: u16, colors: Colors) -> (Vec<String>, bool) {
         let report = Report::new(&view(), Some(&sample(100, 0, 0)), &sample(102, 100, 8));
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
         let screen = Screen {
             report: &report,
-            trouble: Some("no answer"),
+            error_line: Some("no answer"),
             is_paused: true,
-            colours,
+            colors,
         };
         terminal.draw(|frame| screen.draw(frame)).unwrap();
         let buffer = terminal.backend().buffer();
-        let is_coloured = buffer
+        let is_colored = buffer
             .content()
             .iter()
             .any(|cell| cell.fg != Color::Reset || cell.bg != Color::Reset);
@@ -193,29 +191,29 @@ mod tests {
         let lines = lines.map(|line| line.iter().map(|cell| cell.symbol()).collect::<String>());
         (
             lines.map(|line| line.trim_end().to_owned()).collect(),
-            is_coloured,
+            is_colored,
         )
     }
 
     #[test]
     fn eighty_by_twenty_four_shows_everything() {
-        let (lines, is_coloured) = drawn(80, 24, Colours::Some);
+        let (lines, is_colored) = drawn(80, 24, Colors::Some);
         let text = lines.join("\n");
-        assert!(is_coloured);
+        assert!(is_colored);
         assert_eq!(lines[0], " no answer");
         assert!(
-            lines[1].starts_with(" degraded: Redis does not decide"),
+            lines[1].starts_with(" degraded: Redis is unavailable"),
             "{text}"
         );
         assert!(
-            lines[2].starts_with(" the latest configuration was refused"),
+            lines[2].starts_with(" the latest configuration was rejected"),
             "{text}"
         );
         assert!(lines[3].starts_with("ratekeeper 0.1.0 on host"), "{text}");
         for shown in [
             "rules: 2, by rate",
             "shop.client",
-            "hottest of the last minute: 1,234,567 hits in all, give or take 3",
+            "hottest of the last minute: 1,234,567 hits in total, plus or minus 3",
             "rk:shop|client=\\u{9b}2J",
             "most denied of the last minute",
             "rk:shop|client=x",
@@ -224,7 +222,7 @@ mod tests {
         }
         assert_eq!(
             lines[23],
-            "q quit  m minute  h hour  s sort  p pause  r ask now  PAUSED"
+            "q quit  m minute  h hour  s sort  p pause  r refresh  PAUSED"
         );
         let rule = lines
             .iter()
@@ -239,7 +237,7 @@ mod tests {
 
     #[test]
     fn wide_screens_have_tables_side_by_side() {
-        let (lines, _) = drawn(160, 40, Colours::Some);
+        let (lines, _) = drawn(160, 40, Colors::Some);
         let below = lines
             .iter()
             .find(|line| line.starts_with("hottest"))
@@ -252,11 +250,11 @@ mod tests {
     }
 
     #[test]
-    fn no_size_is_too_small_and_colours_are_not_needed() {
+    fn no_size_is_too_small_and_colors_are_not_needed() {
         for (width, height) in [(1, 1), (10, 3), (80, 5), (300, 2), (40, 100)] {
-            let (lines, is_coloured) = drawn(width, height, Colours::None);
+            let (lines, is_colored) = drawn(width, height, Colors::None);
             assert_eq!(lines.len(), usize::from(height));
-            assert!(!is_coloured);
+            assert!(!is_colored);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The screen that goes on: asks again and again, obeys keys, and leaves the terminal as it was, whichever way it ends.
+//! The interactive screen: queries periodically, reacts to keys, and always restores the terminal.
 
 use std::collections::VecDeque;
 use std::future::ready;
@@ -14,44 +14,44 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::client::Client;
 use super::report::{Report, View};
 use super::sample::{Sample, Window};
-use super::screen::{Colours, Screen};
+use super::screen::{Colors, Screen};
 use crate::harmless::plain;
 
-/// What a key means.
+/// An action of the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wish {
+enum Action {
     Quit,
     Look(Window),
     Sort,
     Pause,
     Ask,
-    /// The screen has another size, or the key means nothing: draw.
+    /// Draw again: the size has changed, or the key has no meaning.
     Draw,
 }
 
-/// What is known so far.
+/// State of the screen.
 struct Watch {
     view: View,
     before: Option<Sample>,
     now: Sample,
     report: Report,
-    trouble: Option<String>,
+    error_line: Option<String>,
     is_paused: bool,
-    colours: Colours,
-    /// Between two questions that nobody asked for.
+    colors: Colors,
+    /// Time between two periodic queries.
     every: Duration,
-    /// What was wished while the server was being asked.
-    wishes: VecDeque<Wish>,
+    /// Actions that arrived during a query.
+    pending: VecDeque<Action>,
 }
 
-/// The most wishes that wait; who holds a key down means no more than that.
-const MAX_WISHES: usize = 16;
+/// Maximum number of pending actions; further ones, as from a key that is held down, are dropped.
+const MAX_PENDING: usize = 16;
 
-/// Leaves the screen when it is dropped.
+/// Restores the terminal when it is dropped.
 struct OnScreen(DefaultTerminal);
 
 impl OnScreen {
-    /// Enters the screen; a panic leaves it, too.
+    /// Enters the alternate screen; a panic leaves it as well.
     fn enter() -> io::Result<Self> {
         Ok(Self(ratatui::try_init()?))
     }
@@ -59,21 +59,21 @@ impl OnScreen {
 
 impl Drop for OnScreen {
     fn drop(&mut self) {
-        // A terminal that is gone need not be restored.
+        // Errors are ignored: the terminal may be gone.
         let _ = self.0.show_cursor();
         let _ = ratatui::try_restore();
         let _ = io::stdout().flush();
     }
 }
 
-/// Shows what a server does until somebody quits.
+/// Shows a server until the user quits.
 pub(super) async fn watch(
     client: &Client,
     view: View,
     every: Duration,
-    colours: Colours,
+    colors: Colors,
 ) -> anyhow::Result<()> {
-    // What is wrong from the start is told as by any command.
+    // An error in the first query is printed like that of any command.
     let now = Sample::ask(client, view.window).await?;
     let report = Report::new(&view, None, &now);
     let mut watch = Watch {
@@ -81,11 +81,11 @@ pub(super) async fn watch(
         before: None,
         now,
         report,
-        trouble: None,
+        error_line: None,
         is_paused: false,
-        colours,
+        colors,
         every,
-        wishes: VecDeque::new(),
+        pending: VecDeque::new(),
     };
     let (mut terminate, mut interrupt, mut hang_up) = (
         signal(SignalKind::terminate())?,
@@ -99,33 +99,33 @@ pub(super) async fn watch(
     ticks.reset();
     loop {
         screen.0.draw(|frame| watch.screen().draw(frame))?;
-        let waiting = watch.wishes.pop_front();
-        let wish = tokio::select! {
+        let waiting = watch.pending.pop_front();
+        let action = tokio::select! {
             biased;
-            wish = ready(waiting.unwrap_or(Wish::Draw)), if waiting.is_some() => wish,
+            action = ready(waiting.unwrap_or(Action::Draw)), if waiting.is_some() => action,
             key = keys.next() => match key {
-                Some(event) => wish(&event?),
-                None => Wish::Quit,
+                Some(event) => action(&event?),
+                None => Action::Quit,
             },
             _ = ticks.tick() => match watch.is_paused {
-                true => Wish::Draw,
-                false => Wish::Ask,
+                true => Action::Draw,
+                false => Action::Ask,
             },
-            _ = terminate.recv() => Wish::Quit,
-            _ = interrupt.recv() => Wish::Quit,
-            _ = hang_up.recv() => Wish::Quit,
+            _ = terminate.recv() => Action::Quit,
+            _ = interrupt.recv() => Action::Quit,
+            _ = hang_up.recv() => Action::Quit,
         };
-        if wish == Wish::Quit {
+        if action == Action::Quit {
             return Ok(());
         }
-        if !watch.fulfil(client, wish, &mut keys).await? {
+        if !watch.perform(client, action, &mut keys).await? {
             return Ok(());
         }
     }
 }
 
-/// What an event of the terminal means.
-fn wish(event: &Event) -> Wish {
+/// Returns the action of a terminal event.
+fn action(event: &Event) -> Action {
     let Event::Key(KeyEvent {
         code,
         modifiers,
@@ -133,19 +133,19 @@ fn wish(event: &Event) -> Wish {
         ..
     }) = event
     else {
-        return Wish::Draw;
+        return Action::Draw;
     };
     let is_control = modifiers.contains(KeyModifiers::CONTROL);
     match code {
-        KeyCode::Char('c' | 'd') if is_control => Wish::Quit,
-        _ if is_control => Wish::Draw,
-        KeyCode::Char('q' | 'Q') | KeyCode::Esc => Wish::Quit,
-        KeyCode::Char('m' | 'M') => Wish::Look(Window::Minute),
-        KeyCode::Char('h' | 'H') => Wish::Look(Window::Hour),
-        KeyCode::Char('s' | 'S') => Wish::Sort,
-        KeyCode::Char('p' | 'P' | ' ') => Wish::Pause,
-        KeyCode::Char('r' | 'R') => Wish::Ask,
-        _ => Wish::Draw,
+        KeyCode::Char('c' | 'd') if is_control => Action::Quit,
+        _ if is_control => Action::Draw,
+        KeyCode::Char('q' | 'Q') | KeyCode::Esc => Action::Quit,
+        KeyCode::Char('m' | 'M') => Action::Look(Window::Minute),
+        KeyCode::Char('h' | 'H') => Action::Look(Window::Hour),
+        KeyCode::Char('s' | 'S') => Action::Sort,
+        KeyCode::Char('p' | 'P' | ' ') => Action::Pause,
+        KeyCode::Char('r' | 'R') => Action::Ask,
+        _ => Action::Draw,
     }
 }
 
@@ -153,55 +153,55 @@ impl Watch {
     fn screen(&self) -> Screen<'_> {
         Screen {
             report: &self.report,
-            trouble: self.trouble.as_deref(),
+            error_line: self.error_line.as_deref(),
             is_paused: self.is_paused,
-            colours: self.colours,
+            colors: self.colors,
         }
     }
 
-    /// Does what is wished; whether to go on.
-    async fn fulfil(
+    /// Performs an action; returns whether to continue.
+    async fn perform(
         &mut self,
         client: &Client,
-        wish: Wish,
+        action: Action,
         keys: &mut EventStream,
     ) -> anyhow::Result<bool> {
-        match wish {
-            Wish::Quit => return Ok(false),
-            Wish::Draw => return Ok(true),
-            Wish::Pause => {
+        match action {
+            Action::Quit => return Ok(false),
+            Action::Draw => return Ok(true),
+            Action::Pause => {
                 self.is_paused = !self.is_paused;
                 return Ok(true);
             }
-            Wish::Sort => {
+            Action::Sort => {
                 self.view.sort = self.view.sort.next();
                 self.report = Report::new(&self.view, self.before.as_ref(), &self.now);
                 return Ok(true);
             }
-            Wish::Look(window) => self.view.window = window,
-            Wish::Ask => {}
+            Action::Look(window) => self.view.window = window,
+            Action::Ask => {}
         }
-        let asking = Sample::ask(client, self.view.window);
-        tokio::pin!(asking);
-        // Who wants to leave does not wait for a server that is slow.
+        let query = Sample::ask(client, self.view.window);
+        tokio::pin!(query);
+        // Quitting does not wait for a slow server.
         let answer = loop {
             tokio::select! {
-                answer = &mut asking => break answer,
-                key = keys.next() => match key.transpose()?.as_ref().map(self::wish) {
-                    None | Some(Wish::Quit) => return Ok(false),
-                    Some(wish) if self.wishes.len() < MAX_WISHES => self.wishes.push_back(wish),
+                answer = &mut query => break answer,
+                key = keys.next() => match key.transpose()?.as_ref().map(self::action) {
+                    None | Some(Action::Quit) => return Ok(false),
+                    Some(action) if self.pending.len() < MAX_PENDING => self.pending.push_back(action),
                     Some(_) => {}
                 },
             }
         };
-        self.hear(answer);
+        self.show(answer);
         Ok(true)
     }
 
-    /// Takes an answer over, or why there is none: what was known stays on the screen then.
-    fn hear(&mut self, answer: anyhow::Result<Sample>) {
+    /// Shows the result of a query; after an error, the last report stays on the screen.
+    fn show(&mut self, answer: anyhow::Result<Sample>) {
         let reported = answer.map(|now| {
-            // Over a moment, a rate says nothing: who asks at once is told of the time before, too.
+            // A rate over a very short time is meaningless, so a manual refresh keeps the earlier sample.
             let half = self.every.as_secs_f64() / 2.0;
             let is_moment = now
                 .seconds_since(&self.now)
@@ -216,11 +216,11 @@ impl Watch {
         match reported {
             Ok((before, now, report)) => {
                 (self.before, self.now, self.report) = (before, now, report);
-                self.trouble = None;
+                self.error_line = None;
             }
             Err(error) => {
                 let error = plain(&format!("{error:#}"));
-                self.trouble = Some(format!("what is below is old: {error}"));
+                self.error_line = Some(format!("outdated: {error}"));
             }
         }
     }
@@ -231,19 +231,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_mean_what_the_last_line_says() {
-        let press = |code, modifiers| wish(&Event::Key(KeyEvent::new(code, modifiers)));
+    fn keys_match_the_last_line() {
+        let press = |code, modifiers| action(&Event::Key(KeyEvent::new(code, modifiers)));
         let key = |char| press(KeyCode::Char(char), KeyModifiers::NONE);
-        assert_eq!(key('q'), Wish::Quit);
-        assert_eq!(press(KeyCode::Esc, KeyModifiers::NONE), Wish::Quit);
-        assert_eq!(press(KeyCode::Char('c'), KeyModifiers::CONTROL), Wish::Quit);
-        assert_eq!(key('m'), Wish::Look(Window::Minute));
-        assert_eq!(key('h'), Wish::Look(Window::Hour));
+        assert_eq!(key('q'), Action::Quit);
+        assert_eq!(press(KeyCode::Esc, KeyModifiers::NONE), Action::Quit);
+        assert_eq!(
+            press(KeyCode::Char('c'), KeyModifiers::CONTROL),
+            Action::Quit
+        );
+        assert_eq!(key('m'), Action::Look(Window::Minute));
+        assert_eq!(key('h'), Action::Look(Window::Hour));
         assert_eq!(
             (key('s'), key('p'), key('r')),
-            (Wish::Sort, Wish::Pause, Wish::Ask)
+            (Action::Sort, Action::Pause, Action::Ask)
         );
-        assert_eq!(key('x'), Wish::Draw);
-        assert_eq!(wish(&Event::Resize(80, 24)), Wish::Draw);
+        assert_eq!(key('x'), Action::Draw);
+        assert_eq!(action(&Event::Resize(80, 24)), Action::Draw);
     }
 }

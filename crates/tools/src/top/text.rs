@@ -1,10 +1,10 @@
-//! A report as text.
+//! Formats the report as text.
 
 use std::fmt::Write as _;
 
 use super::report::{Align, Report, Table};
 
-/// The report, for a page of any width.
+/// Formats the report.
 pub(super) fn printed(report: &Report) -> String {
     let mut text = String::new();
     for line in report.alarms.iter().map(|alarm| format!("! {alarm}")) {

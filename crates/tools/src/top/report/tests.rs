@@ -2,13 +2,14 @@
 
 use serde_json::{Value, json};
 
+use super::numbers::{decimal, grouped, period};
 use super::*;
 use ratekeeper_api::admin::{
-    Breaker, ConfigurationSummary, Decisions, DistributionBucket, Errors, Limit, Rejected, Source,
-    Store,
+    Breaker, Causes, ConfigurationSummary, Decisions, DeniedBucket, Distribution,
+    DistributionBucket, Errors, Hits, HotBucket, Limit, Rejected, Rule, Source, Status, Store, Top,
 };
 
-/// A server that has decided so much by then, and was asked something odd.
+/// A server at a time, with these numbers of decisions and an odd bucket key.
 pub(in crate::top) fn sample(second: u64, admitted: u64, denied: u64) -> Sample {
     let rule = |path: &str, within: u64, denied: u64| Rule {
         path: path.to_owned(),
@@ -144,7 +145,7 @@ fn rates_are_what_came_between_two_samples() {
     );
     assert_eq!(
         report.facts[0],
-        "ratekeeper 0.1.0 on host, up 1 min, asked at localhost:6070"
+        "ratekeeper 0.1.0 on host, up 1 min, queried at localhost:6070"
     );
     assert_eq!(
         report.facts[1],
@@ -152,7 +153,7 @@ fn rates_are_what_came_between_two_samples() {
     );
     assert_eq!(
         report.facts[2],
-        "latency: answers p50 0.51 ms, p99 1.00 ms; round trips to Redis p50 0.51 ms, p99 1.00 ms"
+        "latency: responses p50 0.51 ms, p99 1.00 ms; round trips to Redis p50 0.51 ms, p99 1.00 ms"
     );
     assert_eq!(
         report.rules.rows[0],
@@ -201,7 +202,7 @@ fn what_shadow_mode_lets_pass_is_apart_from_what_is_denied() {
     let table = report.would_deny.unwrap();
     assert_eq!(
         table.title,
-        "would deny most (shadow mode) of the last minute: 7 hits in all"
+        "would deny most (shadow mode) of the last minute: 7 hits in total"
     );
     assert_eq!(
         table.rows,
@@ -250,10 +251,10 @@ fn an_older_server_is_read() {
 }
 
 #[test]
-fn what_clients_and_files_say_is_harmless() {
+fn texts_of_clients_and_files_are_escaped() {
     let report = Report::new(&view(), None, &sample(100, 1, 1));
     assert_eq!(report.hottest.rows[0][0], "rk:shop|client=\\u{9b}2J");
-    let told = "the latest configuration was refused: a.yaml:3:5: odd \\u{1b}[31m (and 2 more)";
+    let told = "the latest configuration was rejected: a.yaml:3:5: odd \\u{1b}[31m (and 2 more)";
     assert!(
         report.alarms.iter().any(|alarm| alarm == told),
         "{:?}",

@@ -1,4 +1,4 @@
-//! From what is typed about one Redis to how it is reached; what does not go together is refused.
+//! Turns the options of one Redis into its settings, and rejects contradictions.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use crate::store::redis::{
     SystemRoots, Topology,
 };
 
-/// Everything that is typed for one Redis; `prefix` begins the names of its variables.
-pub(super) struct Typed<'a> {
+/// The options of one Redis; `prefix` is the prefix of its variables.
+pub(super) struct RedisArgs<'a> {
     pub(super) prefix: &'static str,
     pub(super) url: Option<&'a Secret>,
     pub(super) socket_type: Option<SocketType>,
@@ -25,19 +25,19 @@ pub(super) struct Typed<'a> {
     pub(super) sentinel_auth: Option<&'a Secret>,
     pub(super) pool_size: u32,
     pub(super) timeout: Duration,
-    /// `None`: nothing is said.
+    /// `None` if the option is not set.
     pub(super) tls: Option<bool>,
 }
 
-/// How a Redis is reached.
-struct Reached {
+/// Settings of a Redis, with the user in its address.
+struct ParsedAddress {
     settings: RedisSettings,
-    /// The user that its address names, for a password that is given elsewhere.
+    /// User in the address, for a password from another option.
     user: Option<String>,
 }
 
-impl Typed<'_> {
-    /// How it is reached; `None` when it cannot be. Everything that is wrong is noted.
+impl RedisArgs<'_> {
+    /// The settings, or `None` if options are invalid. All errors are added to `mistakes`.
     pub(super) fn settings(
         &self,
         needed_by: &str,
@@ -45,11 +45,11 @@ impl Typed<'_> {
         mistakes: &mut Mistakes,
     ) -> Option<RedisSettings> {
         let login = mistakes.take(self.login());
-        let reached = mistakes.take(self.reached(needed_by, certificates));
-        if reached.is_none() && self.speaks_tls() {
+        let parsed_address = mistakes.take(self.parsed_address(needed_by, certificates));
+        if parsed_address.is_none() && self.uses_tls() {
             mistakes.take(certificates.tls());
         }
-        let Reached { settings, user } = reached?;
+        let ParsedAddress { settings, user } = parsed_address?;
         let login = login?.map(|login| login.with_default_user(user.as_deref()));
         let login = login.or_else(|| settings.login.clone());
         if login.is_none() && user.is_some() {
@@ -66,33 +66,37 @@ impl Typed<'_> {
         })
     }
 
-    fn reached(&self, needed_by: &str, certificates: &Certificates) -> anyhow::Result<Reached> {
+    fn parsed_address(
+        &self,
+        needed_by: &str,
+        certificates: &Certificates,
+    ) -> anyhow::Result<ParsedAddress> {
         let prefix = self.prefix;
         let url = self.url.with_context(|| {
             format!("{needed_by} needs {prefix}URL, such as {prefix}URL=localhost:6379")
         })?;
-        let mut reached = match self.redis_type {
+        let mut parsed_address = match self.redis_type {
             RedisType::Single => self.single(url.reveal())?,
             RedisType::Sentinel => self.sentinel(url.reveal(), certificates)?,
             RedisType::Cluster => self.cluster(url.reveal())?,
         };
-        let settings = &mut reached.settings;
+        let settings = &mut parsed_address.settings;
         anyhow::ensure!(
             settings.tls.is_none() || self.tls != Some(false),
-            "{prefix}TLS=false, but {prefix}URL asks for TLS (rediss://); leave {prefix}TLS out, or write redis://"
+            "{prefix}TLS=false contradicts rediss:// in {prefix}URL; leave {prefix}TLS out, or write redis://"
         );
-        if settings.tls.is_some() || self.speaks_tls() {
+        if settings.tls.is_some() || self.uses_tls() {
             let is_socket = matches!(&settings.topology, Topology::Single(Endpoint::Unix(_)));
             anyhow::ensure!(
                 !is_socket,
-                "{prefix}TLS=true, but {prefix}URL is a Unix socket, which TLS is not spoken on; leave one out"
+                "{prefix}TLS=true, but {prefix}URL is a Unix socket, which does not support TLS; leave one of them out"
             );
             settings.tls = Some(certificates.tls()?);
         }
-        Ok(reached)
+        Ok(parsed_address)
     }
 
-    fn single(&self, url: &str) -> anyhow::Result<Reached> {
+    fn single(&self, url: &str) -> anyhow::Result<ParsedAddress> {
         let prefix = self.prefix;
         let url = match self.socket_type {
             Some(SocketType::Unix) if !url.contains("://") => format!("unix://{url}"),
@@ -105,34 +109,34 @@ impl Typed<'_> {
         anyhow::ensure!(
             self.socket_type
                 .is_none_or(|kind| (kind == SocketType::Unix) == is_socket),
-            "{prefix}SOCKET_TYPE and {prefix}URL do not agree on what the address is; leave {prefix}SOCKET_TYPE out"
+            "{prefix}SOCKET_TYPE contradicts the address in {prefix}URL; leave {prefix}SOCKET_TYPE out"
         );
         anyhow::ensure!(
             self.sentinel_auth.is_none(),
             "{prefix}SENTINEL_AUTH is for {prefix}TYPE=sentinel; leave it out, or write {prefix}AUTH"
         );
-        Ok(Reached { settings, user })
+        Ok(ParsedAddress { settings, user })
     }
 
     /// `host:port,host:port,...`
-    fn cluster(&self, url: &str) -> anyhow::Result<Reached> {
+    fn cluster(&self, url: &str) -> anyhow::Result<ParsedAddress> {
         let prefix = self.prefix;
         let form = || {
             format!(
-                "{prefix}TYPE=cluster needs {prefix}URL as host:port,host:port,...: where some of its nodes are"
+                "{prefix}TYPE=cluster needs {prefix}URL as host:port,host:port,... with some of its nodes"
             )
         };
         let addresses = addresses(url).with_context(form)?;
         anyhow::ensure!(
             addresses.iter().all(|address| address.database == 0),
-            "{prefix}TYPE=cluster: a cluster has no database but 0; leave it out of {prefix}URL"
+            "{prefix}TYPE=cluster: a cluster has only database 0; remove the database from {prefix}URL"
         );
         anyhow::ensure!(
             self.sentinel_auth.is_none(),
             "{prefix}SENTINEL_AUTH is for {prefix}TYPE=sentinel; leave it out, or write {prefix}AUTH"
         );
-        // All nodes of a cluster are of one make.
-        let (login, user) = one_login(&addresses).with_context(|| format!("{prefix}URL"))?;
+        // All nodes of a cluster have the same login.
+        let (login, user) = shared_login(&addresses).with_context(|| format!("{prefix}URL"))?;
         let is_tls = addresses.iter().any(|address| address.is_tls);
         let seeds = addresses.into_iter().map(|address| match address.endpoint {
             Endpoint::Tcp { host, port } => Ok((host, port)),
@@ -143,16 +147,16 @@ impl Typed<'_> {
             tls: is_tls.then(RedisTls::default),
             ..RedisSettings::new(Topology::Cluster(seeds.collect::<Result<_, _>>()?))
         };
-        Ok(Reached { settings, user })
+        Ok(ParsedAddress { settings, user })
     }
 
     /// `master,host:port,host:port,...`
-    fn sentinel(&self, url: &str, certificates: &Certificates) -> anyhow::Result<Reached> {
+    fn sentinel(&self, url: &str, certificates: &Certificates) -> anyhow::Result<ParsedAddress> {
         let prefix = self.prefix;
         let form = || {
             format!(
-                "{prefix}TYPE=sentinel needs {prefix}URL as master,host:port,host:port,...: what the sentinels \
-                 call the master, then where they are"
+                "{prefix}TYPE=sentinel needs {prefix}URL as master,host:port,host:port,...: the name of the master, \
+                 then the addresses of the sentinels"
             )
         };
         let (name, list) = url.split_once(',').with_context(form)?;
@@ -162,19 +166,19 @@ impl Typed<'_> {
         let with_database = addresses.iter().position(|address| address.database != 0);
         if let Some(entry) = with_database {
             anyhow::bail!(
-                "{prefix}URL: sentinel {} has a database, which sentinels have none of, and those of their master are \
-                 not chosen with {prefix}TYPE=sentinel; leave it out",
+                "{prefix}URL: sentinel {} has a database, but {prefix}TYPE=sentinel supports only database 0; \
+                 remove it",
                 entry + 1
             );
         }
-        let is_tls = self.speaks_tls() || addresses.iter().any(|address| address.is_tls);
+        let is_tls = self.uses_tls() || addresses.iter().any(|address| address.is_tls);
         let tls = if is_tls {
             Some(certificates.tls()?)
         } else {
             None
         };
-        // All sentinels of a master are of one make.
-        let (own, user) = one_login(&addresses).with_context(|| format!("{prefix}URL"))?;
+        // All sentinels of a master have the same login.
+        let (own, user) = shared_login(&addresses).with_context(|| format!("{prefix}URL"))?;
         let auth = self.sentinel_auth.map(|auth| Login::parse(auth.reveal()));
         let login = auth
             .map(|auth| auth.with_default_user(user.as_deref()))
@@ -189,13 +193,13 @@ impl Typed<'_> {
             tls,
             ..RedisSettings::new(Topology::Sentinel(Arc::new(sentinels)))
         };
-        Ok(Reached {
+        Ok(ParsedAddress {
             settings,
             user: None,
         })
     }
 
-    fn speaks_tls(&self) -> bool {
+    fn uses_tls(&self) -> bool {
         self.tls == Some(true)
     }
 
@@ -203,7 +207,7 @@ impl Typed<'_> {
         let prefix = self.prefix;
         match (self.auth, self.auth_file) {
             (Some(_), Some(_)) => anyhow::bail!(
-                "{prefix}AUTH and {prefix}AUTH_FILE both say as whom to log in; leave one of them out"
+                "{prefix}AUTH and {prefix}AUTH_FILE both set the login; leave one of them out"
             ),
             (Some(auth), None) => Ok(Some(Login::parse(auth.reveal()))),
             (None, Some(path)) => Ok(Some(Login::file(path.clone()))),
@@ -212,8 +216,8 @@ impl Typed<'_> {
     }
 }
 
-/// The login that addresses of one kind have, and the user that they name. What only one of them says is meant for all.
-fn one_login(addresses: &[Address]) -> anyhow::Result<(Option<Login>, Option<String>)> {
+/// The login and the user in a list of addresses. A login in one address applies to all.
+fn shared_login(addresses: &[Address]) -> anyhow::Result<(Option<Login>, Option<String>)> {
     let mut logins = addresses
         .iter()
         .filter_map(|address| address.login.as_ref());
@@ -221,12 +225,12 @@ fn one_login(addresses: &[Address]) -> anyhow::Result<(Option<Login>, Option<Str
     let (login, user) = (logins.next(), users.next());
     anyhow::ensure!(
         logins.all(|other| Some(other) == login) && users.all(|other| Some(other) == user),
-        "entries of the list have different users or passwords, but one is used for all; write the same one, or none"
+        "the addresses have different users or passwords, but one login is used for all; write the same one, or set it once"
     );
     Ok((login.cloned(), user.cloned()))
 }
 
-/// Reads a list of addresses. Says which one is none; what it is may be a secret.
+/// Parses a list of addresses. An error names the position of the entry, whose text can be a secret.
 fn addresses(list: &str) -> anyhow::Result<Vec<Address>> {
     let entries = list.split(',').zip(1..);
     entries
@@ -237,7 +241,7 @@ fn addresses(list: &str) -> anyhow::Result<Vec<Address>> {
 }
 
 impl Certificates {
-    /// What is said of TLS, which no Redis speaks.
+    /// Rejects TLS options without TLS.
     pub(super) fn check_unused(&self) -> anyhow::Result<()> {
         let named = [
             ("REDIS_TLS_CACERT", self.redis_tls_cacert.is_some()),
@@ -255,7 +259,7 @@ impl Certificates {
         match named.into_iter().find(|(_, is_named)| *is_named) {
             None => Ok(()),
             Some((name, _)) => anyhow::bail!(
-                "{name} is for TLS, which is not spoken: write REDIS_TLS=true (or rediss:// in REDIS_URL), or \
+                "{name} has no effect without TLS; set REDIS_TLS=true (or write rediss:// in REDIS_URL), or \
                  leave {name} out"
             ),
         }
@@ -273,7 +277,7 @@ impl Certificates {
         };
         anyhow::ensure!(
             self.redis_tls_cacert.is_some() || !self.redis_tls_cacert_only,
-            "REDIS_TLS_CACERT_ONLY=true needs REDIS_TLS_CACERT, the file of the certificates to trust"
+            "REDIS_TLS_CACERT_ONLY=true needs REDIS_TLS_CACERT, the file with the CA certificates to trust"
         );
         Ok(RedisTls {
             authorities: self.redis_tls_cacert.clone(),
