@@ -5,7 +5,7 @@
 FROM rust:1.95-alpine3.22 AS build
 WORKDIR /src
 COPY . .
-# Alpine's own target is musl, which Rust links statically. Symbols are two megabytes that nobody reads here.
+# Alpine's own target is musl, which Rust links statically. Symbols are two megabytes that are not used here.
 ENV CARGO_PROFILE_RELEASE_STRIP=symbols
 # Features of the binary; "tools" or nothing.
 ARG FEATURES=tools
@@ -21,7 +21,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
 
 FROM scratch
 COPY --from=build /out/ /
-# Nobody, as Envoy Gateway runs it. Nothing is ever written: the root filesystem may be read-only.
+# An unprivileged user, as in Envoy Gateway. No file is written: the root filesystem can be read-only.
 USER 65534:65534
 # gRPC, HTTP, metrics, debug.
 EXPOSE 8081 8080 9090 6070

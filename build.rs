@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed={PROTO}");
     #[expect(
         clippy::disallowed_methods,
-        reason = "cargo tells a build script by the environment"
+        reason = "cargo passes arguments to a build script in the environment"
     )]
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     let served = compile(

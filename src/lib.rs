@@ -14,7 +14,7 @@
 //! - [`bucket`]: pure; the arithmetic of one limit.
 //! - [`watch`]: files that change.
 //! - [`tls`]: certificates and how they are replaced; `secret_file`: files that hold a secret.
-//! - [`clock`], [`telemetry`]: what time it is, and what is told; `timer`: deadlines finer than a millisecond.
+//! - [`clock`], [`telemetry`]: the time; metrics, logs, traces and recordings; `timer`: deadlines finer than a millisecond.
 
 pub mod app;
 pub mod cli;

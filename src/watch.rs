@@ -159,7 +159,7 @@ pub enum ReadError {
         path: PathBuf,
     },
     /// The operating system reported an error.
-    #[error("{} cannot be read: {cause}; check that the user whom this process runs as may read it", path.display())]
+    #[error("{} cannot be read: {cause}; check that the user of this process is allowed to read it", path.display())]
     Unreadable {
         /// The path that could not be read.
         path: PathBuf,

@@ -6,6 +6,45 @@ use std::path::{Path, PathBuf};
 
 use crate::support::root;
 
+/// Words that the field does not use for what a server does: a metric is exported, an event is logged, a client receives a
+/// response, an actor has a name.
+const IDIOMS: [&str; 12] = [
+    "told",
+    "tell",
+    "tells",
+    "whoever",
+    "nobody",
+    "somebody",
+    "whom",
+    "lest",
+    "anew",
+    "likewise",
+    "meanwhile",
+    "beforehand",
+];
+
+/// Parts that still have such words; none may be added to the list.
+const OLD_WORDS: [&str; 15] = [
+    "benches",
+    "crates/rules",
+    "crates/tools",
+    "docs/log-events.md",
+    "docs/rehearsal.md",
+    "src/cli",
+    "src/cli.rs",
+    "src/limiter",
+    "src/limiter.rs",
+    "src/service/http/admin/status.rs",
+    "src/service/rls.rs",
+    "src/store",
+    "src/telemetry",
+    "src/telemetry.rs",
+    "tests",
+];
+
+/// The longest test file, in lines.
+const TEST_FILE_LINES: usize = 500;
+
 /// Marks of unfinished work.
 const MARKS: [&str; 3] = ["TODO", "FIXME", "XXX"];
 
@@ -53,6 +92,42 @@ fn nothing_is_left_unfinished() {
                 path.display()
             );
         }
+    }
+}
+
+#[test]
+fn the_text_uses_the_words_of_the_field() {
+    let mut found = Vec::new();
+    for (path, text) in texts() {
+        if OLD_WORDS.iter().any(|part| path.starts_with(part)) {
+            continue;
+        }
+        for (number, line) in (1..).zip(text.lines()) {
+            let mut words = words(line);
+            if let Some(word) =
+                words.find(|word| IDIOMS.iter().any(|idiom| word.eq_ignore_ascii_case(idiom)))
+            {
+                found.push(format!("{}:{number}: {word}", path.display()));
+            }
+        }
+    }
+    assert!(
+        found.is_empty(),
+        "use the field's word (CONTRIBUTING.md, \"Words\"): {found:#?}"
+    );
+}
+
+#[test]
+fn test_files_have_one_subject() {
+    for (path, text) in texts() {
+        let lines = text.lines().count();
+        let is_rust = path.extension().is_some_and(|extension| extension == "rs");
+        let is_test = path.starts_with("tests") || path.ends_with("tests.rs");
+        assert!(
+            !is_rust || !is_test || lines <= TEST_FILE_LINES,
+            "{} has {lines} lines; split it by subject, at most {TEST_FILE_LINES}",
+            path.display()
+        );
     }
 }
 

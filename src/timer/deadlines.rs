@@ -32,7 +32,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    /// Who waits for what. The number tells equal deadlines apart.
+    /// Wakers by deadline. The number distinguishes equal deadlines.
     wakers: BTreeMap<(Instant, u64), Waker>,
     last: u64,
     /// What the timer is armed for.

@@ -106,7 +106,7 @@ fn http_response(messages: &Messages, response: &RateLimitResponse) -> Response 
 
 /// Returns whether a browser sends the request for a page of another origin, or for one whose origin has a name.
 ///
-/// Whoever controls a name can have it resolve to this server (DNS rebinding): then a page of that name sends requests of its own origin.
+/// The owner of a name can make it resolve to this server (DNS rebinding): a page of that name then sends requests of the same origin.
 /// Therefore only the origins of IP addresses and of `localhost` are accepted.
 ///
 /// Any media type is accepted, as in envoyproxy/ratelimit, so that an HTML form could send a request without a CORS
