@@ -1,10 +1,12 @@
 //! The arithmetic against an exact rational model, and the properties that follow from it.
 
+mod model;
+
 use num_bigint::BigInt;
-use num_rational::BigRational;
 use proptest::prelude::*;
 
 use super::*;
+use model::{Model, ratio};
 
 const SECOND: Micros = 1_000_000;
 const DAY: Micros = 86_400 * SECOND;
@@ -44,109 +46,6 @@ impl Stored {
 }
 
 // --- The model ---
-
-/// The same bucket in exact rational numbers.
-#[derive(Debug, Clone)]
-struct Model {
-    /// Tokens taken.
-    taken: BigRational,
-    /// The instant it refers to.
-    at: Micros,
-    /// The limit it was last charged under.
-    terms: Terms,
-}
-
-fn ratio(n: impl Into<BigInt>) -> BigRational {
-    BigRational::from_integer(n.into())
-}
-
-fn rate(terms: &Terms) -> BigRational {
-    BigRational::new(terms.refill().into(), terms.period().into())
-}
-
-impl Model {
-    /// The bucket at `now` under `terms`, and whether it must be stored even if nothing is taken.
-    fn at(&self, terms: &Terms, now: Micros) -> (Self, bool) {
-        let mut next = self.clone();
-        let old = self.terms;
-        if now > self.at && !old.is_window() {
-            next.taken = (&self.taken - rate(&old) * ratio(now - self.at)).max(ratio(0));
-            next.at = now;
-        }
-        if now > self.at && old.is_window() && now / old.period() != self.at / old.period() {
-            next.taken = ratio(0);
-        }
-        next.terms = *terms;
-        if next.taken == ratio(0) {
-            next.at = now;
-            return (next, true);
-        }
-        let changed = (old.refill(), old.period()) != (terms.refill(), terms.period());
-        if changed {
-            // The fraction is converted to the new period and rounded up.
-            let unit = ratio(terms.period());
-            next.taken = (&next.taken * &unit).ceil() / unit;
-            let begin = self.at - self.at % old.period();
-            next.at = match (terms.is_window(), old.is_window()) {
-                (true, _) => now,
-                (false, true) => begin.max(now),
-                (false, false) => next.at,
-            };
-        }
-        let clamped = next.taken > ratio(terms.ceiling());
-        next.taken = next.taken.min(ratio(terms.ceiling()));
-        (next, changed || clamped)
-    }
-
-    fn free(&self) -> BigRational {
-        ratio(self.terms.capacity()) - &self.taken
-    }
-
-    fn fits(&self, hits: i64) -> bool {
-        hits < 0 || ratio(hits.max(1)) <= self.free()
-    }
-
-    fn take(&mut self, hits: i64) {
-        self.taken = (&self.taken + ratio(hits))
-            .max(ratio(0))
-            .min(ratio(self.terms.ceiling()));
-    }
-
-    /// Microseconds from `now` until `tokens` are refilled.
-    fn wait(&self, tokens: BigRational, now: Micros) -> u128 {
-        let lag = u128::from(self.at.saturating_sub(now));
-        if tokens <= ratio(0) {
-            return lag;
-        }
-        lag + u128::try_from((tokens / rate(&self.terms)).ceil().to_integer()).unwrap()
-    }
-
-    fn window_end(&self, now: Micros) -> u128 {
-        let period = self.terms.period();
-        u128::from((self.at / period + 1) * period - now)
-    }
-
-    fn full_in(&self, now: Micros) -> u128 {
-        match self.terms.is_window() {
-            true => self.window_end(now),
-            false if self.taken == ratio(0) => 0,
-            false => self.wait(self.taken.clone(), now),
-        }
-    }
-
-    fn retry_in(&self, hits: i64, now: Micros) -> Option<u128> {
-        if self.fits(hits) {
-            return Some(0);
-        }
-        if ratio(hits.max(1)) > ratio(self.terms.capacity()) {
-            return None;
-        }
-        Some(match self.terms.is_window() {
-            true => self.window_end(now),
-            false => self.wait(ratio(hits.max(1)) - self.free(), now),
-        })
-    }
-}
 
 // --- Random limits and calls ---
 
