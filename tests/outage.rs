@@ -229,7 +229,7 @@ fn page_dashboard_and_alerts_show_a_redis_that_stops_under_load() {
     browser.wait(&format!("{shown} === '{all}'"));
     let facts = browser.text("#store");
     assert!(
-        facts.contains("Decisions by fallback, since start"),
+        facts.contains("Decisions by failure policy, since start"),
         "{facts}"
     );
     eventually("Prometheus has the last count", || {
