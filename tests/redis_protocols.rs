@@ -90,7 +90,7 @@ fn redis_5_decides() {
     let mut third = server(&url, &[("REDIS_AUTH", "envoy:hush")]);
     third.wait_until_logged("leave the user out");
     let mut fourth = server(&url, &[]);
-    fourth.wait_until_logged("it wants a password");
+    fourth.wait_until_logged("the server requires a password");
 }
 
 #[test]
@@ -207,9 +207,9 @@ fn redis_decides_through_envoys_proxy() {
     let second = server(&redis.url(), &[]);
     check(&second, "shared", ask("d", &["k=1"]), "OK: OK 7 of 10/hour");
     let mut third = server(&envoy.url(), &[]);
-    third.wait_until_logged("it wants a password");
+    third.wait_until_logged("the server requires a password");
     let mut fourth = server(&envoy.url(), &[("REDIS_AUTH", "wrong")]);
-    fourth.wait_until_logged("refused the login");
+    fourth.wait_until_logged("rejected the login");
 }
 
 #[test]

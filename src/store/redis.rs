@@ -1,7 +1,7 @@
-//! Buckets in Redis, shared by all instances. Requests in flight are decided together, by a script that
-//! is atomic over all of their buckets, on Redis's own clock.
+//! Buckets in Redis, shared by all instances. Requests in flight are decided together, by a script that is atomic
+//! over all of their buckets and reads the clock of Redis.
 //!
-//! Knows keys and charges, nothing of descriptors or rules.
+//! This module handles keys and charges. It has no access to descriptors or rules.
 
 mod address;
 mod batch;
@@ -55,19 +55,20 @@ pub use server_store::{ServerProbe, ServerStore, SharedServer};
 pub use settings::{RedisSettings, Topology};
 pub use tls::{ClientCertificate, NameCheck, RedisTls, SystemRoots, TlsError};
 
-/// The text of the script that decides a batch.
+/// Source of the Lua script that decides a batch.
 pub const SCRIPT: &str = include_str!("redis/decide.lua");
 
-/// How much longer the pool tries to connect than anybody waits. The pool must not be the one to give up: it
-/// would say less of why.
+/// How much longer the pool tries to connect than a caller waits. The caller's own timeout reports the cause of
+/// the failure; the pool's does not, so it must be later.
 const POOL_TIMEOUT_MARGIN: Duration = Duration::from_secs(1);
 
-/// What Redis is said to have answered when nothing can be made of it.
-const UNEXPECTED_REPLY: &str = "a reply that is not the script's";
+/// Error text for a reply that the script cannot have sent.
+const UNEXPECTED_REPLY: &str = "unexpected reply to the script";
 
-/// Buckets in one Redis server. Each store has a lane of its own, which collects requests into batches. More lanes would make
-/// smaller batches, each with its own cost; several stores (one for each thread that serves) keep Redis busy while one of
-/// them makes a batch.
+/// Buckets in one Redis server.
+///
+/// A store has one lane, which collects requests into batches. More lanes would make smaller batches at the same
+/// cost per batch. Several stores, one per worker thread, keep Redis busy while one of them builds a batch.
 pub struct RedisStore {
     server: Arc<Server>,
     lane: Lane<()>,
@@ -83,27 +84,27 @@ impl fmt::Debug for RedisStore {
 }
 
 impl RedisStore {
-    /// A store on the Redis that the settings describe. It is connected to when first
-    /// needed. Must be called within a tokio runtime.
+    /// Creates a store that connects when it is first used. Must be called within a tokio runtime.
     #[must_use]
     pub fn new(settings: &RedisSettings) -> Self {
         Self::build(settings, SCRIPT, None)
     }
 
-    /// The same, which tells a breaker how each call of Redis ended, and lets no request wait while that is
+    /// Creates a store that reports the result of each call to `breaker` and rejects requests while it is
     /// open.
     #[must_use]
     pub fn with_breaker(settings: &RedisSettings, breaker: Breaker) -> Self {
         Self::build(settings, SCRIPT, Some(breaker))
     }
 
-    /// A store that probes a server on behalf of a breaker, which hears of the server but not of calls.
+    /// Creates a store for probes. It reports which server it is connected to, but not the results of its
+    /// calls: the prober reports these.
     pub(super) fn probing(settings: &RedisSettings, breaker: &Breaker) -> Self {
         let server = Server::probing(settings, Arc::new(Script::new(SCRIPT)), breaker);
         Self::of(settings, server)
     }
 
-    /// The same with another text of the script, for tests that own the clock that it reads.
+    /// Creates a store with another script, for tests that control the clock that the script reads.
     #[must_use]
     pub fn with_script(settings: &RedisSettings, source: &str) -> Self {
         Self::build(settings, source, None)
@@ -125,16 +126,16 @@ impl RedisStore {
         }
     }
 
-    /// Why it is not asked at present, if its breaker is open.
+    /// Returns the last failure if the breaker is open.
     pub(super) fn breaker_error(&self) -> Option<StoreError> {
         self.server.breaker_error()
     }
 
     /// Decides several requests in one call of the script, without waiting for others. Equal requests are
-    /// decided one right after the other, when the first of them is due.
+    /// decided one after the other, when the first of them is due.
     ///
     /// # Errors
-    /// As [`decide`](Store::decide), for all of them.
+    /// See [`decide`](Store::decide). An error applies to all of the requests.
     pub async fn decide_batch(
         &self,
         requests: &[Vec<Charge>],
@@ -164,7 +165,7 @@ impl Store for RedisStore {
         match decision.await {
             Some(Ok(decision)) => Ok(decision),
             Some(Err(Undecided::Failed(error))) => Err(error),
-            // A single server has all buckets together.
+            // A single server has all buckets, so a batch is never split.
             Some(Err(Undecided::Torn)) | None => Err(self.server.no_answer()),
         }
     }
@@ -172,21 +173,21 @@ impl Store for RedisStore {
 
 // --- The server ---
 
-/// A connection of the pool.
+/// A pooled connection.
 type Pooled = PooledConnection<'static, Connector>;
 
-/// What a call was answered, and over which connection.
+/// The result of a call and the connection that it was sent over.
 struct CallOutcome<T>(Result<T, RedisError>, Arc<Pooled>);
 
-/// What a failed call means, by what server failed it.
+/// Converts an error of a call; a single server and a node of a cluster differ in what it means.
 type ClassifyError = fn(String, &RedisError) -> StoreError;
 
-/// The way to Redis.
+/// A Redis server: its pool of connections, its breaker and its metrics.
 #[derive(Debug)]
 struct Server {
     pool: Pool<Connector>,
     connector: Connector,
-    /// The connection of the last call. SystemRoots are sent over it while it waits for replies.
+    /// The connection of the last call. The next calls are sent over it as well while it waits for replies.
     current: Mutex<Weak<Pooled>>,
     failure: LastFailure,
     breaker: Option<Breaker>,
@@ -215,13 +216,13 @@ impl Decide<()> for Server {
 }
 
 impl Server {
-    /// The way to the Redis that the settings describe.
+    /// Creates a server whose calls and connections are reported to `breaker`.
     fn new(settings: &RedisSettings, script: Arc<Script>, breaker: Option<Breaker>) -> Self {
         let observer = breaker.clone();
         Self::build(settings, script, breaker, observer)
     }
 
-    /// The same, of which the breaker hears what server it is, and nothing of calls.
+    /// Creates a server for probes: `breaker` receives the version of the server, but no results of calls.
     fn probing(settings: &RedisSettings, script: Arc<Script>, breaker: &Breaker) -> Self {
         Self::build(settings, script, None, Some(breaker.clone()))
     }
@@ -239,7 +240,8 @@ impl Server {
         let pool = Pool::builder()
             .max_size(settings.pool_size.max(1))
             .connection_timeout(settings.timeout + POOL_TIMEOUT_MARGIN)
-            // Whoever needs a connection hears at once why there is none, and tries again when the next one does.
+            // A caller that needs a connection fails immediately with the cause, and the next caller
+            // tries again.
             .retry_connection(false)
             .test_on_check_out(true)
             .build_unchecked(connector.clone());
@@ -259,7 +261,7 @@ impl Server {
         }
     }
 
-    /// The same, known to be a node of a cluster.
+    /// Makes errors about slots count as errors of the call instead of the server.
     fn in_cluster(self) -> Self {
         Self {
             classify: failure,
@@ -267,7 +269,7 @@ impl Server {
         }
     }
 
-    /// Decides a batch on behalf of these callers, until the deadline.
+    /// Decides a batch for `callers`, until the deadline.
     async fn decide_batch(
         &self,
         batch: &Batch<'_>,
@@ -276,11 +278,11 @@ impl Server {
         turn: Option<SendTurn>,
     ) -> Result<Vec<Decision>, StoreError> {
         let size = (batch.requests(), batch.buckets());
-        self.observed(callers, size, self.ask(batch, deadline, turn))
+        self.observed(callers, size, self.call_batch(batch, deadline, turn))
             .await
     }
 
-    /// Counts and traces a call on behalf of these callers, which decides so many requests on so many buckets.
+    /// Records a call in metrics and in the traces of `callers`.
     async fn observed<T>(
         &self,
         callers: impl IntoIterator<Item = Caller>,
@@ -300,7 +302,7 @@ impl Server {
         result
     }
 
-    async fn ask(
+    async fn call_batch(
         &self,
         batch: &Batch<'_>,
         deadline: Instant,
@@ -309,14 +311,14 @@ impl Server {
         let command = Arc::new(batch.command(self.script.hash()));
         let mut reply = self.call(&command, deadline, turn).await?;
         if reply.0.as_ref().is_err_and(is_read_only) {
-            // That server is no master any more. It wrote nothing, and the connection to it is not used again; the next
-            // one is to the current master.
+            // The server has become a replica. It wrote nothing, and the connection is not used again;
+            // the next one is to the current master.
             reply = self.call(&command, deadline, None).await?;
         }
-        self.decisions(batch, &self.told(reply)?)
+        self.decisions(batch, &self.record(reply)?)
     }
 
-    /// Makes several calls of the script together, until the deadline. Each has its own reply.
+    /// Sends several calls of the script together, until the deadline. Each has its own reply.
     async fn call_each(
         &self,
         calls: Calls,
@@ -326,11 +328,11 @@ impl Server {
         let connection = self.connection(deadline).await?;
         let (script, over) = (Arc::clone(&self.script), Arc::clone(&connection));
         let calls = async move { over.call_each(&calls, &script).await };
-        let replies = self.until(deadline, connection, signal_when_sent(Some(turn), calls));
-        self.told(replies.await?)
+        let replies = self.await_reply(deadline, connection, signal_when_sent(Some(turn), calls));
+        self.record(replies.await?)
     }
 
-    /// The decisions of a batch, from what the script replied.
+    /// Returns the decisions of a batch for the reply of the script.
     fn decisions(&self, batch: &Batch<'_>, reply: &[Value]) -> Result<Vec<Decision>, StoreError> {
         Reply::parse(reply)
             .and_then(|reply| batch.decisions(reply))
@@ -344,7 +346,7 @@ impl Server {
         }
     }
 
-    /// Makes one call of the script. What Redis replies is still to be [counted](Self::told).
+    /// Sends one call of the script. The caller must record the outcome with [`record`](Self::record).
     async fn call(
         &self,
         command: &Arc<Cmd>,
@@ -355,21 +357,21 @@ impl Server {
         let (command, script) = (Arc::clone(command), Arc::clone(&self.script));
         let over = Arc::clone(&connection);
         let call = async move { over.call(&command, &script).await };
-        self.until(deadline, connection, signal_when_sent(turn, call))
+        self.await_reply(deadline, connection, signal_when_sent(turn, call))
             .await
     }
 
-    /// Why nobody is to wait for it, if that is so.
+    /// Returns the last failure if the breaker is open.
     fn breaker_error(&self) -> Option<StoreError> {
         let breaker = self.breaker.as_ref()?;
         breaker.is_open().then(|| breaker.last_failure())?
     }
 
-    /// A connection, until the deadline: the one over which the last call was sent while it waits for replies, or else one of
-    /// the pool.
+    /// Returns a connection, until the deadline: the one that the last call was sent over while it waits for
+    /// replies, or else one of the pool.
     async fn connection(&self, deadline: Instant) -> Result<Arc<Pooled>, StoreError> {
         if let Some(error) = self.breaker_error() {
-            // Requests that waited for their turn when it opened need not wait longer.
+            // Requests that were queued when the breaker opened fail immediately.
             return Err(error);
         }
         if let Some(connection) = self.current().upgrade()
@@ -394,12 +396,13 @@ impl Server {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What Redis replies to a call over this connection, until the deadline. It is then to be [counted](Self::told).
+    /// Awaits the reply to a call, until the deadline. The caller must record the outcome with
+    /// [`record`](Self::record).
     ///
-    /// Whether Redis is well is judged by how long it may take, not by how long these callers wait: a call whose callers have
-    /// timed out is waited for without them. If nothing came over the connection while they waited, it is used again only
-    /// when the reply has come.
-    async fn until<T: Send + 'static>(
+    /// Whether Redis is available is judged by the timeout of Redis, not by the deadlines of these callers: a
+    /// call whose callers have timed out is awaited in the background. If nothing was received over the
+    /// connection in the meantime, it is not used again before the reply arrives.
+    async fn await_reply<T: Send + 'static>(
         &self,
         deadline: Instant,
         connection: Arc<Pooled>,
@@ -408,7 +411,7 @@ impl Server {
         let end = Instant::now() + self.timeout;
         let replies = connection.replies();
         let mut call = Box::pin(call);
-        // What comes late is counted here.
+        // Late replies are recorded here.
         let Ok(reply) = timeout_at(deadline.min(end), &mut call).await else {
             let (breaker, address) = (self.breaker.clone(), self.address.clone());
             let classify = self.classify;
@@ -423,7 +426,7 @@ impl Server {
                     Err(_) => (Err(StoreError::Timeout { address }), true),
                 };
                 let is_known = is_loss && !connection.is_first_loss();
-                tell(breaker.as_ref(), result.as_ref().err(), is_known);
+                record_outcome(breaker.as_ref(), result.as_ref().err(), is_known);
                 drop(silence);
             });
             return Err(self.no_answer());
@@ -431,12 +434,12 @@ impl Server {
         Ok(CallOutcome(reply, connection))
     }
 
-    /// What a call answered in time, once the breaker has counted how it ended.
-    fn told<T>(&self, CallOutcome(reply, connection): CallOutcome<T>) -> Result<T, StoreError> {
+    /// Records the outcome of a call in the breaker and returns its reply.
+    fn record<T>(&self, CallOutcome(reply, connection): CallOutcome<T>) -> Result<T, StoreError> {
         let is_loss = reply.as_ref().is_err_and(is_lost);
         let is_known = is_loss && !connection.is_first_loss();
         let reply = reply.map_err(|error| self.failure(&error));
-        tell(self.breaker.as_ref(), reply.as_ref().err(), is_known);
+        record_outcome(self.breaker.as_ref(), reply.as_ref().err(), is_known);
         reply
     }
 
@@ -491,9 +494,9 @@ impl Server {
     }
 }
 
-/// Has a breaker, if there is one, count how a call ended. Of the calls that were in flight over a connection that is lost, only the
-/// first one speaks of Redis; the loss `is_known` by the others.
-fn tell(breaker: Option<&Breaker>, error: Option<&StoreError>, is_known: bool) {
+/// Records the outcome of a call in `breaker`. Of the calls that were in flight over a lost connection, only the
+/// first one counts; `is_known` is set for the others.
+fn record_outcome(breaker: Option<&Breaker>, error: Option<&StoreError>, is_known: bool) {
     match (breaker, error) {
         (None, _) => {}
         (Some(breaker), None) => breaker.succeeded(),
@@ -502,7 +505,7 @@ fn tell(breaker: Option<&Breaker>, error: Option<&StoreError>, is_known: bool) {
     }
 }
 
-/// What a failed call means.
+/// Converts an error of a node of a cluster.
 fn failure(address: String, error: &RedisError) -> StoreError {
     let cause = describe(error);
     if error.is_timeout() {
@@ -510,8 +513,7 @@ fn failure(address: String, error: &RedisError) -> StoreError {
     } else if error.is_io_error() || error.is_connection_dropped() {
         StoreError::Unreachable { address, cause }
     } else if lacks_rights(error) {
-        let cause =
-            format!("{cause}; for the rights that are needed, see \"Rights\" in docs/redis.md");
+        let cause = format!("{cause}; for the required rights, see \"Rights\" in docs/redis.md");
         StoreError::Unfit { address, cause }
     } else if let Some(hint) = redis_error::cannot_run(error) {
         let cause = format!("{cause}; {hint}");
@@ -523,7 +525,7 @@ fn failure(address: String, error: &RedisError) -> StoreError {
     }
 }
 
-/// The same where the server is taken for one that has all buckets.
+/// Converts an error of a single server, which must have all buckets.
 fn classify_standalone(address: String, error: &RedisError) -> StoreError {
     if !is_of_cluster(error) {
         return failure(address, error);
@@ -535,7 +537,7 @@ fn classify_standalone(address: String, error: &RedisError) -> StoreError {
     StoreError::Unfit { address, cause }
 }
 
-/// Whether only a node of a cluster says so.
+/// Returns whether only nodes of a cluster reply with this error.
 fn is_of_cluster(error: &RedisError) -> bool {
     use ServerErrorKind::{Ask, ClusterDown, CrossSlot, Moved, TryAgain};
     matches!(

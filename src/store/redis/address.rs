@@ -1,4 +1,4 @@
-//! Addresses of Redis servers as people write them.
+//! Parses addresses of Redis servers.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,15 +8,15 @@ use thiserror::Error;
 
 use super::login::Login;
 
-/// An address that cannot be used.
+/// An invalid address.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("{0}")]
 pub struct AddressError(String);
 
-/// Where a server is.
+/// Network address of a server.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Endpoint {
-    /// A host, by name or number, and a port.
+    /// A host name or IP address, and a port.
     Tcp {
         /// The host.
         host: String,
@@ -37,18 +37,18 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// What an address says.
+/// A parsed address.
 #[derive(Debug, Clone)]
 pub struct Address {
-    /// Where.
+    /// Network address of the server.
     pub endpoint: Endpoint,
-    /// As whom to log in, if it says so with a password.
+    /// User and password, if the address has a password.
     pub login: Option<Login>,
-    /// The user that it names, with or without a password.
+    /// The user, with or without a password.
     pub user: Option<String>,
-    /// Which database.
+    /// Number of the database.
     pub database: i64,
-    /// Whether it asks for TLS.
+    /// Whether to use TLS.
     pub is_tls: bool,
 }
 
@@ -60,12 +60,12 @@ fn refused(text: impl Into<String>) -> AddressError {
 }
 
 impl Address {
-    /// Reads an address: `host:port`, `redis://[user:password@]host[:port][/db]`, `rediss://` for TLS,
-    /// `unix:///path`, or the path of a socket. Database, user and password may also be parameters: `?db=1`,
+    /// Parses an address: `host:port`, `redis://[user:password@]host[:port][/db]`, `rediss://` for TLS,
+    /// `unix:///path`, or the path of a socket. Database, user and password can also be parameters: `?db=1`,
     /// `?username=` and `?password=`.
     ///
     /// # Errors
-    /// When it is not of these forms, or has a part that means nothing. The message never contains a password.
+    /// The address has none of these forms or an unknown part. The message never contains a password.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         let url = match text {
             _ if text.contains(',') => {
@@ -87,12 +87,12 @@ impl Address {
         let is_tls = matches!(scheme, "rediss" | "valkeys");
         let (rest, parameters) = rest.split_once('?').unwrap_or((rest, ""));
         let scheme = if is_tls { "redis" } else { scheme };
-        // The driver's own text may repeat the address, credentials included, so it is not shown.
         if has_invalid_port(rest) {
             return Err(refused(
                 "the port is no number from 1 to 65535; write host:port",
             ));
         }
+        // The driver's error can contain the address with its credentials, so it is not shown.
         let info = format!("{scheme}://{rest}")
             .as_str()
             .into_connection_info()
@@ -129,7 +129,7 @@ impl Address {
     }
 }
 
-/// Whether the part of an address after its scheme ends in digits that are no port.
+/// Returns whether the part of an address after its scheme ends in digits that are not a port.
 fn has_invalid_port(rest: &str) -> bool {
     let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
     let host = host.split('/').next().unwrap_or_default();
@@ -140,7 +140,7 @@ fn has_invalid_port(rest: &str) -> bool {
     })
 }
 
-/// What an address may say in two places.
+/// Values that can occur in the path and in the parameters.
 struct Parts {
     database: Option<String>,
     user: Option<String>,
@@ -148,7 +148,7 @@ struct Parts {
 }
 
 impl Parts {
-    /// Reads the parameters, `name=value&name=value`.
+    /// Parses the parameters, `name=value&name=value`.
     fn read(&mut self, parameters: &str) -> Result<(), AddressError> {
         for (name, value) in form_urlencoded::parse(parameters.as_bytes()) {
             let part = match &*name {
@@ -160,7 +160,7 @@ impl Parts {
                         "parameter 'protocol': the version of the protocol is found out when connecting; leave it out",
                     ));
                 }
-                // What follows may be a secret that was not encoded, but a name is none.
+                // The value can be a secret that is not percent-encoded; the name is safe to show.
                 name if name.len() <= 32
                     && name.chars().all(|c| c.is_ascii_alphabetic() || c == '_') =>
                 {

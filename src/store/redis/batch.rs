@@ -1,4 +1,4 @@
-//! Requests that are decided together, in one call of the script.
+//! Batches: requests that are decided together in one call of the script.
 
 use std::collections::HashMap;
 use std::iter;
@@ -11,70 +11,70 @@ use crate::key::{BucketKey, Prehashed};
 use crate::store::{Charge, Decision, Part, Payment, settle};
 use crate::time::Micros;
 
-/// What the script divides the part of a candidate by. No request has nearly as many charges.
+/// Separates the two numbers in the part of a candidate. Requests have far fewer charges.
 pub(super) const CANDIDATE_SHIFT: f64 = 67_108_864.0;
 
-/// A batch: each bucket once, equal requests as one entry with a count.
+/// A batch, in which each bucket occurs once and equal requests are one entry with a count.
 ///
-/// Counting equal requests as one moves a later one forward, before others of the batch. They are all in
-/// flight at the same time, so that is an order they could have come in.
+/// Counting equal requests as one moves a later one forward, before others of the batch. They are all in flight at
+/// the same time, so they could have arrived in that order.
 #[derive(Debug)]
 pub(super) struct Batch<'a> {
-    /// Those of the runs first.
+    /// The keys of the runs come first.
     keys: Vec<&'a BucketKey>,
     runs: Vec<Run<'a>>,
     entries: Vec<Entry<'a>>,
-    /// The entry that stands for each request.
+    /// The index of the entry of each request.
     requests: Vec<usize>,
 }
 
-/// A request, as often as it is asked.
+/// Equal requests of a batch.
 #[derive(Debug)]
 struct Entry<'a> {
     charges: &'a [Charge],
-    /// The places of their keys.
+    /// Indexes of the keys of the charges.
     places: SmallVec<[usize; 4]>,
-    /// The latest of the entries before it that begin with the same key.
+    /// The latest entry before this one that begins with the same key.
     before: Option<usize>,
-    /// How many requests of the batch it stands for.
+    /// Number of equal requests.
     count: usize,
 }
 
-/// Keys that one entry of one charge alone asks for, all of them for the same but the key. The script
+/// Keys whose only entry has a single charge, with the same terms, hits and count for all of them. The script
 /// decides these with the least work.
 #[derive(Debug)]
 struct Run<'a> {
-    /// Stands for all of them.
+    /// The charge of the first key.
     charge: &'a Charge,
-    /// How many requests ask of each.
+    /// Number of equal requests for each key.
     count: usize,
-    /// The places of the keys.
+    /// Indexes of the keys.
     places: Vec<usize>,
 }
 
 // --- Putting together ---
 
-/// What is collected of a batch, keys in the order of their coming.
+/// Collects requests. Keys are in order of arrival.
 #[derive(Debug, Default)]
 struct BatchBuilder<'a> {
     keys: Vec<KeyUse<'a>>,
-    /// By the hashes of the keys.
+    /// Indexes of keys by their hash.
     places: HashMap<u128, usize, Prehashed>,
     entries: Vec<Entry<'a>>,
 }
 
-/// A key, and who asks for it.
+/// A key and the entries that use it.
 #[derive(Debug)]
 struct KeyUse<'a> {
     key: &'a BucketKey,
-    /// How many entries.
+    /// Number of entries with a charge of this key.
     entries: usize,
-    /// The latest entry that begins with it.
+    /// The latest entry that begins with this key.
     latest: Option<usize>,
 }
 
 impl<'a> BatchBuilder<'a> {
-    /// The entry of a request: that of an equal one before it, else a new one.
+    /// Returns the entry of a request, which is that of an equal one if there is one.
     fn add(&mut self, charges: &'a [Charge]) -> usize {
         let first = charges.first().and_then(|charge| self.place(charge));
         let before = first.and_then(|place| self.keys[place].latest);
@@ -114,7 +114,8 @@ impl<'a> BatchBuilder<'a> {
         place
     }
 
-    /// The charge of an entry whose bucket no other entry asks for, if it is one of the common kinds.
+    /// Returns the charge of an entry if it is the only one, no other entry uses its bucket, and its payment
+    /// is common.
     fn alone(&self, entry: &Entry<'a>) -> Option<&'a Charge> {
         let [charge] = entry.charges else { return None };
         let is_rare = matches!(charge.payment, Payment::GivenBack { .. });
@@ -127,7 +128,7 @@ impl<'a> BatchBuilder<'a> {
             let Some(charge) = self.alone(entry) else {
                 continue;
             };
-            // Most batches are charged under a few limits.
+            // Batches have charges of few limits, so this list is short.
             let run = runs.iter_mut().find(|run| run.takes(charge, entry.count));
             match run {
                 Some(run) => run.places.push(entry.places[0]),
@@ -150,12 +151,12 @@ impl Run<'_> {
 }
 
 impl<'a> Batch<'a> {
-    /// Puts requests together. None may name a bucket twice.
+    /// Creates a batch. No request may name a bucket twice.
     pub(super) fn new(requests: impl Iterator<Item = &'a [Charge]>) -> Self {
         let mut draft = BatchBuilder::default();
         let requests = requests.map(|charges| draft.add(charges)).collect();
         let runs = draft.runs();
-        // Where each key is to stand.
+        // The new index of each key.
         let mut stands = vec![usize::MAX; draft.keys.len()];
         let mut keys = Vec::with_capacity(draft.keys.len());
         let of_runs = runs.iter().flat_map(|run| run.places.iter().copied());
@@ -182,17 +183,17 @@ impl<'a> Batch<'a> {
 // --- Asking and understanding ---
 
 impl Batch<'_> {
-    /// How many requests it decides.
+    /// Number of requests.
     pub(super) fn requests(&self) -> usize {
         self.requests.len()
     }
 
-    /// How many buckets it is about.
+    /// Number of buckets.
     pub(super) fn buckets(&self) -> usize {
         self.keys.len()
     }
 
-    /// The call of the script with this hash that decides it.
+    /// Returns the call that decides the batch with the script of this hash.
     pub(super) fn command(&self, script: &str) -> Cmd {
         let (runs, others) = self.packed();
         let of_keys: usize = self.keys.iter().map(|key| key.as_str().len()).sum();
@@ -269,7 +270,7 @@ impl Batch<'_> {
     }
 }
 
-/// Numbers as the script reads them.
+/// Numbers in the script's format: little-endian doubles.
 #[derive(Debug, Default)]
 struct PackedNumbers(Vec<u8>);
 
@@ -278,7 +279,7 @@ impl PackedNumbers {
         self.0.extend_from_slice(&number.to_le_bytes());
     }
 
-    /// A charge, but for its key and its part.
+    /// Adds a charge without its key and part.
     fn pack_charge(&mut self, charge: &Charge) {
         let hits = exact(charge.hits.unsigned_abs());
         self.pack(if charge.hits < 0 { -hits } else { hits });
@@ -295,14 +296,14 @@ impl PackedNumbers {
     }
 }
 
-/// A number that the script can hold: hits, ceilings, periods and places are far below 2^53.
+/// Converts a number to one that the script can represent. Hits, ceilings, periods and indexes are far below 2^53.
 #[expect(clippy::cast_precision_loss, reason = "nothing is lost below 2^53")]
 fn exact(number: u64) -> f64 {
     debug_assert!(number < 1 << 53);
     number as f64
 }
 
-/// What the script read, and when.
+/// Reply of the script: the values that it read, and the time.
 #[derive(Debug)]
 pub(super) struct Reply {
     now: Micros,
@@ -310,7 +311,7 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    /// Reads the reply; `None` when it is not the script's.
+    /// Parses a reply. Returns `None` if it is not one of the script.
     pub(super) fn parse(reply: &[Value]) -> Option<Self> {
         let (now, values) = reply.split_last()?;
         Some(Self {
@@ -320,7 +321,7 @@ impl Reply {
     }
 }
 
-/// What a key held. Anything but a bucket counts as none, as in the script.
+/// Decodes the value of a key. A value that is not a bucket counts as none, as in the script.
 fn state(value: &Value) -> Option<State> {
     let Value::BulkString(bytes) = value else {
         return None;

@@ -1,16 +1,16 @@
-//! Buckets in a Redis Cluster: each is on the node that owns its slot, and each node has a lane of its own.
+//! Buckets in a Redis Cluster. Each bucket is on the node that owns its slot, and each node has a lane.
 //!
-//! What is asked of one slot is decided there, atomically; the slots that a node's lane has collected go out
-//! together, as one pipeline. Requests over several slots are [`Split`]'s matter. Who owns which slot is read from
-//! the nodes (`cluster/watch.rs`) and learnt from those that turn a request away. All threads of a server share what
-//! is known, and a breaker for each node ([`Cluster`]); each has its own lanes and connections (`cluster/ways.rs`).
+//! Requests of one slot are decided on its node, atomically; the slots that the lane of a node has collected are
+//! sent together as one pipeline. [`Split`] decides requests over several slots. The owners of the slots are read
+//! from the nodes (`cluster/topology_watch.rs`) and from redirections. All threads share the topology and a
+//! breaker per node ([`Cluster`]); each has its own lanes and connections (`cluster/node_lanes.rs`).
 //!
-//! A node that turns a call away has run nothing of it, so that call is sent where it says. Whatever may
-//! have run is never sent again.
+//! A node that redirects a call has executed nothing of it, so the call is sent to the other node. A call that may
+//! have been executed is never sent again.
 //!
-//! Two requests on one bucket are decided in the order in which they were asked as long as its slot stays where it
-//! is. When it moves, those that are under way at that moment may overtake one another; but none is decided
-//! after it was answered, so whoever has an answer finds it to be so.
+//! Two requests on one bucket are decided in the order of arrival while its slot stays on one node. When it moves,
+//! requests that are in flight at that moment can overtake one another, but a request that arrives after the
+//! response to another one is always decided after it.
 
 mod cluster_log;
 mod node;
@@ -46,15 +46,13 @@ pub use crate::key::slot;
 pub use node::Node;
 pub use probe::{NodeProbe, is_cluster_error};
 
-/// What is said of a request whose bucket is nowhere to be found.
-const UNRESOLVED_SPLIT: &str =
-    "TRYAGAIN for a single bucket, which the nodes of a cluster do not say";
+/// Error text for a request on a single bucket that nodes report to be on two nodes.
+const UNRESOLVED_SPLIT: &str = "unexpected TRYAGAIN for a single bucket";
 
-/// What is said when all nodes say that they have no slots.
-const NO_MASTER: &str = "its nodes say that no slot has a master";
+/// Error text if no slot has a master.
+const NO_MASTER: &str = "no slot has a master";
 
-/// Buckets in a Redis Cluster. See [`RedisStore`](super::RedisStore) for what it has in common with a single
-/// server.
+/// Buckets in a Redis Cluster. See [`RedisStore`](super::RedisStore) for lanes and deadlines.
 pub struct ClusterStore {
     ways: Arc<NodeLanes>,
     torn: Split<BucketByBucket>,
@@ -70,24 +68,25 @@ impl fmt::Debug for ClusterStore {
 }
 
 impl ClusterStore {
-    /// A store on a cluster that somebody [watches](Cluster::watch). Must be called within a tokio runtime.
+    /// Creates a store on a cluster that is being [watched](Cluster::watch). Must be called within a tokio
+    /// runtime.
     ///
-    /// Each node has a breaker of its own: while one is down, no request for it waits, and those for the others are
-    /// none the worse.
+    /// Each node has a breaker: while one node is down, its requests do not wait, and requests for the others
+    /// are not affected.
     #[must_use]
     pub fn new(settings: &RedisSettings, cluster: &Arc<Cluster>) -> Self {
         Self::start(settings, cluster, None)
     }
 
-    /// A store on a cluster of its own, with another text of the script, for tests that own the clock that it reads.
-    /// Nobody probes its nodes: each is always asked.
+    /// Creates a store and its cluster with another script, for tests that control the clock that the script
+    /// reads. Nodes are not probed: their breakers close immediately.
     #[must_use]
     pub fn with_script(settings: &RedisSettings, seeds: &[(String, u16)], source: &str) -> Self {
         let cluster = Cluster::running(settings, seeds, source);
         let ask_always = |node: Arc<Node>| async move {
             let mut states = node.breaker().watch();
             loop {
-                // An error would say that the breaker is gone, but this has one of it.
+                // The breaker outlives this task, so this is no error.
                 let _ = states
                     .wait_for(|state| *state != BreakerState::Closed)
                     .await;
@@ -108,7 +107,7 @@ impl ClusterStore {
     }
 }
 
-/// A task, for as long as this is held.
+/// A task that is aborted when this value is dropped.
 #[derive(Debug)]
 struct Watch(JoinHandle<Infallible>);
 
@@ -118,7 +117,7 @@ impl Drop for Watch {
     }
 }
 
-/// Decides charges of one slot; [`Split`] sees to it that no others come.
+/// Decides charges of one slot; [`Split`] passes no others.
 impl Store for ClusterStore {
     async fn decide(
         &self,
@@ -129,7 +128,7 @@ impl Store for ClusterStore {
         match self.ways.decide(Arc::clone(&charges), by).await {
             Ok(decision) => Ok(decision),
             Err(Undecided::Failed(error)) => Err(error),
-            // Only together are they a matter of one slot.
+            // Only together are they on two nodes.
             Err(Undecided::Torn) => self.torn.decide(charges, deadline).await,
         }
     }
@@ -170,7 +169,7 @@ impl Probe for TopologyProbe {
     }
 }
 
-/// Decides requests whose slot is on its way from one node to another, bucket by bucket.
+/// Decides requests whose slot is being migrated, each bucket separately.
 #[derive(Debug)]
 struct BucketByBucket(Arc<NodeLanes>);
 
@@ -197,35 +196,35 @@ impl PartitionedStore for BucketByBucket {
 
 // --- The cluster ---
 
-/// What is known of a cluster, by all threads of a server.
+/// The topology of a cluster, shared by all threads of a server.
 #[derive(Debug)]
 pub struct Cluster {
-    /// As whom to speak to each node.
+    /// Settings of the connections to each node.
     settings: RedisSettings,
     seeds: Vec<Address>,
     script: Arc<Script>,
-    /// Open while it is not known who has which slots; has the breakers of the nodes as its parts.
+    /// Open while the owners of the slots are unknown. The breakers of the nodes are its parts.
     breaker: Breaker,
     map: ArcSwap<SlotMap>,
-    /// Whoever changes the map has this.
+    /// Held while the map is replaced.
     changing: Mutex<()>,
-    /// Told when the map is to be read.
+    /// Notified when the map must be read.
     read_requested: Notify,
-    /// Told when it has been read, or could not be.
+    /// Notified when a reading has ended.
     read: Notify,
-    /// The last time, it could not be.
+    /// The last reading failed.
     has_failed: AtomicBool,
-    /// Why it could not be read, the last time.
+    /// The error of the last reading.
     failure: Mutex<Option<StoreError>>,
-    /// Places for those who wait until it has been read for the first time.
+    /// Permits of requests that wait for the first reading.
     first_read_waiters: Semaphore,
-    /// Readings so far.
+    /// Number of readings.
     readings: AtomicU64,
 }
 
 impl Cluster {
-    /// The cluster that these nodes are of. They are asked for the others once it is [watched](Self::watch), but need
-    /// not be there yet.
+    /// Creates the topology of the cluster of these nodes. It is read once the cluster is
+    /// [watched](Self::watch); the nodes need not be available yet.
     #[must_use]
     pub fn new(settings: &RedisSettings, seeds: &[(String, u16)]) -> Arc<Self> {
         Self::running(settings, seeds, SCRIPT)
@@ -248,7 +247,7 @@ impl Cluster {
         })
     }
 
-    /// Its breaker: open while it is not known who has which slots.
+    /// Returns the breaker that is open while the owners of the slots are unknown.
     #[must_use]
     pub fn breaker(&self) -> &Breaker {
         &self.breaker
@@ -258,7 +257,7 @@ impl Cluster {
         self.map.load()
     }
 
-    /// A node that there is a way to; made known if it is not.
+    /// Returns the node at an address, and adds it if it is unknown.
     fn node_or_insert(&self, address: &Address) -> Arc<Node> {
         if let Some(node) = self.map().node(address) {
             return Arc::clone(node);
@@ -266,17 +265,17 @@ impl Cluster {
         self.change(|map| map.with(address, |address| self.node(address)));
         let map = self.map();
         let inserted = map.node(address).map(Arc::clone);
-        // Another thread may have pushed it out again.
+        // Another thread may have removed it again.
         inserted.unwrap_or_else(|| Arc::new(self.node(address)))
     }
 
-    /// Remembers that a slot has another owner, and has the whole map read again.
+    /// Records that a slot has another owner, and requests a reading of the whole map.
     fn moved(&self, slot: u16, owner: &Address) {
         self.change(|map| map.moved(slot, owner, |address| self.node(address)));
         self.request_read();
     }
 
-    /// Puts another map in place of the one that is known.
+    /// Replaces the map.
     fn change(&self, change: impl FnOnce(&SlotMap) -> SlotMap) {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let map = change(&self.map());
@@ -285,12 +284,12 @@ impl Cluster {
         self.map.store(Arc::new(map));
     }
 
-    /// A node that may become one of the map's.
+    /// Creates a node that is not in the map yet.
     fn node(&self, address: &Address) -> Node {
         Node::new(address, self.breaker.new_part())
     }
 
-    /// Has the map read soon.
+    /// Requests a reading of the map.
     fn request_read(&self) {
         self.read_requested.notify_one();
     }
@@ -299,13 +298,13 @@ impl Cluster {
 // --- Failures ---
 
 impl Cluster {
-    /// The cluster for people.
+    /// Returns the addresses of the cluster for logs and errors.
     fn shown(&self) -> String {
         let seeds: Vec<String> = self.seeds.iter().map(shown).collect();
         seeds.join(",")
     }
 
-    /// Whether any node is known to have slots, or why not.
+    /// Returns an error if no node is known to own slots.
     fn has_owners(&self) -> Result<(), StoreError> {
         let map = self.map();
         match map.has_owners() {
@@ -318,7 +317,7 @@ impl Cluster {
         }
     }
 
-    /// How the last reading ended.
+    /// Records the result of a reading.
     fn note(&self, failure: Option<&StoreError>) {
         let mut noted = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         *noted = failure.cloned();
@@ -329,7 +328,7 @@ impl Cluster {
         let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         failure.clone().unwrap_or_else(|| StoreError::Unreachable {
             address: self.shown(),
-            cause: "no node said in time which of them has which slots".to_owned(),
+            cause: "no node reported the owners of the slots in time".to_owned(),
         })
     }
 
@@ -348,7 +347,7 @@ impl Cluster {
     }
 }
 
-/// An address for people.
+/// Returns an address for logs and errors.
 fn shown((host, port): &Address) -> String {
     match host.contains(':') {
         true => format!("[{host}]:{port}"),

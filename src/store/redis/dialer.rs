@@ -1,4 +1,4 @@
-//! From an endpoint to a connection that speaks Redis's protocol: socket, TLS, login.
+//! Connects to a server: socket, TLS and authentication.
 
 use std::io;
 use std::pin::Pin;
@@ -22,22 +22,22 @@ use super::redis_error;
 use super::tls::RedisTls;
 use crate::store::ServerInfo;
 
-/// What can be read and written.
+/// A byte stream.
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
-/// The most bytes that may come for what was written last: many times what the replies to any batch take up, and
-/// enough for the map of any cluster. The driver would keep what it is sent, however much that is.
+/// Maximum number of bytes received after the last write. This is many times the size of the replies to a batch,
+/// and enough for the topology of any cluster. The driver itself buffers without a bound.
 const MAX_REPLY_BYTES: usize = 8 << 20;
 
-/// A stream that fails when more comes than any reply is long, and whose end can be seen by others. The driver reads it
-/// also while no reply is due.
+/// A stream that fails if more is received than any reply is long, and whose end others can observe. The driver
+/// also reads while no reply is expected.
 struct Bounded<S> {
     stream: S,
-    /// Bytes since something was last written.
+    /// Bytes received since the last write.
     read: usize,
-    /// Nothing can be read any more.
+    /// Nothing more can be received.
     is_closed: Arc<AtomicBool>,
 }
 
@@ -68,7 +68,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
         if self.read > MAX_REPLY_BYTES {
             return Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                format!("it replies with more than {MAX_REPLY_BYTES} bytes, which no reply has"),
+                format!(
+                    "the server sent more than {MAX_REPLY_BYTES} bytes, more than any reply has"
+                ),
             )));
         }
         Poll::Ready(Ok(()))
@@ -94,7 +96,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
     }
 }
 
-/// How to speak to a server.
+/// Connects to servers with the same credentials, TLS settings and database.
 #[derive(Debug, Clone)]
 pub(super) struct Dialer {
     pub(super) login: Option<Login>,
@@ -103,18 +105,18 @@ pub(super) struct Dialer {
     pub(super) greeting: Greeting,
 }
 
-/// A connection, and the task that moves its bytes for as long as this is held.
+/// A connection and the task that drives it while this value is held.
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) connection: MultiplexedConnection,
     pub(super) endpoint: Endpoint,
-    /// What the server said of itself.
+    /// Name and version of the server.
     pub(super) server: ServerInfo,
     is_closed: Arc<AtomicBool>,
     driver: Driver,
 }
 
-/// The task that moves the bytes of a connection.
+/// The task that drives a connection.
 #[derive(Debug)]
 struct Driver(JoinHandle<()>);
 
@@ -125,14 +127,14 @@ impl Drop for Driver {
 }
 
 impl Link {
-    /// Whether the server has closed it, maybe long ago.
+    /// Returns whether the server has closed the connection.
     pub(super) fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::Relaxed) || self.driver.0.is_finished()
     }
 }
 
 impl Dialer {
-    /// Connects to a server and logs in. Each command afterwards may take so long.
+    /// Connects and authenticates. `patience` is the timeout of each command afterwards.
     pub(super) async fn connect(
         &self,
         endpoint: &Endpoint,
@@ -144,7 +146,8 @@ impl Dialer {
         };
         let credentials = credentials.as_ref();
         let mut result = self.log_in(endpoint, self.greeting, credentials).await?;
-        // Some proxies close the connection at a command that they do not know. Once can also be a restart.
+        // Some proxies close the connection at an unknown command. A restart of the server looks the same
+        // the first time.
         for greeting in [Greeting::Hello, Greeting::Ping] {
             if self.greeting == Greeting::Hello
                 && result.as_ref().is_err_and(redis_error::was_closed)
@@ -160,7 +163,7 @@ impl Dialer {
         Ok(link)
     }
 
-    /// Connects to a server; then how the login ended.
+    /// Connects. The inner result is that of the authentication.
     async fn log_in(
         &self,
         endpoint: &Endpoint,
@@ -169,9 +172,9 @@ impl Dialer {
     ) -> io::Result<Result<Link, RedisError>> {
         let stream = Bounded::new(self.open(endpoint).await?);
         let is_closed = Arc::clone(&stream.is_closed);
-        // The driver says nothing itself: what it would tell of its name and version takes a right of its own.
+        // The driver must not send `CLIENT SETINFO`, which requires a right of its own.
         let silent = RedisConnectionInfo::default().set_skip_set_lib_name();
-        // The caller bounds the time of connecting.
+        // The caller sets a timeout for the whole connection setup.
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
         let made = MultiplexedConnection::new_with_config(&silent, stream, config).await;
         let (mut connection, driver) = match made {
@@ -220,7 +223,7 @@ impl Dialer {
     }
 }
 
-/// Reads files, on a thread that may wait for them.
+/// Reads files on a thread that is allowed to block.
 async fn blocking<T: Send + 'static>(
     read: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
@@ -238,7 +241,7 @@ mod tests {
         let (ours, theirs) = duplex(1 << 16);
         let replies = tokio::spawn(async move {
             let (_reader, mut writer) = tokio::io::split(theirs);
-            // Ends when nobody reads.
+            // Ends when the reader is dropped.
             let _ = copy(&mut repeat(b'x'), &mut writer).await;
         });
         let mut bounded = Bounded::new(ours);

@@ -1,7 +1,8 @@
-//! What is said first on a connection: the login, the protocol, the database, and what the server answers about itself.
+//! The first commands of a connection: authentication, protocol version and database.
 //!
-//! Redis 6.0 and newer answer `HELLO` with their name and version. Older ones, and proxies such as Envoy's `redis_proxy`,
-//! do not know it; with these, the older version of the protocol is spoken. The script's replies are the same in both.
+//! Redis 6.0 and newer reply to `HELLO` with their name and version. Older servers, and proxies such as Envoy's
+//! `redis_proxy`, do not know that command; version 2 of the protocol is used with them. The replies of the script
+//! are the same in both.
 
 use bb8_redis::redis::aio::MultiplexedConnection;
 use bb8_redis::redis::{Cmd, ErrorKind, RedisError, RedisResult, Value, cmd, from_redis_value_ref};
@@ -10,24 +11,24 @@ use super::login::Credentials;
 use super::redis_error;
 use crate::store::ServerInfo;
 
-/// The user that a password without a user is for.
+/// The user of a password without a user name.
 const DEFAULT_USER: &str = "default";
 
-/// The most characters of a name or a version.
+/// Maximum length of a name or a version, in characters.
 const MAX_LENGTH: usize = 32;
 
-/// How a conversation begins.
+/// The first command of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Greeting {
-    /// With `HELLO 3`, and as with [`Self::Ping`] where that is not known.
+    /// `HELLO 3`; the commands of [`Self::Ping`] if the server does not know it.
     Hello,
-    /// In version 2 of the protocol. Without a password to send, `PING` finds out whether anything answers.
+    /// Version 2 of the protocol. Without a password, `PING` checks that the server replies.
     Ping,
-    /// The same without a `PING`.
+    /// As [`Self::Ping`], without the `PING`.
     Silent,
 }
 
-/// Logs in and chooses the database.
+/// Authenticates and selects the database.
 pub(super) async fn greet(
     connection: &mut MultiplexedConnection,
     greeting: Greeting,
@@ -58,7 +59,7 @@ pub(super) async fn greet(
     Ok(info)
 }
 
-/// Logs in by `HELLO`; `None` where that is not known.
+/// Authenticates with `HELLO`. Returns `None` if the server does not know that command.
 async fn hello(
     connection: &mut MultiplexedConnection,
     credentials: Option<&Credentials>,
@@ -76,16 +77,17 @@ async fn hello(
     }
 }
 
-/// Whether a server does not know `HELLO`, or not version 3 of the protocol. Proxies have many words for that.
+/// Returns whether the server does not know `HELLO` or version 3 of the protocol. Proxies report this in many
+/// ways.
 fn is_unknown(error: &RedisError) -> bool {
     match error.code() {
         Some("NOPROTO") => true,
-        Some("ERR") => !redis_error::is_of_a_password(error) && !redis_error::is_full(error),
+        Some("ERR") => !redis_error::has_no_password(error) && !redis_error::is_full(error),
         _ => error.kind() == ErrorKind::RESP3NotSupported,
     }
 }
 
-/// Logs in as before Redis 6.0.
+/// Authenticates as before Redis 6.0.
 async fn log_in(
     connection: &mut MultiplexedConnection,
     greeting: Greeting,
@@ -95,7 +97,7 @@ async fn log_in(
         Some(credentials) => auth(credentials).exec_async(connection).await,
         None if greeting == Greeting::Silent => Ok(()),
         None => match cmd("PING").exec_async(connection).await {
-            // Whoever may not ping, or cannot, is there.
+            // The server replies, but does not permit or know `PING`.
             Err(error)
                 if matches!(error.code(), Some("NOPERM")) || redis_error::is_unknown(&error) =>
             {
@@ -108,7 +110,7 @@ async fn log_in(
 
 fn auth(credentials: &Credentials) -> Cmd {
     let mut auth = cmd("AUTH");
-    // Before Redis 6.0 there are no users, and the default one is what there is.
+    // Redis before 6.0 has no users, so the default user must not be sent.
     if let Some(user) = credentials
         .user
         .as_deref()
@@ -120,7 +122,7 @@ fn auth(credentials: &Credentials) -> Cmd {
     auth
 }
 
-/// What a server says of itself in its answer to `HELLO`.
+/// Returns the name and version in a reply to `HELLO`.
 fn info(answer: &Value) -> ServerInfo {
     let pairs: Vec<(String, Value)> = from_redis_value_ref(answer).unwrap_or_default();
     let named = |name: &str| {

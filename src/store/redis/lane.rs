@@ -1,12 +1,14 @@
-//! A lane: the queue of requests for one Redis, and the task that sends them in batches.
+//! A queue of requests for one Redis, and the task that sends them in batches.
 //!
 //! Requests that arrive while a batch is in flight form the next batch. With nothing in flight, a request is sent
-//! immediately. While Redis is near, the next batch is sent when the reply to the one before it arrives. When it is further
-//! away than a batch is worth waiting for, several batches are in flight, a short time apart ([`Pace`]).
+//! immediately. If Redis is near, the next batch is sent when the reply to the previous one arrives. If the round
+//! trip takes longer than a batch is worth waiting for, several batches are in flight, a short time apart
+//! ([`Pace`]).
 //!
-//! Batches are sent over one connection, which keeps their order as long as nothing fails. Large requests are an exception:
-//! small ones overtake them, so that nobody waits behind a row of them ([`Queue::take`]). Requests that are in flight at the
-//! same time could have arrived in either order; a request that is sent after another one was answered is always decided after it.
+//! Batches are sent over one connection, which keeps their order as long as nothing fails. Small requests overtake
+//! large ones, so that they do not wait behind a row of these ([`Queue::take`]). Requests that are in flight at
+//! the same time could have arrived in either order; a request that is sent after the response to another one is
+//! always decided after it.
 
 mod pace;
 mod queue;
@@ -27,14 +29,14 @@ use crate::timer::DeadlinesHandle;
 use pace::Pace;
 use queue::{Queue, Size};
 
-/// The most requests that wait for one lane. Beyond that, Redis is slower than the callers for so
+/// Maximum number of requests in the queue of a lane. With more, Redis has been slower than the requests for so
 /// long that their deadlines pass in the queue.
 pub(super) const MAX_WAITING: usize = 4096;
 
-/// The most batches of one lane in flight. At the shortest time between two of them, as many as are sent in 128 ms.
+/// Maximum number of batches of a lane in flight. At the shortest spacing, these are the batches of 128 ms.
 const MAX_IN_FLIGHT: usize = 256;
 
-/// A queue, and the task that empties it batch by batch. `R` is what is known of a request beside its charges.
+/// A queue and the task that empties it in batches. `R` is additional data of a request.
 #[derive(Debug)]
 pub(super) struct Lane<R> {
     queue: Arc<Queue<R>>,
@@ -45,28 +47,28 @@ pub(super) struct Lane<R> {
 #[derive(Debug)]
 pub(super) struct Job<R> {
     pub(super) charges: Arc<[Charge]>,
-    /// When its caller has another answer.
+    /// The time at which its caller stops waiting.
     pub(super) deadline: Instant,
-    /// Whose trace it is a part of.
+    /// The trace that it belongs to.
     caller: Option<Caller>,
-    /// Dropped when there is no answer in time.
+    /// Dropped if there is no decision in time.
     pub(super) answer: oneshot::Sender<Result<Decision, Undecided>>,
     pub(super) route: R,
 }
 
-/// Why a request was not decided.
+/// The reason that a request was not decided.
 #[derive(Debug, Clone)]
 pub(super) enum Undecided {
     /// The store failed.
     Failed(StoreError),
-    /// Its buckets are moving from one node to another, and are not together. Nothing was taken.
+    /// Its buckets are being migrated and are on two nodes. Nothing was charged.
     Torn,
 }
 
-/// Decides what a lane has collected.
+/// Decides the batches of a lane.
 pub(super) trait Decide<R>: Send + Sync + 'static {
-    /// Decides jobs and answers them; none is left. Drops `turn` when the jobs are on their way, so that those of the next
-    /// batch come after them.
+    /// Decides all jobs, sends the results to their callers and leaves `jobs` empty. Drops `turn` when the
+    /// batch has been written to the connection, so that the next batch follows it.
     fn decide(
         &self,
         jobs: &mut Vec<Job<R>>,
@@ -74,7 +76,7 @@ pub(super) trait Decide<R>: Send + Sync + 'static {
     ) -> impl Future<Output = BatchEnd> + Send;
 }
 
-/// Held until a batch is on its way; no other batch of its lane is sent before that.
+/// Held until a batch has been written; the next batch of the lane waits for that.
 #[derive(Debug)]
 pub(super) struct SendTurn(
     #[expect(dead_code, reason = "dropping it is the signal")] oneshot::Sender<()>,
@@ -83,14 +85,14 @@ pub(super) struct SendTurn(
 /// How a batch ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BatchEnd {
-    /// Redis replied, or did not reply in time: the time that passed says how far away it is.
+    /// Redis replied or did not reply in time. The duration is a measure of the round trip.
     Replied,
-    /// It could not be sent, or its connection was lost.
+    /// The batch could not be sent, or the connection was lost.
     Failed,
 }
 
 impl BatchEnd {
-    /// How a batch with this result ended.
+    /// Returns how a batch with this result ended.
     pub(super) fn with<T>(result: &Result<T, StoreError>) -> Self {
         match result {
             Ok(_) | Err(StoreError::Timeout { .. } | StoreError::Refused { .. }) => Self::Replied,
@@ -100,7 +102,7 @@ impl BatchEnd {
 }
 
 impl<R: Send + 'static> Lane<R> {
-    /// A lane whose number of waiting requests is exported with `metrics`. It waits on `deadlines`.
+    /// Starts a lane. The number of its queued requests is exported with `metrics`.
     pub(super) fn new(
         decide: Arc<impl Decide<R>>,
         deadlines: DeadlinesHandle,
@@ -113,14 +115,14 @@ impl<R: Send + 'static> Lane<R> {
         Self { queue, task }
     }
 
-    /// Puts a request into the queue; gives it back if the queue is full.
+    /// Adds a request to the queue. Returns it if the queue is full.
     pub(super) fn push(&self, job: Job<R>) -> Result<(), Job<R>> {
         self.queue.push(job)
     }
 }
 
 impl<R> Job<R> {
-    /// A request, and its answer, or `None` if there is none by the deadline.
+    /// Creates a job, and a future of its result that is `None` after the deadline.
     pub(super) fn new(
         charges: Arc<[Charge]>,
         deadline: Instant,
@@ -139,23 +141,23 @@ impl<R> Job<R> {
             answer,
             route,
         };
-        // A lane drops a job whose deadline has come, and those of a batch that panicked.
+        // The lane drops jobs after their deadline and those of a batch that panicked.
         let decision = async move { deadlines.timeout_at(deadline, decision).await?.ok() };
         (job, decision)
     }
 
-    /// Sends the answer to the caller; a no-op if the caller has gone away.
+    /// Sends the result to the caller; a no-op if the caller has gone away.
     pub(super) fn answer(self, answer: Result<Decision, Undecided>) {
         let _ = self.answer.send(answer);
     }
 
-    /// Whether its caller still waits.
+    /// Returns whether the caller still waits.
     fn has_live_caller(&self, now: Instant) -> bool {
         self.deadline > now && !self.answer.is_closed()
     }
 }
 
-/// Answers jobs, decided together or not.
+/// Sends the decisions of a batch, or its error, to the callers.
 pub(super) fn answer<R>(
     jobs: impl IntoIterator<Item = Job<R>>,
     result: Result<Vec<Decision>, StoreError>,
@@ -174,12 +176,12 @@ pub(super) fn answer<R>(
     }
 }
 
-/// Whose traces these are parts of.
+/// Returns the traces that the jobs belong to.
 pub(super) fn callers<R>(jobs: &[Job<R>]) -> impl Iterator<Item = Caller> {
     jobs.iter().filter_map(|job| job.caller.clone())
 }
 
-/// The latest deadline of these jobs. Each caller has another answer at its own deadline; the reply is of use until the last one has.
+/// Returns the latest deadline of the jobs. The reply is useful until then.
 pub(super) fn latest<R>(jobs: &[Job<R>]) -> Instant {
     let deadline = jobs.iter().map(|job| job.deadline).max();
     deadline.unwrap_or_else(Instant::now)
@@ -193,16 +195,16 @@ impl<R> Drop for Lane<R> {
 
 // --- Sending ---
 
-/// A batch in flight, to be accounted for when it has ended.
+/// A completed batch.
 struct Sent<R> {
-    /// Empty by then; kept for its memory.
+    /// Empty; kept for its allocation.
     jobs: Vec<Job<R>>,
     size: Size,
     began: Instant,
     ended: Option<BatchEnd>,
 }
 
-/// What a lane knows of its batches.
+/// State of the batches of a lane.
 struct Batches<R> {
     pace: Pace,
     in_flight: usize,
@@ -227,7 +229,7 @@ impl<R> Batches<R> {
         }
     }
 
-    /// When the next batch may be sent; `None`: now, or when there is one to send.
+    /// Returns when the next batch can be sent while others are in flight. `None`: immediately.
     fn due(&self) -> Option<Instant> {
         if self.in_flight == 0 {
             return None;
@@ -236,7 +238,7 @@ impl<R> Batches<R> {
         (self.is_full() || due > Instant::now()).then_some(due)
     }
 
-    /// Nothing is sent before a batch has ended.
+    /// Returns whether a batch must end before the next is sent.
     fn is_full(&self) -> bool {
         self.in_flight >= MAX_IN_FLIGHT
     }
@@ -250,8 +252,8 @@ async fn run<R: Send>(
     let decide = &*decide;
     let decided = |mut jobs: Vec<Job<R>>, size: Size, turn: SendTurn| async move {
         let began = Instant::now();
-        // A panic is a mistake of ours; it must cost one batch, not all that come after it. What it
-        // leaves half done is this batch alone.
+        // A panic is a bug of this server; it must fail one batch, not all that follow. Only that batch can
+        // be left incomplete.
         let deciding = AssertUnwindSafe(decide.decide(&mut jobs, turn)).catch_unwind();
         let ended = deciding.await.ok();
         if ended.is_none() {
@@ -287,7 +289,7 @@ async fn run<R: Send>(
                 () = deadlines.clone().sleep_until(due), if !batches.is_full() => {}
             }
         }
-        // Others are ready to ask, and may do so before the batch is closed.
+        // Other tasks that are ready can add requests before the batch is closed.
         tokio::task::yield_now().await;
         let mut jobs = std::mem::take(&mut batches.spare);
         let size = queue.take(&mut jobs, batches.large);
@@ -315,7 +317,7 @@ impl SendTurn {
     }
 }
 
-/// A call, which is made when it is first polled, and whose turn is over then.
+/// Polls a call, which sends it, and then ends its turn.
 pub(super) async fn signal_when_sent<T>(
     turn: Option<SendTurn>,
     call: impl Future<Output = T>,

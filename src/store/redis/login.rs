@@ -1,21 +1,21 @@
-//! As whom to log in to a server. Nothing here ever shows a password.
+//! Credentials for a server. Passwords are never shown.
 
 use std::path::PathBuf;
 use std::{fmt, io};
 
 use crate::secret_file;
 
-/// A user and a password, or where they are to be found.
+/// A user and a password, or the file that contains them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Login(Source);
 
 #[derive(Clone, PartialEq, Eq)]
 enum Source {
     Given(Credentials),
-    /// Read for each connection, so that what it says may change.
+    /// Read for each connection, so that passwords can be rotated.
     File {
         path: PathBuf,
-        /// Who logs in when the file has only a password; `None` is the default user.
+        /// The user if the file has only a password. `None`: the default user.
         user: Option<String>,
     },
 }
@@ -23,13 +23,13 @@ enum Source {
 /// A user and a password.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Credentials {
-    /// `None` is the default user.
+    /// `None`: the default user.
     pub(super) user: Option<String>,
     pub(super) password: String,
 }
 
 impl Login {
-    /// This user (`None`: the default one) with this password.
+    /// Creates credentials. `user` is `None` for the default user.
     #[must_use]
     pub fn new(user: Option<&str>, password: &str) -> Self {
         Self(Source::Given(Credentials {
@@ -38,19 +38,19 @@ impl Login {
         }))
     }
 
-    /// By a text: `password` or `user:password`.
+    /// Parses `password` or `user:password`.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         Self(Source::Given(Credentials::parse(text)))
     }
 
-    /// By the text that a file has when a connection is made.
+    /// Creates credentials that are read from a file for each connection.
     #[must_use]
     pub fn file(path: PathBuf) -> Self {
         Self(Source::File { path, user: None })
     }
 
-    /// The same as this user, where only a password is said.
+    /// Sets the user for a password without one.
     #[must_use]
     pub fn with_default_user(self, user: Option<&str>) -> Self {
         let user = user.map(str::to_owned);
@@ -60,15 +60,15 @@ impl Login {
         })
     }
 
-    /// Whether there is something to log in with now.
+    /// Checks that the credentials can be read.
     ///
     /// # Errors
-    /// When the file cannot be read, is empty, or has more than a line.
+    /// The file cannot be read, is empty, or has more than one line.
     pub fn check(&self) -> io::Result<()> {
         self.credentials().map(|_| ())
     }
 
-    /// What to log in with now.
+    /// Returns the current credentials.
     pub(super) fn credentials(&self) -> io::Result<Credentials> {
         let (path, user) = match &self.0 {
             Source::Given(credentials) => return Ok(credentials.clone()),

@@ -1,5 +1,5 @@
-//! Looks about every second whether the sentinels name another master, for the sake of connections that
-//! have not been told: a master that is cut off from its sentinels goes on answering.
+//! Checks every second whether the sentinels report another master. This is for existing connections: a master
+//! that is cut off from its sentinels keeps replying.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use super::redis_error::describe;
 use super::sentinel::{CHECK_EVERY, Sentinels};
 use super::settings::{RedisSettings, Topology};
 
-/// The task that looks, for as long as this is held.
+/// A task that checks the master until this value is dropped.
 #[derive(Debug)]
 pub(super) struct MasterWatch(JoinHandle<()>);
 
 impl MasterWatch {
-    /// Starts to look, if there are sentinels to ask.
+    /// Starts the task if the topology has sentinels.
     pub(super) fn start(settings: &RedisSettings, connector: &Connector) -> Option<Self> {
         let Topology::Sentinel(sentinels) = &settings.topology else {
             return None;
@@ -37,19 +37,20 @@ async fn watch(sentinels: Arc<Sentinels>, connector: Connector) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        // Until somebody needed a connection, there is none to a master that is left.
+        // Before the first connection, there is no connection to an old master.
         let Some(master) = sentinels.master().filter(|_| sentinels.is_due()) else {
             continue;
         };
         if sentinels.named().await != Some(master) {
-            // A connection to another one that says it is the master makes it known, and the old ones are not used
-            // any more. When there is none yet, the next look comes soon.
+            // A connection to a server that confirms to be the master updates the known master, and
+            // connections to the old one are not used again. If there is no such server yet, the next
+            // check follows soon.
             let opened = connector.open_to_master(&sentinels);
             if let Ok(Err(error)) = timeout(CHECK_EVERY, opened).await {
                 let error = describe(&error);
                 tracing::debug!(
                     error,
-                    "the sentinels name another master, but there is none yet"
+                    "sentinels report another master, but it is not available yet"
                 );
             }
         }

@@ -1,8 +1,7 @@
-//! What Redis and the network say, as it may be shown in log lines and answers: on one line, printable, not too
-//! long, and without what we said ourselves.
+//! Texts of errors for logs and responses: on one line, printable, of bounded length.
 //!
-//! Redis's errors may quote the command that they are about. While logging in, that is the password: of
-//! what is said then, only what it means is told, in words of our own.
+//! Errors of Redis can quote the command that caused them. During a login, that command contains the password, so
+//! only the meaning of such an error is shown, in words of this module.
 
 use std::error::Error as _;
 use std::fmt::Write as _;
@@ -16,13 +15,14 @@ use super::address::Endpoint;
 use crate::store::ServerInfo;
 use crate::tls::advice;
 
-/// The most characters of what a server says.
+/// Maximum length of an error text of Redis, in characters.
 const MAX_LENGTH: usize = 200;
 
-/// The same of what the network or we say, which may be several causes together.
+/// Maximum length of an error text of the network or of this process, which can contain several causes, in
+/// characters.
 const MAX_OWN_LENGTH: usize = 1000;
 
-/// What an answer to a login may begin with; anything else is not repeated.
+/// Error codes of replies to a login. Other codes are not shown.
 const CODES: [&str; 17] = [
     "ERR",
     "WRONGPASS",
@@ -43,23 +43,23 @@ const CODES: [&str; 17] = [
     "UNKILLABLE",
 ];
 
-/// What an error says.
+/// Returns the text of an error.
 pub(super) fn describe(error: &RedisError) -> String {
     match (error.kind(), error.detail()) {
-        // Ours, see below.
+        // Text of this module.
         (ErrorKind::AuthenticationFailed, Some(detail)) => one_line(detail, MAX_OWN_LENGTH),
         (ErrorKind::Io, _) => one_line(&error.to_string(), MAX_OWN_LENGTH),
         _ => one_line(&error.to_string(), MAX_LENGTH),
     }
 }
 
-/// A name that a server gives, if it can be one.
+/// Returns a host name that a server reported, if it is valid.
 pub(super) fn host(name: &str) -> Option<String> {
     let is_one = name.len() <= 255 && name.chars().all(|c| c.is_ascii_graphic());
     is_one.then(|| name.to_owned())
 }
 
-/// So many characters of a text, none of which does anything to a terminal or a log.
+/// Returns at most `longest` characters of a text, without those that affect a terminal or a log.
 fn one_line(text: &str, longest: usize) -> String {
     let mut line = String::new();
     let mut characters = text.trim_end().chars();
@@ -67,7 +67,7 @@ fn one_line(text: &str, longest: usize) -> String {
         if is_harmless(character) {
             line.push(character);
         } else {
-            // Writing to a text does not fail.
+            // Writing to a string does not fail.
             let _ = write!(line, "{}", character.escape_default());
         }
     }
@@ -85,23 +85,25 @@ fn is_harmless(character: char) -> bool {
     !character.is_control() && !is_invisible
 }
 
-/// Why a server could not be logged in to, without what it shown.
+/// Returns why a login failed, without text of the server.
 pub(super) fn not_logged_in(error: &RedisError, speaks_tls: bool) -> RedisError {
     let without_tls = if speaks_tls {
         ""
     } else {
-        " (does it want TLS, REDIS_TLS=true?)"
+        " (does the server require TLS? Set REDIS_TLS=true)"
     };
     match error.kind() {
         ErrorKind::Io => {
             let text = match tls_error(error.source()) {
                 Some(error) => refused_tls(error),
                 None if error.is_timeout() => return error.clone(),
-                None => format!("it closed the connection at once{without_tls}: {error}"),
+                None => {
+                    format!("the server closed the connection immediately{without_tls}: {error}")
+                }
             };
             io::Error::other(text).into()
         }
-        ErrorKind::Parse => login(format!("what it says is not Redis's protocol{without_tls}")),
+        ErrorKind::Parse => login(format!("the reply is not in Redis's protocol{without_tls}")),
         _ => login(login_error_text(error)),
     }
 }
@@ -110,41 +112,41 @@ fn login(text: String) -> RedisError {
     (ErrorKind::AuthenticationFailed, "login", text).into()
 }
 
-/// What an answer to a login means.
+/// Returns the meaning of an error reply to a login.
 fn login_error_text(error: &RedisError) -> String {
     let detail = error.detail().unwrap_or_default();
     let code = error.code().unwrap_or_default();
     let code = CODES.iter().find(|known| **known == code).copied();
     let text = match code {
-        Some("ERR") if is_unknown(error) => "it does not know a command that a login takes (ERR)",
-        Some("ERR") if is_full(error) => "it has as many clients as it takes (maxclients)",
-        Some("ERR") if is_of_a_password(error) => {
-            "it has no password, but was given one (ERR); leave the password out"
+        Some("ERR") if is_unknown(error) => "the server does not know a command of the login (ERR)",
+        Some("ERR") if is_full(error) => {
+            "the server has reached its maximum number of clients (maxclients)"
+        }
+        Some("ERR") if has_no_password(error) => {
+            "the server has no password but received one (ERR); leave the password out"
         }
         Some("ERR") if detail.contains("wrong number of arguments") => {
-            "it has no users, as before Redis 6.0 (ERR); leave the user out"
+            "the server has no users, as before Redis 6.0 (ERR); leave the user out"
         }
-        Some("DENIED") => {
-            "it takes no connections from other machines while it has no password (DENIED)"
-        }
-        Some("NOAUTH") => "it wants a password (NOAUTH)",
-        Some("LOADING") => "it is loading its data (LOADING)",
-        Some(code) => return format!("it refused the login ({code})"),
-        None => "it refused the login",
+        Some("DENIED") => "the server accepts no remote connections without a password (DENIED)",
+        Some("NOAUTH") => "the server requires a password (NOAUTH)",
+        Some("LOADING") => "the server is loading its data (LOADING)",
+        Some(code) => return format!("the server rejected the login ({code})"),
+        None => "the server rejected the login",
     };
     text.to_owned()
 }
 
-/// That there is no such database.
+/// Returns the error for a database that does not exist.
 pub(super) fn no_database() -> RedisError {
     let text = "it refused to switch to the database of REDIS_URL: it has none of that number, knows none as some proxies, or \
                 we no right to select";
     login(text.to_owned())
 }
 
-/// Whether a server, or a proxy, does not know a command.
+/// Returns whether a server or proxy does not know a command.
 pub(super) fn is_unknown(error: &RedisError) -> bool {
-    // What is quoted of our arguments comes later than this.
+    // Quoted arguments come after these characters.
     let beginning = error.detail().unwrap_or_default().chars().take(40);
     let beginning = beginning.collect::<String>().to_ascii_lowercase();
     let is_said = |words: &str| beginning.contains(words);
@@ -152,7 +154,7 @@ pub(super) fn is_unknown(error: &RedisError) -> bool {
         && (is_said("unknown") || is_said("unsupported") || is_said("not supported"))
 }
 
-/// Why a server can never run the script, if that is what it says.
+/// Returns what is missing if the server can never run the script.
 pub(super) fn cannot_run(error: &RedisError) -> Option<&'static str> {
     let detail = error.detail().unwrap_or_default();
     if detail.contains("after non deterministic commands") {
@@ -164,41 +166,41 @@ pub(super) fn cannot_run(error: &RedisError) -> Option<&'static str> {
     }
 }
 
-/// Whether a server has no password, but was given one; Redis 5.0 says that in the other words.
-pub(super) fn is_of_a_password(error: &RedisError) -> bool {
+/// Returns whether the server has no password but received one. Redis 5.0 words this differently.
+pub(super) fn has_no_password(error: &RedisError) -> bool {
     let detail = error.detail().unwrap_or_default();
     detail.contains("without any password") || detail.contains("no password is set")
 }
 
-/// Whether a server has as many clients as it takes.
+/// Returns whether the server has reached its maximum number of clients.
 pub(super) fn is_full(error: &RedisError) -> bool {
     { error.detail() }.is_some_and(|detail| detail.contains("max number of clients"))
 }
 
-/// Whether the connection was closed, and not by TLS.
+/// Returns whether the connection was closed, and not because of TLS.
 pub(super) fn was_closed(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Io && !error.is_timeout() && tls_error(error.source()).is_none()
 }
 
-/// Logs which server a connection was made to, other than before.
+/// Logs a connection to a server other than the previous one.
 pub(super) fn log_connected(endpoint: &Endpoint, server: &ServerInfo) {
     match server.protocol {
-        3 => tracing::info!(address = %endpoint, version = %server, "connected to redis"),
+        3 => tracing::info!(addr = %endpoint, version = %server, "connected to redis"),
         _ => tracing::warn!(
-            address = %endpoint,
-            "connected to redis without HELLO: it is older than Redis 6.0, or a proxy. A proxy must send all keys to one Redis"
+            addr = %endpoint,
+            "connected to redis without HELLO: the server is older than Redis 6.0, or a proxy, which must send all keys to one server"
         ),
     }
 }
 
 // --- TLS ---
 
-/// Why TLS did not come about, and which option to look at.
+/// Returns the text of a TLS error, with the option to check.
 pub(super) fn refused_tls(error: &rustls::Error) -> String {
     use rustls::Error::{AlertReceived, InvalidCertificate, InvalidMessage};
     let hint = match error {
         InvalidCertificate(wrong) => {
-            let names = "REDIS_URL must have a name that it is for, or see REDIS_TLS_SKIP_HOSTNAME_VERIFICATION";
+            let names = "REDIS_URL must have a name of the certificate, or see REDIS_TLS_SKIP_HOSTNAME_VERIFICATION";
             let advice = advice(wrong, "REDIS_TLS_CACERT", names);
             return match advice.is_empty() {
                 true => format!("TLS: {error}"),
@@ -212,18 +214,18 @@ pub(super) fn refused_tls(error: &rustls::Error) -> String {
             | AlertDescription::CertificateUnknown
             | AlertDescription::CertificateExpired
             | AlertDescription::HandshakeFailure,
-        ) => "; it may want another certificate of ours, see REDIS_TLS_CLIENT_CERT",
-        InvalidMessage(_) => "; does it speak TLS? If not, leave REDIS_TLS out",
+        ) => "; the server may require a different client certificate, see REDIS_TLS_CLIENT_CERT",
+        InvalidMessage(_) => "; does the server use TLS? If not, leave REDIS_TLS out",
         _ => "",
     };
     format!("TLS: {error}{hint}")
 }
 
-/// What went wrong with TLS, if that is what went wrong.
+/// Returns the TLS error that caused an error, if there is one.
 fn tls_error<'e>(
     error: Option<&'e (dyn std::error::Error + 'static)>,
 ) -> Option<&'e rustls::Error> {
-    // The driver shares its cause.
+    // The driver wraps the cause.
     error?
         .downcast_ref::<Arc<dyn std::error::Error + Send + Sync>>()?
         .downcast_ref::<io::Error>()?
@@ -231,12 +233,12 @@ fn tls_error<'e>(
         .downcast_ref()
 }
 
-/// The same of an error of the network.
+/// Adds the text of a TLS error to an error of the network.
 pub(super) fn handshake_failed(error: &io::Error) -> io::Error {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
     let text = match inner {
         Some(error) => refused_tls(error),
-        None => format!("TLS: {error} (does it speak TLS?)"),
+        None => format!("TLS: {error} (does the server use TLS?)"),
     };
     io::Error::new(error.kind(), text)
 }
@@ -247,7 +249,7 @@ mod tests {
 
     use super::*;
 
-    /// What the driver makes of a line of Redis.
+    /// Returns the driver's error for an error line of Redis.
     fn error(line: &str) -> RedisError {
         let value = parse_redis_value(format!("-{line}\r\n").as_bytes());
         let Ok(Value::ServerError(error)) = value else {
@@ -258,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_was_said_when_logging_in_is_repeated() {
+    fn login_errors_do_not_contain_secrets() {
         for (line, expected) in [
             (
                 "ERR wrong number of arguments for 'auth' command SEKRET99",
@@ -274,10 +276,10 @@ mod tests {
             ),
             (
                 "WRONGPASS SEKRET99 is wrong",
-                "refused the login (WRONGPASS)",
+                "rejected the login (WRONGPASS)",
             ),
             ("NOAUTH SEKRET99", "(NOAUTH)"),
-            ("SEKRET99 is no password", "it refused the login"),
+            ("SEKRET99 is no password", "the server rejected the login"),
             ("ERR SEKRET99", "(ERR)"),
             ("LOADING SEKRET99", "(LOADING)"),
         ] {
@@ -298,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_is_one_line_that_can_be_printed() {
+    fn errors_are_one_printable_line() {
         let text = format!(
             "ERR \u{1b}[2J\u{7} a\u{202e}b\tc \u{e9} {}",
             "x".repeat(10_000)

@@ -1,10 +1,10 @@
-//! The script that decides a batch, as Redis is asked to run it.
+//! The script that decides a batch, and the commands that load and call it.
 
 use std::fmt;
 
 use bb8_redis::redis::{self, Arg, Cmd, cmd};
 
-/// The text of a script, and the hash by which Redis knows it once it is loaded.
+/// Source of a script, and the hash that identifies it once it is loaded.
 pub(super) struct Script {
     text: String,
     hash: String,
@@ -28,14 +28,14 @@ impl Script {
         &self.hash
     }
 
-    /// The command that loads it.
+    /// Returns the command that loads the script.
     pub(super) fn load(&self) -> Cmd {
         let mut load = cmd("SCRIPT");
         load.arg("LOAD").arg(&self.text);
         load
     }
 
-    /// The same call with the text of the script in place of its hash, for a proxy that cannot load scripts.
+    /// Returns `call` with the source of the script instead of its hash, for proxies that cannot load scripts.
     pub(super) fn with_text(&self, call: &Cmd) -> Cmd {
         let mut eval = cmd("EVAL");
         eval.arg(&self.text);

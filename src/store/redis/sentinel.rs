@@ -1,8 +1,8 @@
-//! Sentinels: they know which of several servers is the master.
+//! Sentinels, which report the address of the master.
 //!
-//! Each new connection asks them; and one of the stores that share the sentinels asks about every second,
-//! so that a master that was replaced is left even while it still answers. What sentinels say is believed
-//! only when the server itself says that it is a master: a sentinel may have missed a failover.
+//! Each new connection queries them. One of the stores that share the sentinels also queries them every second, so
+//! that a replaced master is left even while it still replies. The address is used only if the server itself
+//! confirms to be a master, because a sentinel can have missed a failover.
 
 use std::io;
 use std::pin::pin;
@@ -22,19 +22,19 @@ use super::login::Login;
 use super::redis_error::{self, describe};
 use super::tls::RedisTls;
 
-/// How often the sentinels are asked whether the master is still the master.
+/// Interval between checks of whether the master has changed.
 pub(super) const CHECK_EVERY: Duration = Duration::from_secs(1);
 
-/// How much later all others are asked than the sentinel that was right the last time, unless that fails at once.
+/// How much later than the preferred sentinel the others are queried, unless it fails first.
 const HEAD_START: Duration = Duration::from_millis(50);
 
-/// How long a sentinel may take at all.
+/// Timeout of a query of a sentinel.
 const SENTINEL_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The sentinels of a master, and what is known of it by all who share them.
+/// The sentinels of a master, and the last master that they reported.
 #[derive(Debug)]
 pub struct Sentinels {
-    /// What the sentinels call the master.
+    /// Name of the master in the configuration of the sentinels.
     name: String,
     /// At least one.
     endpoints: Vec<Endpoint>,
@@ -44,23 +44,24 @@ pub struct Sentinels {
 
 #[derive(Debug, Default)]
 struct Known {
-    /// The last master that said so itself.
+    /// The last server that confirmed to be the master.
     master: Option<Endpoint>,
-    /// Which sentinel named it.
+    /// Index of the sentinel that reported it.
     sentinel: usize,
-    /// When the sentinels were asked last.
+    /// Time of the last query.
     asked: Option<Instant>,
 }
 
-/// What a sentinel says.
+/// Reply of a sentinel.
 pub(super) struct Answer {
     pub(super) sentinel: usize,
-    /// Where the master is, or why it does not say so.
+    /// Address of the master, or the error.
     pub(super) master: Result<Endpoint, String>,
 }
 
 impl Sentinels {
-    /// The sentinels at these places, at least one, for the master that they call `name`.
+    /// Creates the sentinels at `endpoints`, of which there must be at least one, for the master called
+    /// `name`.
     #[must_use]
     pub fn new(
         name: String,
@@ -81,29 +82,29 @@ impl Sentinels {
         }
     }
 
-    /// For people: whose master it is.
+    /// Returns a description for logs and errors.
     pub(super) fn description(&self) -> String {
         let endpoints: Vec<String> = self.endpoints.iter().map(Endpoint::to_string).collect();
-        format!("{} (by the sentinels {})", self.name, endpoints.join(", "))
+        format!("{} (sentinels {})", self.name, endpoints.join(", "))
     }
 
-    /// The last master that said so itself.
+    /// Returns the last server that confirmed to be the master.
     pub(super) fn master(&self) -> Option<Endpoint> {
         self.lock().master.clone()
     }
 
-    /// Remembers who named a server that said that it is the master.
+    /// Records a server that confirmed to be the master, and the sentinel that reported it.
     pub(super) fn remember(&self, sentinel: usize, master: &Endpoint) {
         let mut known = self.lock();
         let before = known.master.replace(master.clone());
         known.sentinel = sentinel;
         drop(known);
         if before.as_ref() != Some(master) {
-            tracing::info!(master = %self.name, address = %master, "the sentinels name a master");
+            tracing::info!(master = %self.name, addr = %master, "sentinels report a master");
         }
     }
 
-    /// Whether it is time to ask; true for one of those who share the sentinels.
+    /// Returns whether the sentinels must be queried now: true for one of the stores that share them.
     pub(super) fn is_due(&self) -> bool {
         let now = Instant::now();
         let mut known = self.lock();
@@ -116,8 +117,8 @@ impl Sentinels {
         is_due
     }
 
-    /// What the sentinels say, as they answer. The one that was right the last time is asked first, and most
-    /// often it is the only one.
+    /// Returns the replies of the sentinels as they arrive. The sentinel that reported the current master is
+    /// queried first and is usually the only one.
     pub(super) fn answers(&self) -> impl Stream<Item = Answer> {
         let first = self.lock().sentinel;
         let (first_is_done, is_done) = watch::channel(false);
@@ -126,7 +127,7 @@ impl Sentinels {
             let (first_is_done, mut is_done) = (Arc::clone(&first_is_done), is_done.clone());
             async move {
                 if sentinel != first {
-                    // It was not enough, or takes its time.
+                    // The preferred sentinel failed or is slow.
                     let _ = timeout(HEAD_START, is_done.wait_for(|is_done| *is_done)).await;
                     return self.ask(sentinel).await;
                 }
@@ -140,7 +141,7 @@ impl Sentinels {
             .collect::<FuturesUnordered<_>>()
     }
 
-    /// The master that the sentinel names that was right the last time; another one's, if it does not answer.
+    /// Returns the master that the preferred sentinel reports, or another one if it does not reply.
     pub(super) async fn named(&self) -> Option<Endpoint> {
         let mut answers = pin!(self.answers());
         while let Some(answer) = answers.next().await {
@@ -156,7 +157,7 @@ impl Sentinels {
         let master = match timeout(SENTINEL_TIMEOUT, self.master_by(endpoint)).await {
             Ok(master) => master.map_err(|error| format!("{endpoint}: {}", describe(&error))),
             Err(_) if self.dialer.tls.is_some() => Err(format!(
-                "{endpoint} did not answer in time (does it speak TLS?)"
+                "{endpoint} did not answer in time (does the server use TLS?)"
             )),
             Err(_) => Err(format!("{endpoint} did not answer in time")),
         };
@@ -171,12 +172,12 @@ impl Sentinels {
             .query_async(&mut link.connection)
             .await?;
         let unknown = || {
-            let text = format!("it knows no master called {}", self.name);
+            let text = format!("unknown master {}", self.name);
             RedisError::from(io::Error::other(text))
         };
         let (host, port) = master.ok_or_else(unknown)?;
         let host = redis_error::host(&host)
-            .ok_or_else(|| io::Error::other("the address that it names is none"))?;
+            .ok_or_else(|| io::Error::other("the reported address is not valid"))?;
         Ok(Endpoint::Tcp { host, port })
     }
 

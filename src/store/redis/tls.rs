@@ -1,5 +1,5 @@
-//! TLS to Redis: whom to trust, and what to show. Everything is read from its files for each connection, so that
-//! certificates can be exchanged while the server runs.
+//! TLS settings for Redis. Files are read for each connection, so that certificates can be rotated while the
+//! server runs.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,58 +13,58 @@ use crate::tls::{ServerVerifier, provider};
 
 pub use crate::tls::{NameCheck, SystemRoots};
 
-/// How TLS is spoken to servers.
+/// TLS settings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RedisTls {
-    /// A file of authorities that may have signed the server's certificate; a certificate in it is trusted itself, too.
-    /// `None`: those of the system alone.
+    /// File with CA certificates; a certificate in it is also trusted itself. `None`: only the roots of the
+    /// system are trusted.
     pub authorities: Option<PathBuf>,
-    /// Whether those of the system may have signed it where there is a file.
+    /// Whether the roots of the system are trusted as well if there is a file.
     pub others: SystemRoots,
-    /// What to show to a server that asks who we are.
+    /// Certificate for servers that require one of the client.
     pub client: Option<ClientCertificate>,
-    /// Whether the certificate must be for the name that the server is reached by.
+    /// Whether the certificate must match the host name.
     pub names: NameCheck,
 }
 
-/// A certificate and its key, in PEM files.
+/// PEM files of a certificate and its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientCertificate {
-    /// The certificate, and those between it and an authority.
+    /// The certificate and its intermediate certificates.
     pub certificate: PathBuf,
-    /// Its key.
+    /// The key.
     pub key: PathBuf,
 }
 
-/// Why certificates cannot be used.
+/// TLS settings that cannot be used.
 #[derive(Debug, Error)]
 pub enum TlsError {
     /// A file cannot be read as PEM.
     #[error("{} cannot be read as a PEM file: {cause}", path.display())]
     File {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         cause: String,
     },
-    /// A file has no certificate in it.
+    /// A file contains no certificate.
     #[error("{} has no certificate in it; it must hold them as PEM", .0.display())]
     Nothing(PathBuf),
-    /// What was read cannot be used.
+    /// Certificates or keys are not valid.
     #[error("{what} cannot be used: {cause}")]
     Unusable {
-        /// The authorities, or the client's certificate.
+        /// Description of the certificates.
         what: String,
-        /// Why.
+        /// The cause.
         cause: rustls::Error,
     },
 }
 
 impl RedisTls {
-    /// What handshakes are made with, by what the files say now.
+    /// Reads the files and returns the configuration for handshakes.
     ///
     /// # Errors
-    /// When a file cannot be read, or not be used.
+    /// A file cannot be read or used.
     pub fn load(&self) -> Result<Arc<ClientConfig>, TlsError> {
         let unusable = |what: &str, cause| TlsError::Unusable {
             what: what.to_owned(),

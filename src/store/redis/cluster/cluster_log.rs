@@ -1,23 +1,23 @@
-//! What is told of a cluster: whether each slot has a master, each change once.
+//! Logs whether each slot has a master, once per change.
 
 use tokio::time::Instant;
 
 use super::topology_reader::TopologyReading;
 use crate::store::StoreError;
 
-/// What was told last, and what is about to be.
+/// The logged state of a cluster.
 #[derive(Debug)]
 pub(super) struct ClusterLog {
-    /// What is so, as far as it was told.
+    /// The state that was logged last.
     state: Option<State>,
-    /// What the last reading says, if that is something else. Nodes do not all hear of a change at once, so it is
-    /// told when another one says so, too.
+    /// The state of the last reading if it differs. Nodes do not learn of a change at the same time, so it is
+    /// logged when a second reading confirms it.
     next: Option<State>,
-    /// When it became other than whole, and how many requests had not been decided by then.
+    /// When the cluster became degraded, and the number of undecided requests at that time.
     since: Option<(Instant, u64)>,
 }
 
-/// Who has the slots.
+/// State of the slots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
     Whole(Vec<String>),
@@ -26,12 +26,12 @@ enum State {
         failed: usize,
         is_down: bool,
     },
-    /// No node says it any more.
+    /// No node reports the owners any more.
     NotRead,
 }
 
 impl ClusterLog {
-    /// Nothing.
+    /// Creates a log of a cluster of unknown state.
     pub(super) fn new() -> Self {
         Self {
             state: None,
@@ -40,13 +40,13 @@ impl ClusterLog {
         }
     }
 
-    /// Tells what has changed; `decided` is how many requests were not decided so far. Returns whether something is
-    /// about to be told.
-    pub(super) fn tell(
+    /// Logs a change of state. `undecided` is the number of requests that were not decided so far. Returns
+    /// whether a change awaits confirmation.
+    pub(super) fn update(
         &mut self,
         read: &Result<TopologyReading, StoreError>,
         masters: Vec<String>,
-        decided: u64,
+        undecided: u64,
     ) -> bool {
         let state = match read {
             Ok(reading) if reading.is_whole() => State::Whole(masters),
@@ -55,7 +55,7 @@ impl ClusterLog {
                 failed: reading.failed,
                 is_down: reading.is_down,
             },
-            // That nothing was ever known is told when the breaker opens.
+            // The opening of the breaker is logged in this case.
             Err(_) if masters.is_empty() => return false,
             Err(_) => State::NotRead,
         };
@@ -67,26 +67,26 @@ impl ClusterLog {
             self.next = Some(state);
             return true;
         }
-        self.announce(&state, read.as_ref().err(), decided);
+        self.announce(&state, read.as_ref().err(), undecided);
         (self.state, self.next) = (Some(state), None);
         false
     }
 
-    fn announce(&mut self, state: &State, error: Option<&StoreError>, decided: u64) {
+    fn announce(&mut self, state: &State, error: Option<&StoreError>, undecided: u64) {
         let since = self.since.take();
         match state {
             State::Whole(masters) => {
                 let masters = masters.join(",");
                 let Some((since, before)) = since else {
-                    tracing::info!(masters, "the Redis Cluster is whole");
+                    tracing::info!(masters, "cluster complete: all slots have a master");
                     return;
                 };
-                let (after, requests) = (since.elapsed(), decided - before);
+                let (outage, requests) = (since.elapsed(), undecided - before);
                 tracing::warn!(
                     masters,
-                    ?after,
+                    ?outage,
                     requests,
-                    "the Redis Cluster is whole again; requests so far were decided by policy"
+                    "cluster complete again: all slots have a master"
                 );
                 return;
             }
@@ -95,26 +95,22 @@ impl ClusterLog {
                 failed,
                 is_down,
             } => {
-                let (without_master, master_failed) = (unowned, failed);
-                let decides = match is_down {
-                    true => "it says of itself that it is down, and decides nothing",
-                    false => "requests for these slots are decided by policy",
-                };
+                let slots = unowned + failed;
                 tracing::warn!(
-                    without_master,
-                    master_failed,
-                    "the Redis Cluster is not whole, by its slots; {decides}"
+                    slots_unassigned = unowned,
+                    slots_failed = failed,
+                    is_down,
+                    "cluster degraded: {slots} slots have no master, applying failure policy"
                 );
             }
             State::NotRead => {
                 let error = error.map(ToString::to_string);
                 tracing::warn!(
                     error,
-                    "no node of the Redis Cluster says which of them has which slots; requests go where they were \
-                     the last time, and nodes are asked again"
+                    "cluster topology unavailable, keeping the last known owners"
                 );
             }
         }
-        self.since = Some(since.unwrap_or((Instant::now(), decided)));
+        self.since = Some(since.unwrap_or((Instant::now(), undecided)));
     }
 }

@@ -1,4 +1,4 @@
-//! A node of a cluster, as all threads of a server know it: whether it is worth asking.
+//! A node of a cluster, shared by all threads of a server.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,12 +11,12 @@ use crate::store::breaker::Breaker;
 pub struct Node {
     pub(super) address: Address,
     breaker: Breaker,
-    /// Requests for it that it did not decide.
+    /// Number of requests that it did not decide.
     undecided: AtomicU64,
 }
 
 impl Node {
-    /// One that nothing is known of.
+    /// Creates a node.
     pub(super) fn new(address: &Address, breaker: Breaker) -> Self {
         Self {
             address: address.clone(),
@@ -25,24 +25,24 @@ impl Node {
         }
     }
 
-    /// Whether requests for it wait.
+    /// Returns its breaker.
     #[must_use]
     pub fn breaker(&self) -> &Breaker {
         &self.breaker
     }
 
-    /// How many requests for it were not decided by it.
+    /// Returns the number of requests that it did not decide.
     #[must_use]
     pub fn undecided(&self) -> u64 {
         self.undecided.load(Ordering::Relaxed)
     }
 
-    /// A request was not decided.
+    /// Counts a request that it did not decide.
     pub(super) fn count_undecided(&self) {
         self.undecided.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Where it is, for people.
+    /// Returns its address for logs and errors.
     pub(super) fn shown(&self) -> String {
         shown(&self.address)
     }

@@ -1,4 +1,4 @@
-//! The lane of a thread to a node of a cluster: what it has collected goes out as one pipeline, with a call for
+//! The lane of a thread to a node of a cluster. It sends what it has collected as one pipeline, with a call for
 //! each slot.
 
 use std::collections::HashMap;
@@ -15,24 +15,24 @@ use crate::store::redis::lane::{self, BatchEnd, Decide, Job, Lane, SendTurn, Und
 use crate::store::redis::{Server, UNEXPECTED_REPLY, failure};
 use crate::store::{Decision, StoreError};
 
-/// How often a request is sent on, having been turned away. A slot that is moved takes four: its node says
-/// to ask for each key alone, then where; the move ends; and one more for a node that has not heard of it.
+/// Maximum number of redirections of a request. A slot that is being migrated takes four: its node replies that
+/// the keys are split, then where each key is; the migration ends; and a node that does not know that yet
+/// redirects once more.
 const MAX_TURNS: u8 = 6;
 
-const TURNED_AWAY: &str =
-    "each node says that another one has the slot; the cluster's nodes do not agree";
+const TURNED_AWAY: &str = "too many redirections: the nodes do not agree on the owner of the slot";
 
-/// How a request goes to a node.
+/// How a request is sent to a node.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Route {
     pub(super) slot: u16,
     pub(super) mode: CallMode,
-    /// How often it was turned away.
+    /// Number of redirections.
     pub(super) turns: u8,
 }
 
 impl Route {
-    /// The way of a request that was not turned away yet.
+    /// Returns the route of a request that was not redirected.
     pub(super) fn to(slot: u16) -> Self {
         Self {
             slot,
@@ -42,19 +42,19 @@ impl Route {
     }
 }
 
-/// With whom a request goes to a node.
+/// Which requests share a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum CallMode {
-    /// With the others of its slot, in one call.
+    /// All requests of a slot share a call.
     Together,
-    /// With none but those for the same key: the slot is on its way to another node, and a call whose keys are
-    /// not all at one of them is decided by none.
+    /// Only requests of the same key share a call: the slot is being migrated, and nodes reject a call whose
+    /// keys are on two nodes.
     Alone,
-    /// Alone, to the node that its slot is on its way to.
+    /// As [`Self::Alone`], sent after ASKING to the node that imports the slot.
     Asking,
 }
 
-/// The way of a thread to a node.
+/// The lane of a thread to a node.
 #[derive(Debug)]
 pub(super) struct NodeLane {
     pub(super) node: Arc<Node>,
@@ -62,7 +62,7 @@ pub(super) struct NodeLane {
     way: Arc<Way>,
 }
 
-/// The way to a node, as its lane knows it.
+/// Sends the batches of a lane to its node.
 #[derive(Debug)]
 struct Way {
     node: Arc<Node>,
@@ -71,7 +71,7 @@ struct Way {
 }
 
 impl NodeLane {
-    /// A way to a node. It is connected to when first needed.
+    /// Creates a lane, which connects when it is first used.
     pub(super) fn new(node: &Arc<Node>, ways: &NodeLanes, this: &Weak<NodeLanes>) -> Self {
         let (host, port) = &node.address;
         let settings = ways.settings.at(host, *port);
@@ -89,7 +89,7 @@ impl NodeLane {
         }
     }
 
-    /// Puts a request into the queue; answers it when that is full.
+    /// Adds a request to the queue. If that fails, its caller receives the error.
     pub(super) fn push(&self, job: Job<Route>) {
         if let Some(error) = self.breaker_error() {
             job.answer(Err(Undecided::Failed(error)));
@@ -98,18 +98,18 @@ impl NodeLane {
         }
     }
 
-    /// Why the node is not asked at present, if its breaker is open.
+    /// Returns the last failure if the breaker of the node is open.
     pub(super) fn breaker_error(&self) -> Option<StoreError> {
         self.way.server.breaker_error()
     }
 
-    /// That there was no answer in time.
+    /// Returns the error for a missing reply.
     pub(super) fn no_answer(&self) -> StoreError {
         self.way.server.no_answer()
     }
 }
 
-/// Requests that are decided in one call.
+/// Requests of one call.
 struct Part {
     jobs: Vec<Job<Route>>,
 }
@@ -124,7 +124,7 @@ impl Part {
     }
 }
 
-/// The calls that jobs make.
+/// Groups jobs by call.
 fn parts(jobs: impl Iterator<Item = Job<Route>>) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     let mut places: HashMap<(CallMode, u128), usize> = HashMap::new();
@@ -183,7 +183,7 @@ impl Decide<Route> for Way {
                 }
             }
             Err(error) => {
-                // Maybe another node has its slots by now.
+                // Another node may own its slots by now.
                 self.request_read();
                 lane::answer(parts.into_iter().flat_map(|part| part.jobs), Err(error));
             }
@@ -192,13 +192,13 @@ impl Decide<Route> for Way {
     }
 }
 
-/// Why a call was not decided.
+/// The reason that a call was not decided.
 enum Refusal {
-    /// Another node has the slot.
+    /// Another node owns the slot.
     Moved(Address),
-    /// Another node is about to have the slot, and has the keys by now.
+    /// Another node imports the slot and has the keys.
     Ask(Address),
-    /// Some of the keys are here, and some are not.
+    /// The keys are on two nodes.
     Torn,
     /// The node failed.
     Failed(StoreError),
@@ -252,7 +252,7 @@ impl Way {
                 ways.cluster.moved(route.slot, &to);
                 (CallMode::Together, to)
             }
-            // What is asked for together may be here in part. Older versions do not tell.
+            // Some of the keys may be on this node. Older versions do not report that.
             Refusal::Ask(_) | Refusal::Torn if route.mode == CallMode::Together => {
                 (CallMode::Alone, self.node.address.clone())
             }
@@ -277,7 +277,7 @@ impl Way {
         }
     }
 
-    /// Has the map read again.
+    /// Requests a reading of the map.
     fn request_read(&self) {
         if let Some(ways) = self.ways.upgrade() {
             ways.cluster.request_read();

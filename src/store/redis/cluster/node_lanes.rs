@@ -1,4 +1,4 @@
-//! The ways of a thread to the nodes of a cluster: a lane and connections to each that is known.
+//! The lanes of a thread to the nodes of a cluster.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -17,14 +17,14 @@ use crate::store::redis::lane::{Job, Undecided};
 use crate::store::{Charge, Decision, StoreError};
 use crate::timer::Deadlines;
 
-/// The ways of a thread to the nodes of a cluster.
+/// The lanes of a thread to the nodes of a cluster.
 #[derive(Debug)]
 pub(super) struct NodeLanes {
     pub(super) cluster: Arc<Cluster>,
     pub(super) settings: RedisSettings,
-    /// Those to the nodes of a map, which may have been replaced.
+    /// The lanes of a map, which may have been replaced.
     lanes: ArcSwap<LaneSet>,
-    /// Whoever lays others has this.
+    /// Held while lanes are added.
     updating: Mutex<()>,
     pub(super) deadlines: Deadlines,
     /// Runs the lanes. Threads without connections of their own use the lanes of another thread, and can end before it.
@@ -32,11 +32,11 @@ pub(super) struct NodeLanes {
     this: Weak<Self>,
 }
 
-/// The ways to all nodes of a map.
+/// The lanes to all nodes of a map.
 #[derive(Debug)]
 struct LaneSet {
     map: Arc<SlotMap>,
-    /// In the order of its nodes.
+    /// In the order of the map's nodes.
     members: Vec<Arc<NodeLane>>,
 }
 
@@ -81,10 +81,10 @@ impl NodeLanes {
         decision
     }
 
-    /// The way to the owner of a slot. Waits for it only until the nodes have been asked once.
+    /// Returns the lane to the owner of a slot. Waits for it only during the first reading.
     async fn owner(&self, slot: u16, deadline: Instant) -> Result<Arc<NodeLane>, StoreError> {
         let cluster = &self.cluster;
-        // Made first, so that nothing is missed.
+        // Created before the map is read, so that no notification is missed.
         let read = cluster.read.notified();
         if let Some(owner) = self.known(slot) {
             return Ok(owner);
@@ -101,11 +101,11 @@ impl NodeLanes {
         }
         cluster.request_read();
         cluster.has_owners()?;
-        Err(cluster.refused(&format!("no node of the cluster has slot {slot}")))
+        Err(cluster.refused(&format!("no node of the cluster owns slot {slot}")))
     }
 
-    /// Why a request is not sent to the owner of a slot at present, if the breaker of that is open. Counts the
-    /// request as one that the node did not decide.
+    /// Returns the last failure if the breaker of the slot's owner is open, and counts the request as
+    /// undecided.
     pub(super) fn unavailable(&self, slot: u16) -> Option<StoreError> {
         let owner = self.known(slot)?;
         let error = owner.breaker_error()?;
@@ -113,7 +113,7 @@ impl NodeLanes {
         Some(error)
     }
 
-    /// The way to the owner of a slot, if one is known.
+    /// Returns the lane to the owner of a slot, if it is known.
     fn known(&self, slot: u16) -> Option<Arc<NodeLane>> {
         let map = self.cluster.map();
         let place = map.place(slot)?;
@@ -123,11 +123,11 @@ impl NodeLanes {
         }
         drop(lanes);
         let lanes = self.update();
-        // The map may be yet another by now.
+        // The map may have changed again.
         lanes.members.get(lanes.map.place(slot)?).map(Arc::clone)
     }
 
-    /// Puts a request into the lane of a node.
+    /// Adds a request to the lane of a node.
     pub(super) fn push(&self, to: &Address, job: Job<Route>) {
         let node = self.cluster.node_or_insert(to);
         let lanes = self.update();
@@ -137,12 +137,12 @@ impl NodeLanes {
             .position(|known| Arc::ptr_eq(known, &node));
         match place {
             Some(place) => lanes.members[place].push(job),
-            // So many nodes are named that this one is forgotten already.
+            // So many nodes are known that this one was removed already.
             None => job.answer(Err(Undecided::Failed(self.cluster.overloaded()))),
         }
     }
 
-    /// NodeLanes to all nodes that are known now; those that are there stay the same.
+    /// Returns lanes to all known nodes. Existing lanes are kept.
     fn update(&self) -> Arc<LaneSet> {
         let _laying = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
         let (map, before) = (self.cluster.map.load_full(), self.lanes.load_full());

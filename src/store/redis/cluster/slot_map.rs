@@ -1,4 +1,4 @@
-//! Who owns which slot.
+//! The owners of the slots.
 
 use std::sync::Arc;
 
@@ -7,33 +7,32 @@ use tokio::time::Instant;
 use super::node::Node;
 use super::slots::{Address, Range, SLOTS};
 
-/// The most owners: as many nodes as Redis Cluster is made for.
+/// Maximum number of owners, the size that Redis Cluster is made for.
 pub(super) const MAX_NODES: usize = 1000;
 
-/// The most owners that nodes have named in passing, until the map is read again; and the fewest nodes without
-/// slots that are remembered, if that many are named.
+/// Maximum number of owners that redirections add until the next reading, and the minimum for which nodes without
+/// slots are kept.
 const MAX_NAMED: usize = 32;
 
-/// Stands for the owner of a slot that has none.
+/// Index for slots without an owner.
 const NO_OWNER: u16 = u16::MAX;
 
-/// The owners of all slots, as far as they are known.
+/// The known owners of all slots.
 #[derive(Debug, Clone)]
 pub(super) struct SlotMap {
-    /// For each slot, the place of its owner among the owners.
+    /// Index of the owner of each slot.
     places: Box<[u16]>,
     owners: Vec<Arc<Node>>,
-    /// Nodes that own nothing any more, or nothing yet, and since when; the latest first. Requests wait in their
-    /// lanes.
+    /// Nodes without slots and since when, the latest first. Requests can be in their lanes.
     former_nodes: Vec<(Arc<Node>, Instant)>,
-    /// Nodes that own nothing, but know who does.
+    /// Replicas, which also know the owners.
     replicas: Vec<Address>,
-    /// How many owners a reading has named; `None`: there was none.
+    /// Number of owners in the last reading. `None`: there was none.
     read: Option<usize>,
 }
 
 impl SlotMap {
-    /// Nothing is known.
+    /// Creates a map without owners.
     pub(super) fn unknown() -> Self {
         Self {
             places: vec![NO_OWNER; SLOTS].into(),
@@ -44,61 +43,61 @@ impl SlotMap {
         }
     }
 
-    /// The place of the owner of a slot among all [nodes](Self::nodes).
+    /// Returns the index of a slot's owner among all [nodes](Self::nodes).
     pub(super) fn place(&self, slot: u16) -> Option<usize> {
         let place = self.places[usize::from(slot)];
         (place != NO_OWNER).then_some(usize::from(place))
     }
 
-    /// The owner of a slot.
+    /// Returns the owner of a slot.
     pub(super) fn owner(&self, slot: u16) -> Option<&Arc<Node>> {
         self.owners.get(self.place(slot)?)
     }
 
-    /// A node that there is a way to.
+    /// Returns the known node at an address.
     pub(super) fn node(&self, address: &Address) -> Option<&Arc<Node>> {
         self.nodes().find(|node| node.address == *address)
     }
 
-    /// The nodes that there is a way to: the owners, then others.
+    /// Returns all known nodes, owners first.
     pub(super) fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
         self.owners.iter().chain(self.former_nodes())
     }
 
-    /// The owners.
+    /// Returns the owners.
     pub(super) fn owners(&self) -> impl Iterator<Item = &Arc<Node>> {
         self.owners.iter()
     }
 
-    /// Nodes that own nothing.
+    /// Returns the nodes without slots.
     pub(super) fn former_nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
         self.former_nodes.iter().map(|(former, _)| former)
     }
 
-    /// Whether nodes have not said yet who owns what.
+    /// Returns whether there was no reading yet.
     pub(super) fn is_unknown(&self) -> bool {
         self.read.is_none()
     }
 
-    /// Whether any slot has an owner.
+    /// Returns whether any slot has an owner.
     pub(super) fn has_owners(&self) -> bool {
         !self.owners.is_empty()
     }
 
-    /// Replicas: they know where the slots are as well as the owners do.
+    /// Returns the replicas, which also know the owners.
     pub(super) fn replicas(&self) -> impl Iterator<Item = &Address> {
         self.replicas.iter()
     }
 
-    /// The owners for people, in order.
+    /// Returns the sorted addresses of the owners.
     pub(super) fn masters(&self) -> Vec<String> {
         let mut masters: Vec<String> = self.owners().map(|node| node.shown()).collect();
         masters.sort_unstable();
         masters
     }
 
-    /// What ranges say. Nodes that are known already stay the same; those that own nothing any more are former_nodes
-    /// until `before` is later than when they last owned something.
+    /// Returns the map of a reading. Known nodes are kept; those without slots are kept until they last owned
+    /// one earlier than `before`.
     pub(super) fn updated(
         &self,
         ranges: &[Range],
@@ -132,7 +131,7 @@ impl SlotMap {
         map
     }
 
-    /// The same with a former.
+    /// Returns this map with a node without slots.
     pub(super) fn with(&self, address: &Address, make: impl Fn(&Address) -> Node) -> Self {
         let mut map = self.clone();
         if map.node(address).is_none() {
@@ -143,7 +142,7 @@ impl SlotMap {
         map
     }
 
-    /// The same, but that a slot has this owner.
+    /// Returns this map with another owner of a slot.
     pub(super) fn moved(
         &self,
         slot: u16,
@@ -152,7 +151,7 @@ impl SlotMap {
     ) -> Self {
         let mut map = self.clone();
         let is_owner = map.owners().any(|node| node.address == *owner);
-        // Whoever names ever others is not believed: the map is read anyway.
+        // Redirections to ever more nodes are ignored: the map is read anyway.
         if is_owner || map.owners.len() < self.read.unwrap_or_default() + MAX_NAMED {
             map.places[usize::from(slot)] = map.place_of(owner, self, &make);
             map.former_nodes
@@ -161,12 +160,12 @@ impl SlotMap {
         map
     }
 
-    /// As many as owners, who may all be replaced at once.
+    /// Maximum number of nodes without slots: all owners can be replaced at once.
     fn max_former_nodes(&self) -> usize {
         self.read.unwrap_or_default().max(MAX_NAMED)
     }
 
-    /// The place of a node among the owners; it becomes one if it is none.
+    /// Returns the index of a node among the owners, and adds it if necessary.
     fn place_of(
         &mut self,
         address: &Address,

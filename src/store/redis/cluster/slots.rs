@@ -1,28 +1,28 @@
-//! Which node owns which slots, as `CLUSTER SLOTS` and `MOVED` report it. Pure.
+//! Parses the owners of slots in `CLUSTER SLOTS` and `MOVED` replies. No I/O.
 
 use bb8_redis::redis::Value;
 
 use crate::store::redis::redis_error;
 
-/// How many slots there are in every Redis Cluster.
+/// Number of slots of a Redis Cluster.
 pub(super) const SLOTS: usize = 16384;
 
-/// Where a node is reached: host and port.
+/// Host and port of a node.
 pub(super) type Address = (String, u16);
 
-/// Slots that follow one another and are one node's.
+/// Consecutive slots of one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Range {
     pub(super) first: u16,
     pub(super) last: u16,
     /// The master.
     pub(super) owner: Address,
-    /// Its replicas: they know where the slots are as well as it does.
+    /// Its replicas, which also know the owners.
     pub(super) replicas: Vec<Address>,
 }
 
-/// Reads the reply to CLUSTER SLOTS; `None` when it is none. A node that does not know its own
-/// name leaves it out: then it is the one that was asked.
+/// Parses a reply to CLUSTER SLOTS. A node that does not know its own host leaves it out; then it is that of the
+/// queried node.
 pub(super) fn ranges(reply: &Value, asked: &str) -> Option<Vec<Range>> {
     let Value::Array(ranges) = reply else {
         return None;
@@ -66,7 +66,7 @@ fn node(node: &Value, asked: &str) -> Option<Address> {
     Some((redis_error::host(&known(host, asked))?, number(port)?))
 }
 
-/// The host that is meant.
+/// Replaces an unknown host.
 fn known(host: &str, asked: &str) -> String {
     match host {
         "" | "?" => asked.to_owned(),
@@ -81,8 +81,7 @@ fn number(value: &Value) -> Option<u16> {
     }
 }
 
-/// Reads the address of a redirection, `host:port`; the host may be left out as above, and may be an IPv6
-/// address.
+/// Parses the address of a redirection, `host:port`. The host can be missing, as above, or be an IPv6 address.
 pub(super) fn redirected(address: &str, asked: &str) -> Option<Address> {
     let (host, port) = address.rsplit_once(':')?;
     let host = host.trim_start_matches('[').trim_end_matches(']');

@@ -1,4 +1,4 @@
-//! Asks nodes who owns which slot, and whether the cluster is whole.
+//! Queries nodes for the owners of the slots and the state of the cluster.
 
 use std::collections::HashMap;
 
@@ -16,20 +16,20 @@ use crate::store::redis::RedisSettings;
 use crate::store::redis::connection::{Connection, Connector, LastFailure, MIN_CONNECT_TIMEOUT};
 use crate::store::redis::redis_error::describe;
 
-/// What a node says of the cluster.
+/// The topology that a node reports.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TopologyReading {
     pub(super) ranges: Vec<Range>,
-    /// How many slots nobody owns.
+    /// Number of slots without an owner.
     pub(super) unowned: usize,
-    /// How many slots are those of a master that the others have given up.
+    /// Number of slots whose master is marked as failed.
     pub(super) failed: usize,
-    /// By its account, the cluster decides nothing.
+    /// The node reports that the cluster is down.
     pub(super) is_down: bool,
 }
 
 impl TopologyReading {
-    /// What ranges say, and the answer to CLUSTER INFO.
+    /// Combines the replies to CLUSTER SLOTS and CLUSTER INFO.
     fn new(ranges: Vec<Range>, info: &str) -> Self {
         let mut is_owned = vec![false; SLOTS];
         for range in &ranges {
@@ -46,12 +46,12 @@ impl TopologyReading {
         }
     }
 
-    /// Each slot has a master that is up.
+    /// Returns whether each slot has a master that is up.
     pub(super) fn is_whole(&self) -> bool {
         self.unowned == 0 && self.failed == 0 && !self.is_down
     }
 
-    /// What that leaves without a decision.
+    /// Returns which requests the cluster cannot decide.
     pub(super) fn missing(&self) -> Missing {
         match self.is_whole() {
             true => Missing::Nothing,
@@ -61,13 +61,13 @@ impl TopologyReading {
     }
 }
 
-/// The nodes that were asked, and connections to them for the next time.
+/// Connections to nodes, kept between readings.
 #[derive(Debug, Default)]
 pub(super) struct TopologyReader {
     connections: HashMap<Address, ReaderConnection>,
 }
 
-/// A connection to a node that is asked who has which slots.
+/// A connection to a node.
 #[derive(Debug)]
 struct ReaderConnection {
     connector: Connector,
@@ -75,13 +75,13 @@ struct ReaderConnection {
 }
 
 impl TopologyReader {
-    /// Lets the connections go.
-    pub(super) fn rest(&mut self) {
+    /// Closes the connections.
+    pub(super) fn close(&mut self) {
         self.connections.clear();
     }
 
-    /// Asks nodes in this order until one knows the cluster to be whole. The next one is asked when one has answered,
-    /// or has not in the time that an answer should take; `None` when there is none to ask.
+    /// Queries nodes in this order until one reports a complete cluster, and returns the best reading. The
+    /// next node is queried when one has replied or is late. Returns `None` if `order` is empty.
     pub(super) async fn read(
         &mut self,
         order: Vec<Address>,
@@ -90,20 +90,20 @@ impl TopologyReader {
         self.connections
             .retain(|address, _| order.contains(address));
         let patience = settings.timeout.min(MIN_CONNECT_TIMEOUT);
-        let mut asked = FuturesUnordered::new();
+        let mut queries = FuturesUnordered::new();
         let mut order = order.into_iter();
         let mut best = None;
         loop {
             let next = order.next();
             let is_last = next.is_none();
-            asked.extend(next.map(|address| {
+            queries.extend(next.map(|address| {
                 let informant = self.connections.remove(&address);
-                ask(address, informant, settings)
+                query_node(address, informant, settings)
             }));
             let must_wait = is_last && !matches!(best, Some(Ok(_)));
             let answer = match must_wait {
-                true => asked.next().await,
-                false => timeout(patience, asked.next()).await.unwrap_or(None),
+                true => queries.next().await,
+                false => timeout(patience, queries.next()).await.unwrap_or(None),
             };
             let Some((address, read)) = answer else {
                 if is_last {
@@ -126,9 +126,9 @@ impl TopologyReader {
     }
 }
 
-/// Asks a node, over the connection that there is or a new one. A reading may take as long as connecting may: it is
-/// better late than never.
-async fn ask(
+/// Queries a node over the existing connection or a new one. The timeout is at least that of connecting, because a
+/// late topology is better than none.
+async fn query_node(
     address: Address,
     informant: Option<ReaderConnection>,
     settings: &RedisSettings,
@@ -155,11 +155,11 @@ async fn ask(
                 }
             }
         };
-        let mut question = redis::pipe();
-        { question.cmd("CLUSTER").arg("SLOTS") }
+        let mut commands = redis::pipe();
+        { commands.cmd("CLUSTER").arg("SLOTS") }
             .cmd("CLUSTER")
             .arg("INFO");
-        let answer: (Value, String) = informant.connection.query(&question).await?;
+        let answer: (Value, String) = informant.connection.query(&commands).await?;
         Ok::<_, RedisError>((answer, informant))
     };
     let read = match asked.await {
@@ -167,7 +167,7 @@ async fn ask(
             Some(ranges) => Ok((TopologyReading::new(ranges, &info), informant)),
             None => Err(StoreError::Unreachable {
                 address: shown(&address),
-                cause: "its answer to CLUSTER SLOTS is none".to_owned(),
+                cause: "invalid reply to CLUSTER SLOTS".to_owned(),
             }),
         },
         Err(error) => Err(failure(&address, &error)),
@@ -175,17 +175,19 @@ async fn ask(
     (address, read)
 }
 
-/// Why a node did not say what was asked.
+/// Converts an error of a query.
 fn failure(address: &Address, error: &RedisError) -> StoreError {
     let (address, cause) = (shown(address), describe(error));
     match error.kind() {
-        // Nothing else tells a Redis that is no node of a cluster.
+        // A Redis outside a cluster has no other error of its own.
         ErrorKind::Server(ServerErrorKind::ResponseError)
             if cause.contains("cluster support disabled") =>
         {
             StoreError::Unfit {
                 address,
-                cause: format!("{cause}; it is no node of a Redis Cluster: use REDIS_TYPE=single"),
+                cause: format!(
+                    "{cause}; the server is not a node of a Redis Cluster: use REDIS_TYPE=single"
+                ),
             }
         }
         ErrorKind::Io => StoreError::Unreachable { address, cause },

@@ -1,5 +1,5 @@
-//! Reads from the nodes who owns which slot: at the start, whenever a node was wrong or failed, and now and then. One
-//! for each server process. Sees to it that each node that owns slots is looked after.
+//! Reads the owners of the slots from the nodes: at the start, after a redirection or a failure, and regularly.
+//! One task per process. Also runs a monitor for each node that owns slots.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -18,49 +18,48 @@ use super::slots::Address;
 use super::topology_reader::{TopologyReader, TopologyReading};
 use crate::store::StoreError;
 
-/// The shortest time between two readings. The nodes need longer to notice that one of them is gone.
+/// Shortest time between two readings. Nodes need longer to detect the failure of another one.
 const MIN_PAUSE: Duration = Duration::from_millis(100);
 
-/// The same when nothing new was read, time and again.
+/// Shortest time between two readings while they report nothing new.
 const MAX_PAUSE: Duration = Duration::from_millis(500);
 
-/// The longest time between two readings: slots that move are noticed when a node says so; this is for nodes that
-/// nothing is asked of.
+/// Longest time between two readings. Redirections report moved slots earlier; this is for nodes without requests.
 const MAX_READ_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The same while the cluster is not whole, or some of it does not answer.
+/// Longest time between two readings while the cluster is degraded or a node is unavailable.
 const DEGRADED_READ_INTERVAL: Duration = Duration::from_millis(300);
 
-/// How long a node stays known that owns nothing: longer than anybody waits in its lane, and not so short that
-/// one that is about to own its first slot is connected to again and again.
+/// How long a node without slots is kept: longer than requests wait in its lane, and long enough that a node that
+/// is about to own its first slot is not connected to repeatedly.
 const FORMER_NODE_LIFETIME: Duration = Duration::from_secs(60);
 
-/// The most nodes of the map, and of the settings, that are asked in one reading.
+/// Maximum number of nodes of the map, and of the settings, that are queried in one reading.
 const MAX_READERS: usize = 8;
 
 impl Cluster {
-    /// Keeps what is known of the cluster right, from now on; ends only when it is dropped. `monitor` looks after a node,
-    /// for as long as that is known; `decided` tells how many requests were not decided by Redis.
+    /// Keeps the topology up to date until it is dropped. `monitor` runs for each node that owns slots;
+    /// `undecided` returns the number of requests that Redis did not decide.
     pub async fn watch<F>(
         self: Arc<Self>,
         monitor: impl Fn(Arc<Node>) -> F,
-        decided: impl Fn() -> u64,
+        undecided: impl Fn() -> u64,
     ) -> Infallible
     where
         F: Future<Output = Infallible> + Send + 'static,
     {
-        let (mut told, mut monitored) = (ClusterLog::new(), Vec::new());
-        let mut informants = TopologyReader::default();
+        let (mut log, mut monitored) = (ClusterLog::new(), Vec::new());
+        let mut reader = TopologyReader::default();
         let (mut pause, mut last) = (MIN_PAUSE, None);
         loop {
-            let read = self.read_map(&mut informants).await;
+            let read = self.read_map(&mut reader).await;
             self.read.notify_waiters();
             let map = self.map.load_full();
-            let is_unsure = told.tell(&read, map.masters(), decided());
+            let is_unsure = log.update(&read, map.masters(), undecided());
             let is_whole = read.as_ref().is_ok_and(TopologyReading::is_whole);
             let is_well = monitor_owners(&map, &mut monitored, &monitor) && is_whole && !is_unsure;
             if is_well {
-                informants.rest();
+                reader.close();
             }
             let read = read.ok();
             pause = match read == last {
@@ -74,24 +73,21 @@ impl Cluster {
             } else {
                 DEGRADED_READ_INTERVAL
             };
-            // Over either way.
+            // Both results start the next reading.
             let _ = timeout(rest, self.read_requested.notified()).await;
         }
     }
 
-    /// Whether nodes are about to say for the first time who has which slots.
+    /// Returns whether the first reading is in progress.
     pub(super) fn is_being_read(&self) -> bool {
         self.map().is_unknown() && !self.has_failed.load(Ordering::Acquire)
     }
 
-    /// Asks nodes until one knows the cluster to be whole, another one first each time.
-    async fn read_map(
-        &self,
-        informants: &mut TopologyReader,
-    ) -> Result<TopologyReading, StoreError> {
+    /// Queries nodes until one reports a complete cluster, starting with another node each time.
+    async fn read_map(&self, reader: &mut TopologyReader) -> Result<TopologyReading, StoreError> {
         let round = self.readings.fetch_add(1, Ordering::Relaxed);
-        let order = self.informants(usize::try_from(round).unwrap_or_default());
-        let read = informants.read(order, &self.settings).await;
+        let order = self.nodes_to_query(usize::try_from(round).unwrap_or_default());
+        let read = reader.read(order, &self.settings).await;
         let read = read.unwrap_or_else(|| Err(self.not_known()));
         if let Ok(reading) = &read {
             let before =
@@ -104,8 +100,8 @@ impl Cluster {
         read
     }
 
-    /// The nodes to ask: those that are known, and those that the settings name. Last those that are down.
-    fn informants(&self, round: usize) -> Vec<Address> {
+    /// Returns the nodes to query: known ones, those of the settings, and last those that are down.
+    fn nodes_to_query(&self, round: usize) -> Vec<Address> {
         let map = self.map();
         let owners = map.owners().map(|node| &node.address);
         let mut known: Vec<Address> = owners.chain(map.replicas()).cloned().collect();
@@ -134,7 +130,7 @@ fn is_up(node: &Node) -> bool {
 
 // --- Nodes that are looked after ---
 
-/// A node that is looked after, for as long as this is held.
+/// A monitored node, until this value is dropped.
 struct MonitoredNode {
     node: Arc<Node>,
     task: JoinHandle<Infallible>,
@@ -146,7 +142,7 @@ impl Drop for MonitoredNode {
     }
 }
 
-/// Has the owners of a map looked after, and nobody else. Returns whether there is no node whose breaker is open.
+/// Monitors the owners of a map and no other nodes. Returns whether the breakers of all nodes are closed.
 fn monitor_owners<F>(
     map: &SlotMap,
     monitored: &mut Vec<MonitoredNode>,
@@ -156,11 +152,13 @@ where
     F: Future<Output = Infallible> + Send + 'static,
 {
     monitored.retain(|monitored| {
-        let is_owner = map.owners().any(|owner| Arc::ptr_eq(owner, &monitored.node));
+        let is_owner = map
+            .owners()
+            .any(|owner| Arc::ptr_eq(owner, &monitored.node));
         if !is_owner && !is_up(&monitored.node) {
             tracing::warn!(
-                address = monitored.node.shown(),
-                "the node of the Redis Cluster that does not decide has no slots any more; others have them"
+                addr = monitored.node.shown(),
+                "unavailable cluster node no longer owns any slots"
             );
         }
         is_owner
@@ -178,6 +176,6 @@ where
     }
     let down = map.former_nodes().filter(|former| !is_up(former));
     let were_down = down.map(|former| former.breaker().close()).count() > 0;
-    // Nobody probes those, so they are asked again.
+    // Nodes without slots are not probed, so requests are sent to them again.
     !were_down && map.owners().all(|owner| is_up(owner))
 }

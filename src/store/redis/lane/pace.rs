@@ -1,51 +1,52 @@
-//! When a lane sends its next batch while others are in flight.
+//! The time between the batches of a lane while several are in flight.
 //!
-//! What a request gains by being sent before the reply to the batch in front of it is at most the time that the network
-//! takes. What it costs is a smaller batch: more calls for Redis and for us. So with a near Redis, whose round trip is mostly
-//! work, one batch is in flight at a time, as large as it becomes. With one that is further away, batches are sent a
-//! [`SPACING`] apart, however many of them are in flight. Where they take longer than the way, Redis or we are busy, and the
-//! time between them grows, so that they become fewer and larger.
+//! Sending a request before the reply to the previous batch saves at most the time of the network. It costs a
+//! smaller batch: more calls for Redis and for this process. With a near Redis, whose round trip is mostly work,
+//! one batch is in flight at a time, as large as it becomes. Otherwise batches are sent a [`SPACING`] apart. If
+//! they take longer than the network does, Redis or this process is busy, and the spacing grows, so that batches
+//! become fewer and larger.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The least time between two batches to a Redis that is not near, and the most that a request waits for others while nothing is
-/// busy. At 1,000 requests a second, it saves few calls, at 10,000 three of four.
+/// The shortest time between two batches to a Redis that is not near, and the longest that a request waits for
+/// others while nothing is busy. At 1,000 requests per second, it saves few calls; at 10,000, three out of four.
 const SPACING: Duration = Duration::from_micros(500);
 
-/// The longest way to a Redis that is near, there and back. To wait for its reply costs a request no more than a
-/// millisecond.
+/// The longest round trip to a near Redis. Waiting for its reply costs a request no more than a millisecond.
 const NEAR: Duration = Duration::from_millis(1);
 
-/// The most time between two batches, and the time between two to a near Redis unless the reply comes sooner. Several times as long as
-/// batches take on a busy machine, and short enough for callers to get an answer when Redis has just moved away.
+/// The longest time between two batches, and the time between two batches to a near Redis unless the reply arrives
+/// earlier. It is several times the duration of a batch on a busy machine, and short enough for the deadlines of
+/// callers when Redis has just moved away.
 const MAX_SPACING: Duration = Duration::from_millis(4);
 
-/// What Redis and we need for one charge, on slow machines. A round trip without it is the way, and what waiting there was.
+/// The time for one charge, in Redis and here, on slow machines. The rest of a round trip is the network and
+/// waiting.
 const WORK: Duration = Duration::from_micros(4);
 
-/// How many round trips the shortest one is remembered for, at least; at most, twice as many. It says how far away Redis is, as the others
-/// waited for something else. On a machine that is short of processors, nearly all of them do, and there batches must not
-/// become smaller.
+/// The shortest round trip is remembered for this many round trips at least and twice as many at most. It is the
+/// measure of the distance, because the others include waiting. On a machine that is short of processors, nearly
+/// all of them do, and there batches must not become smaller.
 const EPOCH: u32 = 128;
 
-/// The weight of a round trip in the average is one of so many.
+/// The weight of a round trip in the average is one of this number.
 const WEIGHT: u32 = 8;
 
-/// The distance to Redis, as the latest round trips show it, and when the last batch was sent.
+/// The distance to Redis, as recent round trips show it, and the time of the last batch.
 #[derive(Debug)]
 pub(super) struct Pace {
     sent: Instant,
     taken: u32,
     average: Duration,
-    /// The shortest of this epoch and of the one before it.
+    /// The shortest round trip of this epoch and of the previous one.
     shortest: [Duration; 2],
     between: Duration,
 }
 
 impl Default for Pace {
-    /// One that knows nothing yet, as if Redis were far away.
+    /// Assumes that Redis is not near.
     fn default() -> Self {
         Self {
             sent: Instant::now(),
@@ -58,12 +59,12 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// A batch is sent.
+    /// Records that a batch is sent.
     pub(super) fn sent(&mut self, now: Instant) {
         self.sent = now;
     }
 
-    /// The reply to a batch with so many charges has come after this time.
+    /// Records the duration of a batch with this number of charges.
     pub(super) fn took(&mut self, time: Duration, charges: usize) {
         let work = WORK.saturating_mul(u32::try_from(charges).unwrap_or(u32::MAX));
         let way = time.saturating_sub(work);
@@ -80,13 +81,12 @@ impl Pace {
         let waiting = self.average.saturating_sub(shortest);
         self.between = match shortest <= NEAR {
             true => MAX_SPACING,
-            // Half of it is stable: the time that batches wait for one another falls faster than the time between
-            // them rises.
+            // Half of the waiting time keeps this stable: waiting falls faster than the spacing rises.
             false => (waiting / 2).clamp(SPACING, MAX_SPACING),
         };
     }
 
-    /// When the next batch may be sent while others are in flight.
+    /// Returns when the next batch can be sent while others are in flight.
     pub(super) fn due(&self) -> Instant {
         self.sent + self.between
     }

@@ -1,4 +1,4 @@
-//! Requests that wait for a lane: small ones, and large ones, which small ones overtake.
+//! The queue of a lane. Small requests overtake large ones.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,28 +9,28 @@ use tokio::time::Instant;
 use super::{Job, MAX_WAITING};
 use crate::store::Payment;
 
-/// The most requests of a batch, and the most charges after which none is added: a batch keeps Redis
-/// from all other batches for as long as it takes, some hundred microseconds.
+/// Maximum number of requests of a batch, and the number of charges after which none is added. A batch blocks
+/// Redis for some hundred microseconds.
 const MAX_REQUESTS: usize = 128;
 const MAX_CHARGES: usize = 256;
 
-/// A request with more charges than this is large: Redis takes 0.1 ms for it, and most requests have fewer than ten.
+/// Requests with more charges are large. Redis takes 0.1 ms for one; most requests have fewer than ten charges.
 const LARGE: usize = 32;
 
-/// The most charges of large requests in flight: some 3 ms of work for Redis, which is how long a small request of the same lane may
-/// have to wait for them.
+/// Maximum number of charges of large requests in flight. This is about 3 ms of work for Redis, the longest that a
+/// small request of the same lane waits for them.
 const MAX_LARGE: usize = 1024;
 
-/// How much a batch asks.
+/// Size of a batch.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Size {
     /// Charges of all requests.
     pub(super) charges: usize,
-    /// Charges of the large ones.
+    /// Charges of large requests.
     pub(super) large: usize,
 }
 
-/// Requests that wait, at most [`MAX_WAITING`].
+/// Queued requests, at most [`MAX_WAITING`].
 #[derive(Debug)]
 pub(super) struct Queue<R> {
     waiting: Mutex<Waiting<R>>,
@@ -56,7 +56,7 @@ impl<R> Default for Queue<R> {
 }
 
 impl<R> Queue<R> {
-    /// Adds a request; gives it back if the queue is full.
+    /// Adds a request. Returns it if the queue is full.
     pub(super) fn push(&self, job: Job<R>) -> Result<(), Job<R>> {
         let mut waiting = self.waiting();
         if waiting.len() >= MAX_WAITING {
@@ -71,28 +71,29 @@ impl<R> Queue<R> {
         Ok(())
     }
 
-    /// How many requests wait.
+    /// Returns the number of queued requests.
     pub(super) fn len(&self) -> usize {
         self.waiting().len()
     }
 
-    /// Waits until a request is added. Whether it can be taken is to be asked then.
+    /// Waits until a request is added. The caller must then check whether it can be taken.
     pub(super) async fn filled(&self) {
         self.filled.notified().await;
     }
 
-    /// Whether there are requests to take while so many charges of large ones are in flight.
+    /// Returns whether there are requests to take while `large_in_flight` charges of large requests are in
+    /// flight.
     pub(super) fn has_some(&self, large_in_flight: usize) -> bool {
         let waiting = self.waiting();
         let fits = |job: &Job<R>| fits(job, large_in_flight);
         !waiting.small.is_empty() || waiting.large.front().is_some_and(fits)
     }
 
-    /// Takes the requests of the next batch while so many charges of large ones are in flight. Requests whose callers have
-    /// another answer are dropped: they are never sent.
+    /// Takes the requests of the next batch while `large_in_flight` charges of large requests are in flight.
+    /// Requests whose callers no longer wait are dropped and never sent.
     ///
-    /// Small requests come first. One large request is added to each batch, so that it waits no longer than those
-    /// in front of it take, and more of them while the batch is not full.
+    /// Small requests come first. Each batch takes one large request, so that it waits no longer than those in
+    /// front of it, and more of them while the batch is not full.
     pub(super) fn take(&self, jobs: &mut Vec<Job<R>>, large_in_flight: usize) -> Size {
         let now = Instant::now();
         let mut waiting = self.waiting();
@@ -134,14 +135,14 @@ impl<R> Waiting<R> {
     }
 }
 
-/// Whether a request lets small ones pass. What gives back does not: a request that is sent after the answer to
-/// the one that it belongs to must find it done.
+/// Returns whether small requests can overtake this one. They cannot if it gives hits back: a request that is sent
+/// after the response must find them in the bucket.
 fn is_large<R>(job: &Job<R>) -> bool {
     let gives_back = |payment| matches!(payment, Payment::GivenBack { .. });
     job.charges.len() > LARGE && !job.charges.iter().any(|charge| gives_back(charge.payment))
 }
 
-/// Whether a large request may be sent while so many charges of others are in flight.
+/// Returns whether a large request can be sent while `large_in_flight` charges are in flight.
 fn fits<R>(job: &Job<R>, large_in_flight: usize) -> bool {
     large_in_flight == 0 || large_in_flight + job.charges.len() <= MAX_LARGE
 }
@@ -160,7 +161,7 @@ mod tests {
 
     type Answer = oneshot::Receiver<Result<Decision, Undecided>>;
 
-    /// A request with so many charges, known by a number.
+    /// A job with `charges` charges and a number.
     fn job(number: u32, charges: usize, payment: Payment) -> (Job<u32>, Answer) {
         let keys = KeyFormat::new("");
         let tag = LimitTag {
@@ -187,7 +188,7 @@ mod tests {
         (job, decision)
     }
 
-    /// A queue of requests with so many charges, numbered from 0, and what they wait for.
+    /// A queue of jobs with these numbers of charges, numbered from 0, and their results.
     fn queue(charges: &[usize]) -> (Queue<u32>, Vec<Answer>) {
         let queue = Queue::default();
         let mut answers = Vec::new();
@@ -199,7 +200,7 @@ mod tests {
         (queue, answers)
     }
 
-    /// The numbers of the requests of the next batch, and how much it asks.
+    /// The numbers of the jobs of the next batch, and its size.
     fn taken(queue: &Queue<u32>, large_in_flight: usize) -> (Vec<u32>, Size) {
         let mut jobs = Vec::new();
         let size = queue.take(&mut jobs, large_in_flight);
@@ -226,7 +227,7 @@ mod tests {
         assert!(!queue.has_some(MAX_LARGE - 249), "until others have ended");
         assert!(queue.has_some(MAX_LARGE - 250));
         assert_eq!(taken(&queue, MAX_LARGE - 250).0, [0]);
-        // One that is larger than the bound goes alone.
+        // A request larger than the bound is sent alone.
         let (queue, _answers) = self::queue(&[MAX_LARGE + 1]);
         assert!(!queue.has_some(1));
         assert_eq!(taken(&queue, 0).0, [0]);
