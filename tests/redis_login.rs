@@ -125,7 +125,7 @@ fn what_redis_quotes_of_the_login_is_not_repeated() {
     let mut server = Ratekeeper::start(RULES, environment(&redis).into_iter().chain([login]));
     let failure = server.ask(ask("d", &["k=1"])).unwrap_err();
     assert!(
-        failure.message().contains("a command that a login takes"),
+        failure.message().contains("a command of the login"),
         "{failure}"
     );
     assert!(!failure.message().contains("hush"), "{failure}");

@@ -198,7 +198,7 @@ fn redis_decides_through_envoys_proxy() {
     let redis = Redis::start();
     let envoy = Between::envoy(&redis, "hush");
     let mut first = server(&envoy.url(), &[("REDIS_AUTH", "hush")]);
-    first.wait_until_logged("A proxy must send all keys to one Redis");
+    first.wait_until_logged("which must send all keys to one server");
     works(&first);
     run::<()>(&redis, &["SCRIPT", "FLUSH"]);
     check(&first, "loaded", ask("d", &["k=1"]), "OK: OK 8 of 10/hour");

@@ -260,7 +260,7 @@ fn a_certificate_that_signed_itself_is_trusted_when_the_file_has_it() {
     let url = secured.url("127.0.0.2");
     let server = secured.server(&[("REDIS_URL", &url), ("REDIS_TLS_CACERT", &own)]);
     eventually("another name is rejected", || {
-        failure(&server).contains("REDIS_URL must have a name that it is for")
+        failure(&server).contains("REDIS_URL must have a name of the certificate")
     });
     // One that says the same of itself, but is another one, is not trusted.
     let other = Pair::openssl(secured.directory.path(), "other", Form::Ca);
