@@ -41,17 +41,17 @@ fn what_serves_nobody_counts_and_what_is_about_one_call_does_not() {
         (
             "NOPERM this user has no permissions to run the 'evalsha' command",
             FailureKind::Unfit,
-            "README",
+            "docs/redis.md",
         ),
         (
             "ERR The user executing the script can't run this command or subcommand script: 5d, on @user_script:1.",
             FailureKind::Unfit,
-            "README",
+            "docs/redis.md",
         ),
         (
             "ERR Error running script (call to f_5d): @user_script:1: -NOPERM this user",
             FailureKind::Unfit,
-            "README",
+            "docs/redis.md",
         ),
         (
             "MOVED 1 10.0.0.1:6379",
