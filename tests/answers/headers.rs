@@ -30,7 +30,7 @@ const YEAR: i64 = 365 * 86_400;
 
 /// Limit and remaining as the headers show them; no text when there are no headers. The reset is
 /// checked to be that of a status, or where its hits can never pass, the period of its limit.
-fn told(response: &RateLimitResponse) -> String {
+fn shown_headers(response: &RateLimitResponse) -> String {
     let headers = headers(response);
     if headers.is_empty() {
         return String::new();
@@ -59,7 +59,11 @@ fn headers_tell_of_the_status_that_matters_most() {
     on_every_store(HEADERS, &environment, |server, store| {
         let row = |descriptors: &[&str], expected: &str| {
             let response = server.ask(ask("d", descriptors)).unwrap();
-            assert_eq!(told(&response), expected, "{descriptors:?} on {store}");
+            assert_eq!(
+                shown_headers(&response),
+                expected,
+                "{descriptors:?} on {store}"
+            );
         };
         row(&["none=n"], "");
         row(&["free=f"], "");
@@ -70,7 +74,7 @@ fn headers_tell_of_the_status_that_matters_most() {
         // What denies comes before what has less left; the last one does.
         row(&["zero=a", "nine=a x10"], "0 of 9");
         row(&["nine=a x10", "zero=a"], "0 of 0");
-        // A quota that is over is told only when it has the least left.
+        // A quota that is over is shown only when it has the least left.
         row(&["quota=q", "nine=a"], "0 of 1");
         row(&["quota=q x2", "nine=a x99"], "0 of 9");
         row(&["quota=r x2", "five=c x3"], "0 of 1");

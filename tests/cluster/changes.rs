@@ -149,7 +149,7 @@ fn a_lost_master_is_replaced_by_its_replica_under_load() {
     println!("recovered {recovered:?} after the cluster; {lost} hits lost; {counts:?}");
     assert!(lost <= 3 * 128, "{total} of {most}: {counts:?}");
     assert!(recovered.as_secs() < 5, "{recovered:?} after the cluster");
-    // Back again, it is a replica; whoever asks it is sent on.
+    // After its restart it is a replica, which redirects clients.
     cluster.restart(0);
     cluster.wait_until_whole();
     assert!(servers[0].ask(ask("c", &[of_lost])).is_ok());
@@ -164,7 +164,7 @@ fn a_node_that_comes_back_empty_is_used_again() {
         .find(|i| cluster.owner(slot_of("one", i)) == 1);
     let request = || ask("c", &[&format!("one={}", value.as_ref().unwrap())]);
     check(&server, "before", request(), "OK: OK 399 of 400/year");
-    // Without its replica, nobody takes its place.
+    // Without its replica, no node takes its place.
     cluster.kill(4);
     cluster.kill(1);
     cluster.restart(1);

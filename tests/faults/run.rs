@@ -50,11 +50,12 @@ impl Run<'_> {
     }
 
     fn quantile(&self, share: f64) -> Duration {
-        let meanwhile = |call: &&Call| call.sent >= self.injected && call.sent <= self.lifted;
+        let during_the_fault =
+            |call: &&Call| call.sent >= self.injected && call.sent <= self.lifted;
         let mut took: Vec<Duration> = self
             .calls
             .iter()
-            .filter(meanwhile)
+            .filter(during_the_fault)
             .map(|call| call.took)
             .collect();
         took.sort_unstable();

@@ -14,7 +14,7 @@ use super::{CALL, PREFACE, RULES, SETTINGS, frame, headers, well_behaved};
 use crate::support::{Ratekeeper, ask};
 
 #[test]
-fn connections_that_do_nothing_are_in_nobodys_way() {
+fn idle_connections_do_not_delay_other_clients() {
     let server = Ratekeeper::start(RULES, []);
     let half_open: Vec<TcpStream> = (0..200)
         .map(|i| {
@@ -38,7 +38,7 @@ fn connections_that_do_nothing_are_in_nobodys_way() {
     assert_eq!(server.stop().code(), Some(0));
 }
 
-/// Calls whose answers nobody reads: in time the server reads no more of them, and it keeps little of what it has.
+/// A client that does not read its responses: the server stops reading its calls and holds little memory for it.
 #[test]
 fn who_never_reads_answers_does_not_fill_the_memory() {
     let server = Ratekeeper::start(RULES, []);
@@ -78,8 +78,8 @@ fn who_never_reads_answers_does_not_fill_the_memory() {
     well_behaved(&server, "afterwards");
 }
 
-/// Begins many large requests and never ends them: they are refused before they fill the memory, and
-/// nobody else notices.
+/// A client starts many large requests and completes none: they are rejected before they fill the memory, and other clients are
+/// not affected.
 #[test]
 fn requests_that_are_never_complete_do_not_fill_the_memory() {
     let mode = ("BAD_REQUEST_MODE", "error".to_owned());
@@ -123,7 +123,7 @@ fn requests_that_are_never_complete_do_not_fill_the_memory() {
         }
         calls
     });
-    well_behaved(&server, "meanwhile");
+    well_behaved(&server, "other");
     let grown = server.peak_memory() - before;
     assert!(grown < 200, "{grown} MiB more");
     drop(held);

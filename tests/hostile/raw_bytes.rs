@@ -16,7 +16,7 @@ use super::{CALL, PREFACE, RULES, SETTINGS, frame, headers, send, well_behaved};
 use crate::support::{Backend, Ratekeeper, Redis};
 
 #[test]
-fn bytes_that_are_no_call_harm_nobody() {
+fn bytes_that_are_no_call_harm_no_other_client() {
     let server = Ratekeeper::start(RULES, []);
     let settled = [PREFACE, SETTINGS].concat();
     let call = [settled.clone(), frame(1, 4, 1, &headers())].concat();

@@ -73,7 +73,7 @@ fn values_share_a_bucket_where_the_rule_says_so() {
 
 #[test]
 fn a_value_that_looks_like_the_pattern_is_the_pattern() {
-    // In the bucket key a shared pattern has stars and a value cannot, so nobody else can reach it.
+    // In the bucket key a shared pattern has stars and a value cannot, so no other value reaches it.
     let rules = "
 domain: d
 descriptors:

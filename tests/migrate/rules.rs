@@ -2,7 +2,7 @@
 
 use super::{ISTIO, RULES, findings, migrate, with};
 
-/// The container of ISTIO with something else in it, and the volume likewise.
+/// ISTIO with other content of its container and of its volume.
 fn istio_with(replaced: &[(&str, &str)]) -> String {
     replaced
         .iter()

@@ -28,11 +28,11 @@ fn lines_that_cannot_be_played_are_named() {
         // It may have seen enough before the end.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         let output = child.wait_with_output().unwrap();
-        let told = String::from_utf8(output.stderr).unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
         (
             output.status.code().unwrap(),
             String::from_utf8(output.stdout).unwrap(),
-            told,
+            error,
         )
     };
     for (input, expected) in [
@@ -53,27 +53,27 @@ fn lines_that_cannot_be_played_are_named() {
         ),
         ("\u{1f}\u{8b}", "-:1: this is no line"),
     ] {
-        let (code, _, told) = replay(&["-"], input);
-        assert_eq!(code, 1, "{input}: {told}");
+        let (code, _, error) = replay(&["-"], input);
+        assert_eq!(code, 1, "{input}: {error}");
         assert!(
-            told.contains(expected) && told.lines().count() == 1,
-            "{input}: {told}"
+            error.contains(expected) && error.lines().count() == 1,
+            "{input}: {error}"
         );
     }
-    let (code, text, told) = replay(
+    let (code, text, error) = replay(
         &["--skip-broken", "-"],
         &format!("{good}\nnonsense\n{good}\n"),
     );
-    assert_eq!((code, told.as_str()), (0, ""));
+    assert_eq!((code, error.as_str()), (0, ""));
     assert!(
         text.contains("requests: 2,")
             && text.contains("skipped: 1; the first: -:2: this is no line"),
         "{text}"
     );
-    let (code, _, told) = replay(&["--skip-broken", "-"], "nonsense\n");
+    let (code, _, error) = replay(&["--skip-broken", "-"], "nonsense\n");
     assert!(
-        code == 1 && told.contains("no line could be read: -:1:"),
-        "{told}"
+        code == 1 && error.contains("no line could be read: -:1:"),
+        "{error}"
     );
 
     // Compressed, a directory, nothing.
@@ -87,8 +87,8 @@ fn lines_that_cannot_be_played_are_named() {
         ),
         ("/nonexistent.jsonl", "cannot be read: No such file"),
     ] {
-        let (code, _, told) = replay(&[path], "");
-        assert!(code == 1 && told.contains(expected), "{path}: {told}");
+        let (code, _, error) = replay(&[path], "");
+        assert!(code == 1 && error.contains(expected), "{path}: {error}");
     }
     for (arguments, expected) in [
         (&["--domain", "mesh", "-"][..], "--descriptor"),
@@ -111,10 +111,10 @@ fn lines_that_cannot_be_played_are_named() {
         ),
         (&[], "<FILE>"),
     ] {
-        let (code, _, told) = replay(arguments, "");
+        let (code, _, error) = replay(arguments, "");
         assert!(
-            code == 2 && told.contains(expected),
-            "{arguments:?}: {told}"
+            code == 2 && error.contains(expected),
+            "{arguments:?}: {error}"
         );
     }
 }

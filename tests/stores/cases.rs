@@ -155,7 +155,7 @@ pub(super) async fn debt_denies_until_it_is_paid(mut subject: impl Subject) {
         (over.admitted, over.remaining, over.full_in),
         (false, 0, 30 * SECOND)
     );
-    // The debt is bounded when it is run up, not when somebody looks.
+    // The debt is bounded when it is taken, not when it is read.
     let later = START + 5 * SECOND;
     let question = one(&mut subject, later, charge("a", limit, 0)).await;
     assert_eq!(
@@ -234,7 +234,7 @@ pub(super) async fn windows_forget_at_their_end(mut subject: impl Subject) {
 
 pub(super) async fn a_full_bucket_is_forgotten_for_good(mut subject: impl Subject) {
     let limit = Terms::token_bucket(1, SECOND, 10, 0);
-    // Whoever sees that it is full, by whatever they ask, sees it for those after a step back, too.
+    // Once a charge of any kind has found the bucket full, it stays full after the clock has stepped back.
     for hits in [0, 1, 11, -1] {
         let key = format!("a{hits}");
         one(&mut subject, START, charge(&key, limit, 5)).await;

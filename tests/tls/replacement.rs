@@ -107,7 +107,7 @@ fn certificates_that_are_replaced_are_shown_without_dropping_a_connection() {
         shown_by(&server, &parties.authority),
         certificate_in(&second)
     );
-    // By another authority, whom the old clients do not know.
+    // Signed by another authority, which the old clients do not trust.
     let another = Authority::new("another");
     let third = another.sign(parties.directory.path(), "third", &["localhost"]);
     secret.swap("..3", &another, &third);
@@ -126,7 +126,10 @@ fn certificates_that_are_replaced_are_shown_without_dropping_a_connection() {
         "ratekeeper_tls_certificate_rotations_total{outcome=\"used\"} 2",
         "ratekeeper_tls_certificate_rotations_total{outcome=\"unusable\"} 0",
     ] {
-        assert!(metrics.lines().any(|told| told == line), "{metrics}");
+        assert!(
+            metrics.lines().any(|exported| exported == line),
+            "{metrics}"
+        );
     }
     let end = expiry(&server, "grpc");
     let start = "ratekeeper_tls_certificate_start_timestamp_seconds{use=\"grpc\"} ";
@@ -180,9 +183,9 @@ fn certificates_that_cannot_be_used_leave_the_old_ones_and_are_told_once() {
         server.wait_for_log(why);
         assert_eq!(shown_by(&server, &parties.authority), first, "{why}");
     }
-    let told = server.log().matches("keeping the previous ones").count();
-    // A file that is written may be seen while it is empty, which is told, too.
-    assert!((3..=6).contains(&told), "{}", server.log());
+    let count = server.log().matches("keeping the previous ones").count();
+    // A file can be read while it is still empty; that is logged, too.
+    assert!((3..=6).contains(&count), "{}", server.log());
     fs::write(&certificate, good).unwrap();
     server.wait_for_log("certificates replaced");
     assert_eq!(shown_by(&server, &parties.authority), first);

@@ -9,8 +9,8 @@ use std::thread;
 use super::{asking, config, key, start};
 use crate::support::{Management, typed};
 
-/// Passes bytes on between clients and a server. Connections can be cut so that nobody is told: they
-/// stay open, and nothing comes any more.
+/// Forwards bytes between clients and a server. Connections can be cut without a signal: they stay open, and no byte arrives any
+/// more.
 struct Wire {
     address: SocketAddr,
     /// So many connections are cut: the first ones.

@@ -125,7 +125,7 @@ fn tls_that_fails_says_which_side_is_wrong() {
         server.wait_for_log(text);
         assert_eq!(server.health(""), ServingStatus::NotServing);
     };
-    // Its certificate is signed by somebody else.
+    // Another authority signed its certificate.
     wrong.mount(&right.certify("client"), secret.directory.path());
     refused(
         &address,

@@ -12,7 +12,7 @@ mod share;
 
 pub use share::{NoShare, Share};
 
-pub use crate::time::Micros;
+use crate::time::Micros;
 
 /// The longest period that a limit may have: 100 years of 365 days, in microseconds.
 ///

@@ -1,5 +1,5 @@
 -- Decides a batch of requests in order, each all or nothing over its charges. The arithmetic is that
--- of src/bucket.rs, and what is taken follows src/store/settle.rs.
+-- of crates/core/src/bucket.rs, and what is taken follows crates/core/src/settle.rs.
 --
 -- KEYS     the buckets of the batch, each once; first those that one entry of one charge alone asks for
 -- ARGV[1]  little-endian doubles, for each run of these first keys: its length; of each, how many equal

@@ -3,7 +3,8 @@
 use num_bigint::BigInt;
 use num_rational::BigRational;
 
-use crate::bucket::{Micros, Terms};
+use crate::bucket::Terms;
+use crate::time::Micros;
 
 /// The same bucket in exact rational numbers.
 #[derive(Debug, Clone)]
