@@ -29,7 +29,7 @@ fn prose(text: &str) -> String {
 }
 
 /// The code blocks of a language.
-fn blocks(text: &str, language: &str) -> Vec<String> {
+pub(crate) fn blocks(text: &str, language: &str) -> Vec<String> {
     let fence = format!("```{language}\n");
     let mut blocks = Vec::new();
     for part in text.split(&fence).skip(1) {

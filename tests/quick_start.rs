@@ -5,14 +5,14 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::documentation::blocks;
 use crate::support::{Ratekeeper, root};
 
 /// The blocks of shell commands of a page that contain `text`.
-fn blocks(page: &str, text: &str) -> Vec<String> {
+fn commands(page: &str, text: &str) -> Vec<String> {
     let page = fs::read_to_string(root().join(page)).unwrap();
-    let blocks = page.split("```sh\n").skip(1);
-    let blocks = blocks.map(|part| part.split_once("```").unwrap().0.to_owned());
-    let found: Vec<_> = blocks.filter(|block| block.contains(text)).collect();
+    let mut found = blocks(&page, "sh");
+    found.retain(|block| block.contains(text));
     assert!(!found.is_empty(), "no block of commands with {text:?}");
     found
 }
@@ -43,7 +43,7 @@ fn the_quick_start_ends_in_a_denial() {
     let rules = fs::read_to_string(root().join("envoy/ratelimit.yaml")).unwrap();
     let server = Ratekeeper::start(&rules, []);
     let hit = format!("{} hit --address {}", binary(), server.address());
-    let [hits] = &blocks("README.md", "ratekeeper hit")[..] else {
+    let [hits] = &commands("README.md", "ratekeeper hit")[..] else {
         panic!("one block sends requests");
     };
     let (printed, code) = bash(&hits.replace("target/quick/ratekeeper hit", &hit));
@@ -60,7 +60,7 @@ fn the_quick_start_ends_in_a_denial() {
     );
     assert_eq!(results[4], "OVER_LIMIT", "{printed}");
 
-    let [explain] = &blocks("README.md", "ratekeeper explain")[..] else {
+    let [explain] = &commands("README.md", "ratekeeper explain")[..] else {
         panic!("one block explains");
     };
     let explain = explain
@@ -77,7 +77,7 @@ fn commands_of_the_admin_api_work() {
     let rules = "domain: shop\ndescriptors: [{key: client, rate_limit: {unit: hour, requests_per_unit: 60}}]\n";
     let server = Ratekeeper::start(rules, [("ADMIN_TOKEN", "secret".to_owned())]);
     let address = server.debug().address();
-    let all = blocks("docs/admin.md", "$A").concat();
+    let all = commands("docs/admin.md", "$A").concat();
     let mut lines = all.lines();
     let base = lines.next().unwrap();
     let base = base.replace("localhost:6070", &address.to_string());
